@@ -1,0 +1,371 @@
+package workpool
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"runtime"
+	"time"
+)
+
+// Map runs the handler for every task and returns the values in the order of
+// the tasks. The first task that fails cancels the context of the others, and
+// Map returns its error, as it is, and no values. If ctx ends, Map returns an
+// error that matches ctx.Err().
+//
+// Map returns when every handler that it started has returned. Its tasks
+// take their turn in the queue with all others; no more than the pool has room
+// for are queued at a time. Called with the context of a handler of the same
+// pool, tasks for which no worker is free run in place of the calling one.
+func (p *Pool[T, R]) Map(ctx context.Context, tasks []T) ([]R, error) {
+	if err := endedContext(ctx); err != nil {
+		return nil, err
+	}
+	m := &mapBatch[T, R]{values: make([]R, len(tasks))}
+	m.begin(p, ctx, m)
+	defer m.end()
+	for i, task := range tasks {
+		if err := m.submit(uint64(i), task); err != nil {
+			m.cancel(err)
+			break
+		}
+	}
+	m.await()
+	if m.succeeded == len(tasks) {
+		return m.values, nil
+	}
+	err := context.Cause(m.ctx)
+	switch {
+	case err == nil:
+		err = m.err
+	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
+		err = contextError(ctx)
+	}
+	return nil, err
+}
+
+// Map runs handler for every task on a pool of its own, made with opts, and
+// returns the values in the order of the tasks. See [Pool.Map]. Without
+// [WithWorkers], the pool has GOMAXPROCS workers, or one a task if these are
+// fewer.
+func Map[T, R any](ctx context.Context, tasks []T, handler Handler[T, R], opts ...Option) ([]R, error) {
+	workers := WithWorkers(max(1, min(len(tasks), runtime.GOMAXPROCS(0))))
+	p, err := New(handler, append([]Option{workers}, opts...)...)
+	if err != nil {
+		return nil, err
+	}
+	values, err := p.Map(ctx, tasks)
+	if closeErr := p.Close(); err == nil && closeErr != nil {
+		return nil, closeErr
+	}
+	return values, err
+}
+
+// Stream runs the handler for every task of the sequence and yields each
+// task's Result as it is ready, with the position of the task as Index. It is
+// lazy: it takes the next task only when fewer than queue depth, result buffer
+// and workers together are on their way. An error ends no task but its own.
+//
+// The sequence of tasks runs on a goroutine of its own. If it panics, the last
+// Result has the [*PanicError]. If ctx ends, or the pool closes, before the
+// sequence does, the last Result says so, queued tasks yield the same error
+// without running, and running ones are cancelled and waited for.
+//
+// When the loop over Stream ends, by a break too, every handler that it
+// started has returned. So has the sequence of tasks, unless it is blocked: it
+// is given a tenth of a second, and then left alone, to be stopped when it
+// next yields.
+//
+// Called with the context of a handler of the same pool, tasks for which no
+// worker is free run in place of the calling one. A Stream may be ranged over
+// several times if the sequence of tasks may.
+func (p *Pool[T, R]) Stream(ctx context.Context, tasks iter.Seq[T]) iter.Seq[Result[T, R]] {
+	return func(yield func(Result[T, R]) bool) {
+		err := endedContext(ctx)
+		if err == nil && tasks == nil {
+			err = errNilTasks
+		}
+		if err != nil {
+			yield(Result[T, R]{Err: err, Attempt: 1})
+			return
+		}
+		s := &streamBatch[T, R]{space: make(chan struct{}, 1), fed: make(chan struct{})}
+		s.begin(p, ctx, s)
+		defer s.stop()
+		go s.feed(tasks)
+		s.deliver(yield)
+	}
+}
+
+// A batch is the tasks of one Map or Stream on their way through the pool.
+type batch[T, R any] struct {
+	pool   *Pool[T, R]
+	self   answerer[T, R] // what embeds the batch
+	ctx    *batchContext
+	inside *taskContext
+	cancel context.CancelCauseFunc
+	unlink func() bool   // from the abort of the pool
+	signal chan struct{} // capacity 1; sent when the one who waits for answers should look again
+
+	pending int // accepted and not ended; guarded by the pool's mutex
+}
+
+func (b *batch[T, R]) begin(p *Pool[T, R], ctx context.Context, self answerer[T, R]) {
+	b.pool, b.self, b.inside = p, self, p.inside(ctx)
+	b.signal = make(chan struct{}, 1)
+	ctx, b.cancel = context.WithCancelCause(ctx)
+	b.ctx = &batchContext{ctx}
+	b.unlink = context.AfterFunc(p.abortContext, func() { b.cancel(context.Cause(p.abortContext)) })
+}
+
+func (b *batch[T, R]) end() {
+	b.unlink()
+	b.cancel(nil)
+}
+
+// submit gets one task accepted, and waits for its end if it had to run in
+// place of the calling one.
+func (b *batch[T, R]) submit(position uint64, task T) error {
+	if b.ctx.Err() != nil {
+		return contextError(b.ctx)
+	}
+	p := b.pool
+	p.mu.Lock()
+	j := p.newJobLocked()
+	j.ctx, j.task, j.to = b.ctx, task, b.self
+	j.index, j.positioned = position, true
+	b.pending++
+	ended, err := p.enterLocked(b.ctx, b.inside, j)
+	if err != nil {
+		b.pending--
+	}
+	p.mu.Unlock()
+	if ended != nil {
+		<-ended
+	}
+	return err
+}
+
+func (b *batch[T, R]) wakeLocked() {
+	select {
+	case b.signal <- struct{}{}:
+	default:
+	}
+}
+
+// await waits until every task of the batch has ended. When the context ends,
+// it takes back those that are queued.
+func (b *batch[T, R]) await() {
+	p := b.pool
+	ended := b.ctx.Done()
+	p.mu.Lock()
+	for b.pending > 0 {
+		p.mu.Unlock()
+		select {
+		case <-b.signal:
+		case <-ended:
+			ended = nil
+			b.takeBack()
+		}
+		p.mu.Lock()
+	}
+	p.mu.Unlock()
+}
+
+// takeBack ends the tasks of the batch that no worker has taken.
+func (b *batch[T, R]) takeBack() {
+	err := contextError(b.ctx)
+	p := b.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for j := p.tasks.first; j != nil; {
+		next := j.next
+		if j.to == b.self {
+			p.endQueuedLocked(j, err)
+		}
+		j = next
+	}
+}
+
+type mapBatch[T, R any] struct {
+	batch[T, R]
+	values []R
+	// Guarded by the pool's mutex:
+	succeeded int
+	err       error // the first, in case that it came without a cancellation
+}
+
+func (m *mapBatch[T, R]) failed(err error) { m.cancel(err) }
+
+func (m *mapBatch[T, R]) answerLocked(j *job[T, R]) {
+	switch {
+	case j.err == nil:
+		m.values[j.index] = j.value
+		m.succeeded++
+	case m.err == nil:
+		m.err = j.err
+	}
+	m.pool.freeLocked(j)
+	m.pending--
+	if m.pending == 0 {
+		m.wakeLocked()
+	}
+}
+
+// iteratorGrace is how long Stream waits, at its end, for an input iterator
+// that is at work or blocked.
+const iteratorGrace = 100 * time.Millisecond
+
+type streamBatch[T, R any] struct {
+	batch[T, R]
+	space     chan struct{} // capacity 1; sent when the feeder should look for space again
+	fed       chan struct{} // closed when the feeder has left
+	abandoned bool          // the input is blocked and no longer waited for; of the consumer alone
+
+	// Guarded by the pool's mutex:
+	results  list[T, R] // ended tasks, not yet yielded
+	position uint64     // of the next task of the input
+	allFed   bool       // no more tasks will come
+}
+
+func (s *streamBatch[T, R]) failed(error) {}
+
+func (s *streamBatch[T, R]) answerLocked(j *job[T, R]) {
+	s.pending--
+	s.results.push(j)
+	s.wakeLocked()
+}
+
+// feed submits the tasks of the sequence.
+func (s *streamBatch[T, R]) feed(tasks iter.Seq[T]) {
+	p := s.pool
+	returned := false
+	defer func() {
+		var none T
+		if v := recover(); v != nil || !returned {
+			s.refuse(none, errorOf(v))
+		}
+		p.mu.Lock()
+		s.allFed = true
+		s.wakeLocked()
+		p.mu.Unlock()
+		close(s.fed)
+	}()
+	for task := range tasks {
+		if err := s.submit(s.position, task); err != nil {
+			s.refuse(task, err)
+			break
+		}
+		p.mu.Lock()
+		s.position++
+		p.mu.Unlock()
+		s.awaitSpace()
+	}
+	returned = true
+}
+
+// refuse yields a Result for the next position, whose task the pool did not
+// get.
+func (s *streamBatch[T, R]) refuse(task T, err error) {
+	p := s.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	j := p.newJobLocked()
+	j.index, j.task, j.err, j.attempt = s.position, task, err, 1
+	s.results.push(j)
+	s.wakeLocked()
+}
+
+// awaitSpace waits until the stream may take another task from its input, or
+// its context has ended.
+func (s *streamBatch[T, R]) awaitSpace() {
+	p := s.pool
+	for {
+		p.mu.Lock()
+		space := s.hasSpaceLocked()
+		p.mu.Unlock()
+		if space {
+			return
+		}
+		select {
+		case <-s.space:
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// hasSpaceLocked compares in a way that large options can't overflow.
+func (s *streamBatch[T, R]) hasSpaceLocked() bool {
+	p, n := s.pool, s.pending+s.results.n
+	return n < p.queueDepth || n-p.queueDepth < p.resultBuffer || n-p.queueDepth-p.resultBuffer < p.size
+}
+
+// deliver yields results until the last.
+func (s *streamBatch[T, R]) deliver(yield func(Result[T, R]) bool) {
+	var before *job[T, R]
+	for {
+		j := s.receive(before)
+		if j == nil {
+			break
+		}
+		result := j.result()
+		j.reset()
+		before = j
+		if !yield(result) {
+			return
+		}
+	}
+	if s.abandoned {
+		yield(Result[T, R]{Index: s.position, Err: contextError(s.ctx), Attempt: 1})
+	}
+}
+
+// receive gives back the job that was received before, if any, and waits for
+// the next one. It returns nil when there will be none.
+func (s *streamBatch[T, R]) receive(before *job[T, R]) *job[T, R] {
+	p := s.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if before != nil {
+		p.freeLocked(before)
+	}
+	ended := s.ctx.Done()
+	var grace <-chan time.Time
+	for s.results.n == 0 {
+		if s.pending == 0 && (s.allFed || s.abandoned) {
+			return nil
+		}
+		p.mu.Unlock()
+		select {
+		case <-s.signal:
+		case <-ended:
+			ended = nil
+			s.takeBack()
+			grace = time.After(iteratorGrace)
+		case <-grace:
+			grace = nil
+			s.abandoned = true
+		}
+		p.mu.Lock()
+	}
+	select {
+	case s.space <- struct{}{}:
+	default:
+	}
+	return s.results.pop()
+}
+
+// stop ends what is still under way.
+func (s *streamBatch[T, R]) stop() {
+	s.end()
+	s.takeBack()
+	s.await()
+	if s.abandoned {
+		return
+	}
+	select {
+	case <-s.fed:
+	case <-time.After(iteratorGrace):
+	}
+}

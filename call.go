@@ -1,0 +1,135 @@
+package workpool
+
+import "context"
+
+// Do runs task on a worker and returns its answer. Results never sees it.
+//
+// It waits for room as [Pool.Submit] does, then for the answer. The context of
+// the handler is derived from ctx. If ctx ends first, Do returns at once with
+// an error that matches ctx.Err(): a queued task is taken back and never runs,
+// a running one is cancelled and its answer dropped.
+//
+// Called with the context of a handler of the same pool, the task runs in
+// place of the calling one if no worker is free.
+func (p *Pool[T, R]) Do(ctx context.Context, task T) (R, error) {
+	var none R
+	j, err := p.call(ctx, task, reply[T, R]{})
+	if err != nil {
+		return none, err
+	}
+	select {
+	case <-j.signal:
+	case <-ctx.Done():
+		if p.takeBack(j) {
+			return none, contextError(ctx)
+		}
+	}
+	value, err := j.value, j.err
+	p.mu.Lock()
+	p.freeLocked(j)
+	p.mu.Unlock()
+	return value, err
+}
+
+// DoChan is like [Pool.Do] but returns as soon as the task is accepted. The
+// channel then receives one Result, whatever happens, and is not closed. A
+// task that was not accepted yields a Result with the error alone.
+func (p *Pool[T, R]) DoChan(ctx context.Context, task T) <-chan Result[T, R] {
+	d := &delivery[T, R]{pool: p, results: make(chan Result[T, R], 1)}
+	j, err := p.call(ctx, task, d)
+	switch {
+	case err != nil:
+		d.results <- Result[T, R]{Task: task, Err: err, Attempt: 1}
+	case ctx.Done() != nil:
+		d.watch(ctx, j)
+	}
+	return d.results
+}
+
+// call gets a task accepted whose answer is for the caller.
+func (p *Pool[T, R]) call(ctx context.Context, task T, to answerer[T, R]) (*job[T, R], error) {
+	if err := endedContext(ctx); err != nil {
+		return nil, err
+	}
+	inside := p.inside(ctx)
+	handlerContext := p.newCallContext(ctx)
+	p.mu.Lock()
+	j := p.newJobLocked()
+	j.ctx, j.task, j.to = handlerContext, task, to
+	if j.signal == nil {
+		j.signal = make(chan struct{}, 1)
+	}
+	_, err := p.enterLocked(ctx, inside, j)
+	p.mu.Unlock()
+	return j, p.gaveUp(err)
+}
+
+// A reply is the answerer of Do, which waits for the signal of its job.
+type reply[T, R any] struct{}
+
+func (reply[T, R]) failed(error)              {}
+func (reply[T, R]) answerLocked(j *job[T, R]) { j.signal <- struct{}{} }
+
+// takeBack drops a job whose caller waits no longer. It reports false if the
+// job has been answered meanwhile: then it is the caller's.
+func (p *Pool[T, R]) takeBack(j *job[T, R]) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-j.signal:
+		return false
+	default:
+	}
+	j.to = discard[T, R]{p}
+	if j.in != nil {
+		p.endQueuedLocked(j, context.Canceled)
+	}
+	return true
+}
+
+// discard is the answerer of a job that nobody waits for any more.
+type discard[T, R any] struct{ pool *Pool[T, R] }
+
+func (discard[T, R]) failed(error)                {}
+func (d discard[T, R]) answerLocked(j *job[T, R]) { d.pool.freeLocked(j) }
+
+// A delivery is the answerer of DoChan.
+type delivery[T, R any] struct {
+	pool    *Pool[T, R]
+	results chan Result[T, R]
+	// Guarded by the pool's mutex:
+	answered bool
+}
+
+func (d *delivery[T, R]) failed(error) {}
+
+func (d *delivery[T, R]) answerLocked(j *job[T, R]) {
+	d.answered = true
+	d.results <- j.result()
+	d.pool.freeLocked(j)
+}
+
+// watch answers in place of the handler when ctx ends first.
+func (d *delivery[T, R]) watch(ctx context.Context, j *job[T, R]) {
+	p := d.pool
+	p.mu.Lock()
+	handlerContext, answered := j.ctx, d.answered
+	p.mu.Unlock()
+	if answered {
+		return
+	}
+	handlerContext.(*callContext).watch(func() {
+		err := contextError(ctx)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		switch {
+		case d.answered:
+		case j.in != nil:
+			p.endQueuedLocked(j, err)
+		default:
+			d.answered = true
+			d.results <- Result[T, R]{Index: j.index, Task: j.task, Err: err, Worker: j.worker, Attempt: j.attempt}
+			j.to = discard[T, R]{p}
+		}
+	})
+}

@@ -1,0 +1,98 @@
+package workpool
+
+import "sync"
+
+// A channel is one of the pool's two channels. What is in it lies in a list
+// under the pool's mutex; the Go channel inside carries claims, each of which
+// tells one receiver that there is something to take.
+//
+// Why not a Go channel of tasks: it locks, and often switches goroutines, for
+// every element. Here a worker hands in one result and takes its next task
+// under one lock, and only a receiver that has nothing to do waits on a Go
+// channel.
+type channel[T, R any] struct {
+	list[T, R]
+	claims
+}
+
+// claims is a Go channel on which goroutines wait for a reason to look again.
+//
+// At most one claim is under way at a time. The one who receives it looks at
+// the state of the pool, takes what it finds, and offers the next claim if
+// there is more: so a burst wakes as many receivers as it keeps busy, and the
+// sender never waits.
+type claims struct {
+	c       chan struct{} // capacity 1
+	waiting int           // goroutines in waitLocked
+	offered bool          // a claim has been sent and not yet been acted on
+}
+
+func newClaims() claims { return claims{c: make(chan struct{}, 1)} }
+
+// offerLocked wakes one of those who wait, if there are any.
+func (c *claims) offerLocked() {
+	if c.waiting > 0 && !c.offered {
+		c.offered = true
+		c.c <- struct{}{}
+	}
+}
+
+// waitLocked unlocks mu, waits for a claim and locks mu again. The caller
+// then checks what it waited for: others may have been faster.
+func (c *claims) waitLocked(mu *sync.Mutex) {
+	c.waiting++
+	waitingOn := c.c
+	mu.Unlock()
+	<-waitingOn
+	mu.Lock()
+	if waitingOn == c.c {
+		c.waiting--
+		c.offered = false
+	}
+}
+
+// wakeAllLocked wakes all who wait.
+func (c *claims) wakeAllLocked() {
+	close(c.c)
+	*c = newClaims()
+}
+
+// A list holds jobs, first in, first out. The jobs are linked to one another,
+// so that a job can leave from anywhere, and a deep list costs no memory
+// before it is used.
+type list[T, R any] struct {
+	first, last *job[T, R]
+	n           int
+}
+
+func (l *list[T, R]) push(j *job[T, R]) {
+	j.in, j.prev = l, l.last
+	if l.last == nil {
+		l.first = j
+	} else {
+		l.last.next = j
+	}
+	l.last = j
+	l.n++
+}
+
+func (l *list[T, R]) pop() *job[T, R] {
+	j := l.first
+	l.remove(j)
+	return j
+}
+
+func (l *list[T, R]) remove(j *job[T, R]) {
+	if j.prev == nil {
+		l.first = j.next
+	} else {
+		j.prev.next = j.next
+	}
+	if j.next == nil {
+		l.last = j.prev
+	} else {
+		j.next.prev = j.prev
+	}
+	j.in, j.prev, j.next = nil, nil, nil
+	l.n--
+}

@@ -1,0 +1,187 @@
+package workpool
+
+import (
+	"context"
+	"reflect"
+	"sync"
+	"time"
+)
+
+// Info tells a handler which task it runs, and where.
+type Info struct {
+	Pool    string // the name given with WithName
+	Worker  int    // 1..N
+	Index   uint64 // as in Result
+	Attempt int    // as in Result
+}
+
+// InfoFrom returns the Info of the task whose handler was called with ctx, or
+// with a context that ctx is derived from. It reports false for any other
+// context. It is for use while the handler runs: later, the worker may be
+// at another task, and InfoFrom speaks of that one or of none.
+func InfoFrom(ctx context.Context) (Info, bool) {
+	c, ok := ctx.Value(infoKey{}).(*taskContext)
+	if !ok {
+		return Info{}, false
+	}
+	return c.worker.info()
+}
+
+type infoKey struct{}
+
+// A taskContext is the context of a handler. It says where deadline and
+// cancellation come from and where values do, and it never changes: so a
+// worker uses one for all the tasks in a row that were submitted with the
+// same context, and one that a handler has kept stays true.
+type taskContext struct {
+	context.Context                 // deadline and cancellation
+	values          context.Context // the context of the task
+	base            context.Context // the context of the pool, for values that the task's has not
+	pool            any             // the *Pool, which is a key for its own taskContext
+	worker          interface{ info() (Info, bool) }
+}
+
+// Value first asks the context that cancels: context.Cause and the like find
+// their way to it by a value.
+func (c *taskContext) Value(key any) any {
+	if key == (infoKey{}) || key == c.pool {
+		return c
+	}
+	if v := c.Context.Value(key); v != nil {
+		return v
+	}
+	if v := c.values.Value(key); v != nil {
+		return v
+	}
+	return c.base.Value(key)
+}
+
+// String keeps fmt from printing the whole pool.
+func (c *taskContext) String() string { return "workpool.taskContext" }
+
+// inside returns the context of the handler of p that ctx belongs to, or nil.
+func (p *Pool[T, R]) inside(ctx context.Context) *taskContext {
+	c, _ := ctx.Value(p).(*taskContext)
+	return c
+}
+
+// contextFor returns the context for a handler whose task came with ctx.
+func (w *worker[T, R]) contextFor(ctx context.Context) context.Context {
+	if w.ctx != nil && w.ctx.values == ctx {
+		w.ctxRepeated = true
+		return w.ctx
+	}
+	if call, ok := ctx.(*callContext); ok {
+		call.handler.worker = w
+		return &call.handler
+	}
+	p := w.pool
+	c := &taskContext{Context: p.abortContext, values: ctx, base: p.config.ctx, pool: p, worker: w}
+	_, ofBatch := ctx.(*batchContext)
+	if ofBatch {
+		c.Context = ctx
+	}
+	// Only these are sure to be comparable with the next one.
+	static := ctx == context.Background() || ctx == context.TODO()
+	if static || reflect.TypeOf(ctx).Kind() == reflect.Pointer {
+		w.ctx, w.ctxRepeated = c, static
+	}
+	return c
+}
+
+// forgetContext drops the context that w keeps for its next task, unless it
+// came several times in a row: then it is one that many tasks share, and
+// keeping it spares an allocation each time the worker wakes.
+func (w *worker[T, R]) forgetContext() {
+	if w.ctx != nil && (!w.ctxRepeated || w.ctx.Context == w.ctx.values) {
+		w.ctx = nil
+	}
+}
+
+// A batchContext marks the context of a Map or Stream, which ends with that
+// of its caller and with the pool.
+type batchContext struct{ context.Context }
+
+// A callContext is what a call with a context that can end submits its task
+// with: it ends when the caller's context ends, when the pool is aborted, or,
+// if it was ever waited for, when the handler has returned. The two are only
+// merged when a handler first asks, since most never do.
+type callContext struct {
+	handler taskContext // what the handler gets; its Context is the callContext
+	caller  context.Context
+	abort   context.Context
+
+	mu     sync.Mutex // guards the rest
+	merged context.Context
+	cancel context.CancelCauseFunc
+	stops  []func() bool // of what waits for the caller's context, or the pool's
+	ended  bool          // the handler has returned
+}
+
+// newCallContext returns what a call with ctx submits its task with.
+func (p *Pool[T, R]) newCallContext(ctx context.Context) context.Context {
+	if ctx.Done() == nil {
+		return ctx // nothing to merge: it lends its values, as in Submit
+	}
+	c := &callContext{caller: ctx, abort: p.abortContext}
+	c.handler = taskContext{Context: c, values: ctx, base: p.config.ctx, pool: p}
+	return c
+}
+
+func (c *callContext) merge() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.merged != nil {
+		return c.merged
+	}
+	c.merged, c.cancel = context.WithCancelCause(c.caller)
+	switch {
+	case c.abort.Err() != nil:
+		c.cancel(context.Cause(c.abort))
+	case c.ended:
+		c.cancel(nil)
+	default:
+		stop := context.AfterFunc(c.abort, func() { c.cancel(context.Cause(c.abort)) })
+		c.stops = append(c.stops, stop)
+	}
+	return c.merged
+}
+
+// watch calls f when the caller's context ends before the handler does.
+func (c *callContext) watch(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		c.stops = append(c.stops, context.AfterFunc(c.caller, f))
+	}
+}
+
+// end frees all that c has tied to the caller's context and the pool's. It is
+// called when the handler has returned.
+func (c *callContext) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	for _, stop := range c.stops {
+		stop()
+	}
+	if c.merged != nil {
+		c.cancel(nil)
+	}
+}
+
+// current returns the context that answers for c at this time.
+func (c *callContext) current() context.Context {
+	c.mu.Lock()
+	merged := c.merged
+	c.mu.Unlock()
+	if merged == nil && c.abort.Err() == nil {
+		return c.caller
+	}
+	return c.merge()
+}
+
+func (c *callContext) Deadline() (time.Time, bool) { return c.caller.Deadline() }
+func (c *callContext) Done() <-chan struct{}       { return c.merge().Done() }
+func (c *callContext) Err() error                  { return c.current().Err() }
+func (c *callContext) Value(key any) any           { return c.current().Value(key) }

@@ -1,0 +1,232 @@
+package workpool
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// A Pool runs one [Handler] for many tasks on a number of workers. Make it
+// with [New] and end it with [Pool.Shutdown] or [Pool.Close]. It must not be
+// copied. All its methods may be called by many goroutines at once.
+type Pool[T, R any] struct {
+	config
+	handler    Handler[T, R]
+	resultFunc func(Result[T, R])
+
+	// abortContext is cancelled, with the cause, when the pool is aborted.
+	abortContext context.Context
+	cancel       context.CancelCauseFunc
+	stopWatching func() bool   // of the context given with WithContext
+	done         chan struct{} // closed when the last goroutine of the pool leaves
+
+	// mu guards what follows, and the jobs and workers. No code of the user
+	// runs under it, and no goroutine waits under it.
+	mu        sync.Mutex
+	tasks     channel[T, R] // the task channel: accepted tasks that no worker has taken
+	collector channel[T, R] // the collector channel: results that no receiver has taken
+	waiting   list[T, R]    // submitters that wait for room
+	granted   int           // submitters that were given room and have not used it yet
+	spare     *job[T, R]    // jobs to use again, linked by next
+
+	workers []*worker[T, R] // by number, from 1 at index 0; nil where there is none
+	size    int             // how many workers there should be
+	free    int             // how many of these have nothing in hand
+	held    int             // workers whose result exceeds the buffer
+	room    claims          // where they wait for room in it
+
+	running    int        // tasks in hand of a worker, until they have ended
+	unanswered list[T, R] // aborted tasks that the result function must be told of
+	goroutines int
+	quiet      chan struct{} // made by Wait, closed when nothing is queued or running
+
+	paused   bool
+	closing  bool // nothing more is accepted
+	draining bool // someone was promised that all that was accepted runs
+	outcome  error
+	misdeed  error // the first panic or Goexit of the result function
+
+	index                                           uint64 // of the next task
+	submitted, succeeded, failed, panicked, aborted uint64
+}
+
+// New starts a pool whose workers call handler. Unless options say otherwise
+// it has GOMAXPROCS workers, a task channel of 128 and a collector channel
+// of 128. An error wraps [ErrInvalidOption].
+func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
+	if handler == nil {
+		return nil, invalid("New(nil): a pool needs a handler")
+	}
+	c, err := newConfig(opts)
+	if err != nil {
+		return nil, err
+	}
+	resultFunc, err := resultFuncOf[T, R](c)
+	if err != nil {
+		return nil, err
+	}
+	p := &Pool[T, R]{
+		config:     c,
+		handler:    handler,
+		resultFunc: resultFunc,
+		done:       make(chan struct{}),
+		tasks:      channel[T, R]{claims: newClaims()},
+		collector:  channel[T, R]{claims: newClaims()},
+		room:       newClaims(),
+	}
+	p.abortContext, p.cancel = context.WithCancelCause(context.Background())
+	p.mu.Lock()
+	p.setSizeLocked(c.workers)
+	p.stopWatching = context.AfterFunc(c.ctx, p.abortByContext)
+	p.mu.Unlock()
+	if c.ctx.Err() != nil {
+		p.abortByContext()
+	}
+	return p, nil
+}
+
+// Resize changes the number of workers to n, within the range of
+// [WithWorkers], and returns at once. Surplus workers that are busy finish
+// their task and leave; no queued task is lost. It returns [ErrClosed] once
+// the pool is closing, and an error that wraps [ErrInvalidOption] for a
+// number out of range.
+func (p *Pool[T, R]) Resize(workers int) error {
+	if err := checkWorkers("Resize", workers); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closing {
+		return ErrClosed
+	}
+	p.setSizeLocked(workers)
+	return nil
+}
+
+// Pause keeps the workers from taking tasks. Running tasks go on, and tasks
+// are accepted until the queue is full. Closing the pool ends the pause.
+func (p *Pool[T, R]) Pause() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.paused = !p.closing
+}
+
+// Resume ends a [Pool.Pause].
+func (p *Pool[T, R]) Resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.resumeLocked()
+}
+
+func (p *Pool[T, R]) resumeLocked() {
+	p.paused = false
+	p.grantLocked()
+	if p.tasks.n > 0 {
+		p.tasks.offerLocked()
+	}
+}
+
+// Stats is a snapshot of a pool. Its numbers belong to one moment, at which
+// Submitted == Queued + Running + Succeeded + Failed + Aborted.
+type Stats struct {
+	Workers     int // workers, with those that Resize has made surplus and that are still at a task
+	Running     int // tasks whose handler runs
+	Queued      int // accepted tasks that no worker has taken
+	Undelivered int // results that no receiver has taken
+
+	// Since New:
+	Submitted uint64 // tasks accepted
+	Succeeded uint64 // tasks that ran and ended without an error
+	Failed    uint64 // tasks that ran and ended with an error, a panic or Goexit
+	Panicked  uint64 // those of Failed that panicked
+	Aborted   uint64 // tasks that never ran: aborted, or their caller's context ended while they were queued
+	Retried   uint64 // attempts beyond the first
+}
+
+// Stats returns a snapshot of the pool.
+func (p *Pool[T, R]) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := Stats{
+		Running:     p.running,
+		Queued:      p.tasks.n + p.unanswered.n,
+		Undelivered: p.collector.n,
+		Submitted:   p.submitted,
+		Succeeded:   p.succeeded,
+		Failed:      p.failed,
+		Panicked:    p.panicked,
+		Aborted:     p.aborted,
+	}
+	for i, w := range p.workers {
+		if w != nil && (i < p.size || w.busy) {
+			s.Workers++
+		}
+	}
+	return s
+}
+
+// Wait waits until everything accepted has ended: nothing is queued, no
+// handler runs. The pool stays open, and tasks accepted meanwhile are waited
+// for too. Results need not have been received, but a result that no one
+// receives can hold back a worker, and through it tasks.
+//
+// It returns an error that matches ctx.Err() if ctx ends first, and
+// [ErrReentrant] if ctx is that of a handler of the same pool.
+func (p *Pool[T, R]) Wait(ctx context.Context) error {
+	if ctx == nil {
+		return errNilContext
+	}
+	if p.inside(ctx) != nil {
+		return ErrReentrant
+	}
+	p.mu.Lock()
+	if p.quietLocked() {
+		p.mu.Unlock()
+		return nil
+	}
+	if p.quiet == nil {
+		p.quiet = make(chan struct{})
+	}
+	quiet := p.quiet
+	p.mu.Unlock()
+	select {
+	case <-quiet:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("workpool: gave up waiting for all tasks to end: %s: %w", p.load(), contextError(ctx))
+	}
+}
+
+func (p *Pool[T, R]) quietLocked() bool {
+	return p.running == 0 && p.tasks.n == 0 && p.unanswered.n == 0
+}
+
+// noteQuietLocked is called whenever a task has ended.
+func (p *Pool[T, R]) noteQuietLocked() {
+	if !p.quietLocked() {
+		return
+	}
+	if p.quiet != nil {
+		close(p.quiet)
+		p.quiet = nil
+	}
+	if p.closing {
+		p.collector.wakeAllLocked() // it has all that it will ever have
+	}
+}
+
+// newJobLocked returns an empty job.
+func (p *Pool[T, R]) newJobLocked() *job[T, R] {
+	j := p.spare
+	if j == nil {
+		return new(job[T, R])
+	}
+	p.spare, j.next = j.next, nil
+	return j
+}
+
+// freeLocked keeps a job that nobody needs any more for the next task.
+func (p *Pool[T, R]) freeLocked(j *job[T, R]) {
+	j.reset()
+	j.next, p.spare = p.spare, j
+}

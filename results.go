@@ -1,0 +1,99 @@
+package workpool
+
+import (
+	"fmt"
+	"iter"
+)
+
+// Results returns the answers to the tasks that were submitted, as they are
+// ready, each once. It may be ranged over before, during and after the life of
+// the pool, by several goroutines at once: each result goes to one of them.
+// The sequence ends when the pool is closed and all results were received. A
+// break loses nothing; the next range goes on from there.
+//
+// While the pool is open, workers wait when the buffer of results is full.
+// From the moment that it is closing, they don't, and what is left can be
+// received afterwards.
+func (p *Pool[T, R]) Results() iter.Seq[Result[T, R]] { return p.deliver }
+
+func (p *Pool[T, R]) deliver(yield func(Result[T, R]) bool) {
+	if p.drops() {
+		return
+	}
+	var j *job[T, R] // the one before
+	for {
+		j = p.receive(j)
+		if j == nil {
+			return
+		}
+		result := j.result()
+		j.reset()
+		if !yield(result) {
+			p.mu.Lock()
+			p.freeLocked(j)
+			p.mu.Unlock()
+			return
+		}
+	}
+}
+
+// drops tells whether results go elsewhere than to the collector channel.
+func (p *Pool[T, R]) drops() bool { return p.withoutResults || p.resultFunc != nil }
+
+// receive gives back the job that was received before, if any, and waits for
+// the next one. It returns nil at the end of all results.
+func (p *Pool[T, R]) receive(before *job[T, R]) *job[T, R] {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if before != nil {
+		p.freeLocked(before)
+	}
+	for p.collector.n == 0 {
+		if p.closing && p.quietLocked() {
+			return nil
+		}
+		p.collector.waitLocked(&p.mu)
+	}
+	j := p.collector.pop()
+	if p.collector.n > 0 {
+		p.collector.offerLocked()
+	}
+	p.offerRoomLocked()
+	return j
+}
+
+// answerLocked hands a job that has ended to whom its answer is for.
+func (p *Pool[T, R]) answerLocked(j *job[T, R]) {
+	switch {
+	case j.to != nil:
+		j.to.answerLocked(j)
+	case p.drops():
+		p.freeLocked(j)
+	default:
+		p.collector.push(j)
+		p.collector.offerLocked()
+	}
+}
+
+// overfullLocked tells whether a result has just been added for which there
+// was no room: every worker that is held back stands for one such result.
+func (p *Pool[T, R]) overfullLocked() bool { return p.collector.n-p.held > p.resultBuffer }
+
+// hasRoomForResultLocked tells whether a worker that is held back can go on.
+func (p *Pool[T, R]) hasRoomForResultLocked() bool { return p.collector.n-p.held < p.resultBuffer }
+
+func (p *Pool[T, R]) offerRoomLocked() {
+	if p.hasRoomForResultLocked() {
+		p.room.offerLocked()
+	}
+}
+
+// resultFuncFailed keeps the first panic or Goexit of the result function for
+// Shutdown and Close.
+func (p *Pool[T, R]) resultFuncFailed(j *job[T, R], err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.misdeed == nil {
+		p.misdeed = fmt.Errorf("workpool: result function, given the result of task %d: %w", j.index, err)
+	}
+}

@@ -1,0 +1,74 @@
+package workpool
+
+import "context"
+
+// A Handler does the work of one task. It is called by many workers at once.
+//
+// Its context carries the values of the context that the task was submitted
+// with, and ends when the pool is aborted. Under [Pool.Do], [Pool.DoChan],
+// [Pool.Map] and [Pool.Stream] it also ends with the context of the caller.
+// [InfoFrom] tells from it which task this is and which worker runs it. The
+// context is the handler's own only until the handler returns.
+type Handler[T, R any] func(ctx context.Context, task T) (R, error)
+
+// A Result is the answer to one accepted task.
+type Result[T, R any] struct {
+	Index   uint64 // order of acceptance, from 0; in Stream and Map the position in the input
+	Task    T      // the task as submitted
+	Value   R      // what the handler returned
+	Err     error  // what the handler returned, or a *PanicError, ErrGoexit, ErrAborted, or why the caller's context ended
+	Worker  int    // the worker that ran the task, 1..N; 0 if it never ran
+	Attempt int    // 1 unless retried
+}
+
+// A Func is a task that brings its own code. See [Call].
+type Func[R any] = func(ctx context.Context) (R, error)
+
+// Call calls f. It is the handler of pools whose tasks are closures:
+//
+//	pool, err := workpool.New(workpool.Call[int])
+//	...
+//	lines, err := pool.Do(ctx, func(ctx context.Context) (int, error) { return count(ctx, file) })
+func Call[R any](ctx context.Context, f Func[R]) (R, error) { return f(ctx) }
+
+// A job is a task on its way through the pool: from the caller that fills it
+// in, over the task channel to a worker, and with the handler's answer in it
+// over the collector channel to a receiver. Jobs are used again, so that the
+// way allocates nothing.
+//
+// The pool's mutex guards a job except while one goroutine has it in hand:
+// the worker that runs it, or the caller that got it back.
+type job[T, R any] struct {
+	prev, next *job[T, R]  // its neighbours in that list
+	in         *list[T, R] // the list that it is in
+
+	ctx     context.Context // what the context of the handler is made from
+	task    T
+	to      answerer[T, R] // who gets the answer; nil for Results
+	signal  chan struct{}  // capacity 1; wakes the goroutine that waits for this job
+	granted bool           // a waiting submitter has been given room
+
+	index      uint64
+	positioned bool // the index is the position in a batch
+	value      R
+	err        error
+	worker     int
+	attempt    int
+}
+
+func (j *job[T, R]) result() Result[T, R] {
+	return Result[T, R]{Index: j.index, Task: j.task, Value: j.value, Err: j.err, Worker: j.worker, Attempt: j.attempt}
+}
+
+// reset forgets the task and its answer, so that the pool retains neither.
+func (j *job[T, R]) reset() { *j = job[T, R]{signal: j.signal} }
+
+// An answerer gets the answer of a job in place of Results.
+type answerer[T, R any] interface {
+	// failed is called by the worker as soon as the handler has failed,
+	// without the pool's mutex.
+	failed(err error)
+	// answerLocked is called once, when the job has ended. The job is the
+	// answerer's from then on.
+	answerLocked(j *job[T, R])
+}
