@@ -309,12 +309,11 @@ func (s *streamBatch[T, R]) deliver(yield func(Result[T, R]) bool) {
 		if j == nil {
 			break
 		}
-		result := j.result()
-		j.reset()
-		before = j
-		if !yield(result) {
+		if !yield(j.result()) {
 			return
 		}
+		j.reset()
+		before = j
 	}
 	if s.abandoned {
 		yield(Result[T, R]{Index: s.position, Err: contextError(s.ctx), Attempt: 1})
@@ -328,7 +327,7 @@ func (s *streamBatch[T, R]) receive(before *job[T, R]) *job[T, R] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if before != nil {
-		p.freeLocked(before)
+		p.keepLocked(before)
 	}
 	ended := s.ctx.Done()
 	var grace <-chan time.Time

@@ -81,7 +81,7 @@ func (p *Pool[T, R]) takeBack(j *job[T, R]) bool {
 	default:
 	}
 	j.to = discard[T, R]{p}
-	if j.in != nil {
+	if j.listed {
 		p.endQueuedLocked(j, context.Canceled)
 	}
 	return true
@@ -124,7 +124,7 @@ func (d *delivery[T, R]) watch(ctx context.Context, j *job[T, R]) {
 		defer p.mu.Unlock()
 		switch {
 		case d.answered:
-		case j.in != nil:
+		case j.listed:
 			p.endQueuedLocked(j, err)
 		default:
 			d.answered = true

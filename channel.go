@@ -32,9 +32,13 @@ func newClaims() claims { return claims{c: make(chan struct{}, 1)} }
 // offerLocked wakes one of those who wait, if there are any.
 func (c *claims) offerLocked() {
 	if c.waiting > 0 && !c.offered {
-		c.offered = true
-		c.c <- struct{}{}
+		c.sendLocked()
 	}
+}
+
+func (c *claims) sendLocked() {
+	c.offered = true
+	c.c <- struct{}{}
 }
 
 // waitLocked unlocks mu, waits for a claim and locks mu again. The caller
@@ -66,33 +70,37 @@ type list[T, R any] struct {
 }
 
 func (l *list[T, R]) push(j *job[T, R]) {
-	j.in, j.prev = l, l.last
-	if l.last == nil {
+	j.listed = true
+	if l.n == 0 {
 		l.first = j
 	} else {
-		l.last.next = j
+		j.previous, l.last.next = l.last, j
 	}
 	l.last = j
 	l.n++
 }
 
+// pop leaves the next job alone, whose previous means nothing while it is the
+// first: that job may be in the cache of another processor.
 func (l *list[T, R]) pop() *job[T, R] {
 	j := l.first
-	l.remove(j)
+	l.first = j.next
+	l.n--
+	j.next, j.previous, j.listed = nil, nil, false
 	return j
 }
 
 func (l *list[T, R]) remove(j *job[T, R]) {
-	if j.prev == nil {
-		l.first = j.next
-	} else {
-		j.prev.next = j.next
+	if j == l.first {
+		l.pop()
+		return
 	}
-	if j.next == nil {
-		l.last = j.prev
+	j.previous.next = j.next
+	if j == l.last {
+		l.last = j.previous
 	} else {
-		j.next.prev = j.prev
+		j.next.previous = j.previous
 	}
-	j.in, j.prev, j.next = nil, nil, nil
 	l.n--
+	j.next, j.previous, j.listed = nil, nil, false
 }

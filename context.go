@@ -67,6 +67,13 @@ func (p *Pool[T, R]) inside(ctx context.Context) *taskContext {
 
 // contextFor returns the context for a handler whose task came with ctx.
 func (w *worker[T, R]) contextFor(ctx context.Context) context.Context {
+	if ctx == context.Background() && w.background != nil {
+		return w.background
+	}
+	return w.newContext(ctx)
+}
+
+func (w *worker[T, R]) newContext(ctx context.Context) context.Context {
 	if w.ctx != nil && w.ctx.values == ctx {
 		w.ctxRepeated = true
 		return w.ctx
@@ -81,10 +88,11 @@ func (w *worker[T, R]) contextFor(ctx context.Context) context.Context {
 	if ofBatch {
 		c.Context = ctx
 	}
-	// Only these are sure to be comparable with the next one.
-	static := ctx == context.Background() || ctx == context.TODO()
-	if static || reflect.TypeOf(ctx).Kind() == reflect.Pointer {
-		w.ctx, w.ctxRepeated = c, static
+	switch {
+	case ctx == context.Background():
+		w.background = c
+	case reflect.TypeOf(ctx).Kind() == reflect.Pointer: // others may not be comparable with the next one
+		w.ctx, w.ctxRepeated = c, false
 	}
 	return c
 }

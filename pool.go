@@ -13,6 +13,7 @@ type Pool[T, R any] struct {
 	config
 	handler    Handler[T, R]
 	resultFunc func(Result[T, R])
+	collects   bool // results go to the collector channel
 
 	// abortContext is cancelled, with the cause, when the pool is aborted.
 	abortContext context.Context
@@ -21,33 +22,34 @@ type Pool[T, R any] struct {
 	done         chan struct{} // closed when the last goroutine of the pool leaves
 
 	// mu guards what follows, and the jobs and workers. No code of the user
-	// runs under it, and no goroutine waits under it.
+	// runs under it, and no goroutine waits under it. What every task touches
+	// comes first, to be in few cache lines.
 	mu        sync.Mutex
+	closing   bool          // nothing more is accepted
+	paused    bool          // workers take no tasks
 	tasks     channel[T, R] // the task channel: accepted tasks that no worker has taken
-	collector channel[T, R] // the collector channel: results that no receiver has taken
-	waiting   list[T, R]    // submitters that wait for room
-	granted   int           // submitters that were given room and have not used it yet
 	spare     *job[T, R]    // jobs to use again, linked by next
+	collector channel[T, R] // the collector channel: results that no receiver has taken
+	running   int           // tasks in hand of a worker, until they have ended
+	size      int           // how many workers there should be
+	free      int           // how many of these have nothing in hand
+	held      int           // workers whose result exceeds the buffer
+	granted   int           // submitters that were given room and have not used it yet
+	index     uint64        // of the next task
+	submitted uint64
+	succeeded uint64
+	waiting   list[T, R]    // submitters that wait for room
+	quiet     chan struct{} // made by Wait, closed when nothing is queued or running
+	room      claims        // where held workers wait for a receiver
 
-	workers []*worker[T, R] // by number, from 1 at index 0; nil where there is none
-	size    int             // how many workers there should be
-	free    int             // how many of these have nothing in hand
-	held    int             // workers whose result exceeds the buffer
-	room    claims          // where they wait for room in it
+	failed, panicked, aborted uint64
 
-	running    int        // tasks in hand of a worker, until they have ended
-	unanswered list[T, R] // aborted tasks that the result function must be told of
+	workers    []*worker[T, R] // by number, from 1 at index 0; nil where there is none
 	goroutines int
-	quiet      chan struct{} // made by Wait, closed when nothing is queued or running
-
-	paused   bool
-	closing  bool // nothing more is accepted
-	draining bool // someone was promised that all that was accepted runs
-	outcome  error
-	misdeed  error // the first panic or Goexit of the result function
-
-	index                                           uint64 // of the next task
-	submitted, succeeded, failed, panicked, aborted uint64
+	unanswered list[T, R] // aborted tasks that the result function must be told of
+	draining   bool       // someone was promised that all that was accepted runs
+	outcome    error      // of Shutdown and Close
+	misdeed    error      // the first panic or Goexit of the result function
 }
 
 // New starts a pool whose workers call handler. Unless options say otherwise
@@ -69,6 +71,7 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 		config:     c,
 		handler:    handler,
 		resultFunc: resultFunc,
+		collects:   resultFunc == nil && !c.withoutResults,
 		done:       make(chan struct{}),
 		tasks:      channel[T, R]{claims: newClaims()},
 		collector:  channel[T, R]{claims: newClaims()},
@@ -228,5 +231,9 @@ func (p *Pool[T, R]) newJobLocked() *job[T, R] {
 // freeLocked keeps a job that nobody needs any more for the next task.
 func (p *Pool[T, R]) freeLocked(j *job[T, R]) {
 	j.reset()
+	p.keepLocked(j)
+}
+
+func (p *Pool[T, R]) keepLocked(j *job[T, R]) {
 	j.next, p.spare = p.spare, j
 }

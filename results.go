@@ -17,7 +17,7 @@ import (
 func (p *Pool[T, R]) Results() iter.Seq[Result[T, R]] { return p.deliver }
 
 func (p *Pool[T, R]) deliver(yield func(Result[T, R]) bool) {
-	if p.drops() {
+	if !p.collects {
 		return
 	}
 	var j *job[T, R] // the one before
@@ -26,30 +26,27 @@ func (p *Pool[T, R]) deliver(yield func(Result[T, R]) bool) {
 		if j == nil {
 			return
 		}
-		result := j.result()
+		more := yield(j.result())
 		j.reset()
-		if !yield(result) {
+		if !more {
 			p.mu.Lock()
-			p.freeLocked(j)
+			p.keepLocked(j)
 			p.mu.Unlock()
 			return
 		}
 	}
 }
 
-// drops tells whether results go elsewhere than to the collector channel.
-func (p *Pool[T, R]) drops() bool { return p.withoutResults || p.resultFunc != nil }
-
 // receive gives back the job that was received before, if any, and waits for
 // the next one. It returns nil at the end of all results.
 func (p *Pool[T, R]) receive(before *job[T, R]) *job[T, R] {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if before != nil {
-		p.freeLocked(before)
+		p.keepLocked(before)
 	}
 	for p.collector.n == 0 {
 		if p.closing && p.quietLocked() {
+			p.mu.Unlock()
 			return nil
 		}
 		p.collector.waitLocked(&p.mu)
@@ -59,6 +56,7 @@ func (p *Pool[T, R]) receive(before *job[T, R]) *job[T, R] {
 		p.collector.offerLocked()
 	}
 	p.offerRoomLocked()
+	p.mu.Unlock()
 	return j
 }
 
@@ -67,11 +65,11 @@ func (p *Pool[T, R]) answerLocked(j *job[T, R]) {
 	switch {
 	case j.to != nil:
 		j.to.answerLocked(j)
-	case p.drops():
-		p.freeLocked(j)
-	default:
+	case p.collects:
 		p.collector.push(j)
 		p.collector.offerLocked()
+	default:
+		p.freeLocked(j)
 	}
 }
 

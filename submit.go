@@ -21,8 +21,8 @@ import (
 // that matches ctx.Err(); one that gave up waiting matches [ErrQueueFull] too,
 // and says what the pool was busy with.
 func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
-	if err := endedContext(ctx); err != nil {
-		return err
+	if ctx == nil || ctx.Err() != nil {
+		return endedContext(ctx)
 	}
 	p.mu.Lock()
 	if p.closing || !p.roomLocked() {
@@ -184,7 +184,7 @@ func (p *Pool[T, R]) awaitRoomLocked(ctx context.Context, j *job[T, R]) error {
 		err = contextError(ctx)
 	}
 	p.mu.Lock()
-	if j.in != nil {
+	if j.listed {
 		p.waiting.remove(j)
 	}
 	select { // sent after ctx had ended

@@ -39,21 +39,21 @@ func Call[R any](ctx context.Context, f Func[R]) (R, error) { return f(ctx) }
 // The pool's mutex guards a job except while one goroutine has it in hand:
 // the worker that runs it, or the caller that got it back.
 type job[T, R any] struct {
-	prev, next *job[T, R]  // its neighbours in that list
-	in         *list[T, R] // the list that it is in
+	next, previous *job[T, R] // its neighbours in the list that it is in
+	listed         bool       // it is in one
 
+	attempt int
+	worker  int
+	index   uint64
 	ctx     context.Context // what the context of the handler is made from
 	task    T
-	to      answerer[T, R] // who gets the answer; nil for Results
-	signal  chan struct{}  // capacity 1; wakes the goroutine that waits for this job
-	granted bool           // a waiting submitter has been given room
+	value   R
+	err     error
 
-	index      uint64
-	positioned bool // the index is the position in a batch
-	value      R
-	err        error
-	worker     int
-	attempt    int
+	to         answerer[T, R] // who gets the answer; nil for Results
+	signal     chan struct{}  // capacity 1; wakes the goroutine that waits for this job
+	positioned bool           // the index is the position in a batch
+	granted    bool           // a waiting submitter has been given room
 }
 
 func (j *job[T, R]) result() Result[T, R] {
@@ -61,7 +61,12 @@ func (j *job[T, R]) result() Result[T, R] {
 }
 
 // reset forgets the task and its answer, so that the pool retains neither.
-func (j *job[T, R]) reset() { *j = job[T, R]{signal: j.signal} }
+func (j *job[T, R]) reset() {
+	var noTask T
+	var noValue R
+	j.ctx, j.task, j.value, j.err = nil, noTask, noValue, nil
+	j.to, j.positioned, j.worker = nil, false, 0
+}
 
 // An answerer gets the answer of a job in place of Results.
 type answerer[T, R any] interface {

@@ -11,9 +11,10 @@ type worker[T, R any] struct {
 
 	// Of the worker's goroutine alone:
 	phase       phase
-	panicked    bool // the handler did
-	ctx         *taskContext
-	ctxRepeated bool // ctx has served more than one task
+	panicked    bool         // the handler did
+	background  *taskContext // for tasks submitted with context.Background()
+	ctx         *taskContext // for tasks submitted with the context of the last other one
+	ctxRepeated bool         // ctx has served more than one task
 
 	// Guarded by the pool's mutex:
 	job   *job[T, R]    // what the worker has in hand
@@ -110,19 +111,20 @@ func (w *worker[T, R]) replace() {
 // next hands in the job that w has finished and takes the next one. It
 // reports false when w is to leave.
 func (w *worker[T, R]) next() bool {
-	if w.phase == taken {
+	p := w.pool
+	switch {
+	case w.phase == taken:
 		return true
-	}
-	if w.phase == handled {
+	case w.phase == handled && (w.job.to != nil || p.resultFunc != nil):
 		w.conclude()
 	}
-	p := w.pool
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if w.phase != idle {
 		w.endLocked()
 	}
-	return w.takeLocked()
+	more := w.takeLocked()
+	p.mu.Unlock()
+	return more
 }
 
 // conclude does what has to be done between the end of the handler and that
@@ -137,7 +139,7 @@ func (w *worker[T, R]) conclude() {
 		if j.err != nil {
 			j.to.failed(j.err)
 		}
-	case w.pool.resultFunc != nil:
+	default:
 		w.phase = telling
 		w.pool.resultFunc(j.result())
 		w.phase = told
@@ -148,19 +150,20 @@ func (w *worker[T, R]) conclude() {
 func (w *worker[T, R]) endLocked() {
 	p, j := w.pool, w.job
 	p.running--
-	switch {
-	case j.err == nil:
+	if j.err == nil {
 		p.succeeded++
-	case w.panicked:
-		p.panicked++
-		fallthrough
-	default:
+	} else {
 		p.failed++
+		if w.panicked {
+			p.panicked++
+		}
 	}
 	w.job, w.phase, w.panicked = nil, idle, false
 	p.answerLocked(j)
-	p.noteQuietLocked()
-	if !p.closing && p.overfullLocked() {
+	if p.running == 0 {
+		p.noteQuietLocked()
+	}
+	if p.overfullLocked() && !p.closing {
 		w.held = true
 		p.held++
 		return
@@ -171,50 +174,59 @@ func (w *worker[T, R]) endLocked() {
 // releaseLocked makes w free to take a task.
 func (w *worker[T, R]) releaseLocked() {
 	w.busy = false
-	if w.id <= w.pool.size && w.ended == nil {
-		w.pool.free++
-		w.pool.grantLocked()
+	if p := w.pool; w.id <= p.size && w.ended == nil {
+		p.free++
+		if p.waiting.n > 0 {
+			p.grantLocked()
+		}
 	}
 }
 
 // takeLocked waits for a task and takes it in hand. It reports false if w is
 // to leave instead.
 func (w *worker[T, R]) takeLocked() bool {
-	p := w.pool
-	for w.held {
-		if p.closing || p.hasRoomForResultLocked() {
-			w.held = false
-			p.held--
-			w.releaseLocked()
-			p.offerRoomLocked()
-			break
-		}
-		p.room.waitLocked(&p.mu)
+	if w.held {
+		w.awaitReceiverLocked()
 	}
+	p := w.pool
 	for woken := false; ; woken = true {
 		// A surplus worker that was waiting may have been counted on when a
 		// handler queued a task of its own: it takes what is there.
 		surplus := w.id > p.size && (!woken || p.tasks.n == 0)
-		switch {
-		case w.ended != nil || surplus || p.closing && p.tasks.n == 0:
+		if w.ended != nil || surplus || p.closing && p.tasks.n == 0 {
 			w.leaveLocked()
 			return false
-		case p.tasks.n > 0 && !p.paused:
-			w.busy = true
-			if w.id <= p.size {
-				p.free--
-			}
-			w.job, w.phase = p.tasks.pop(), taken
-			w.job.worker = w.id
-			p.running++
-			if p.tasks.n > 0 {
-				p.tasks.offerLocked()
-			}
-			return true
+		}
+		if p.tasks.n > 0 && !p.paused {
+			break
 		}
 		w.forgetContext()
 		p.tasks.waitLocked(&p.mu)
 	}
+	j := p.tasks.pop()
+	if p.tasks.n > 0 {
+		p.tasks.offerLocked()
+	}
+	if w.id <= p.size {
+		p.free--
+	}
+	p.running++
+	j.worker = w.id
+	w.job, w.phase, w.busy = j, taken, true
+	return true
+}
+
+// awaitReceiverLocked waits until a receiver has made room for the last
+// result of w.
+func (w *worker[T, R]) awaitReceiverLocked() {
+	p := w.pool
+	for !p.closing && !p.hasRoomForResultLocked() {
+		p.room.waitLocked(&p.mu)
+	}
+	w.held = false
+	p.held--
+	w.releaseLocked()
+	p.offerRoomLocked()
 }
 
 // leaveLocked takes w off the list of workers.
