@@ -143,6 +143,9 @@ func (b *batch[T, R]) submit(position uint64, task T) error {
 	if ended != nil {
 		<-ended
 	}
+	if err == nil && b.ctx.Err() != nil {
+		b.takeBack() // the one who did so when the context ended was faster
+	}
 	return err
 }
 
@@ -316,7 +319,10 @@ func (s *streamBatch[T, R]) deliver(yield func(Result[T, R]) bool) {
 		before = j
 	}
 	if s.abandoned {
-		yield(Result[T, R]{Index: s.position, Err: contextError(s.ctx), Attempt: 1})
+		s.pool.mu.Lock()
+		position := s.position
+		s.pool.mu.Unlock()
+		yield(Result[T, R]{Index: position, Err: contextError(s.ctx), Attempt: 1})
 	}
 }
 
@@ -367,4 +373,5 @@ func (s *streamBatch[T, R]) stop() {
 	case <-s.fed:
 	case <-time.After(iteratorGrace):
 	}
+	s.await() // for a task that the feeder was just submitting
 }

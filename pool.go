@@ -6,9 +6,10 @@ import (
 	"sync"
 )
 
-// A Pool runs one [Handler] for many tasks on a number of workers. Make it
-// with [New] and end it with [Pool.Shutdown] or [Pool.Close]. It must not be
-// copied. All its methods may be called by many goroutines at once.
+// A Pool runs one [Handler] for many tasks on a number of workers. It is made
+// by [New] and ended by [Pool.Shutdown] or [Pool.Close]; the zero Pool is a
+// closed one. A Pool must not be copied. All its methods may be called by many
+// goroutines at once.
 type Pool[T, R any] struct {
 	config
 	handler    Handler[T, R]
@@ -25,7 +26,7 @@ type Pool[T, R any] struct {
 	// runs under it, and no goroutine waits under it. What every task touches
 	// comes first, to be in few cache lines.
 	mu        sync.Mutex
-	closing   bool          // nothing more is accepted
+	open      bool          // tasks are accepted
 	paused    bool          // workers take no tasks
 	tasks     channel[T, R] // the task channel: accepted tasks that no worker has taken
 	spare     *job[T, R]    // jobs to use again, linked by next
@@ -45,7 +46,8 @@ type Pool[T, R any] struct {
 	failed, panicked, aborted uint64
 
 	workers    []*worker[T, R] // by number, from 1 at index 0; nil where there is none
-	goroutines int
+	alive      int             // how many there are
+	goroutines int             // all of the pool's
 	unanswered list[T, R] // aborted tasks that the result function must be told of
 	draining   bool       // someone was promised that all that was accepted runs
 	outcome    error      // of Shutdown and Close
@@ -79,6 +81,7 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	}
 	p.abortContext, p.cancel = context.WithCancelCause(context.Background())
 	p.mu.Lock()
+	p.open = true
 	p.setSizeLocked(c.workers)
 	p.stopWatching = context.AfterFunc(c.ctx, p.abortByContext)
 	p.mu.Unlock()
@@ -99,7 +102,7 @@ func (p *Pool[T, R]) Resize(workers int) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closing {
+	if !p.open {
 		return ErrClosed
 	}
 	p.setSizeLocked(workers)
@@ -111,7 +114,7 @@ func (p *Pool[T, R]) Resize(workers int) error {
 func (p *Pool[T, R]) Pause() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.paused = !p.closing
+	p.paused = p.open
 }
 
 // Resume ends a [Pool.Pause].
@@ -150,7 +153,17 @@ type Stats struct {
 func (p *Pool[T, R]) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := Stats{
+	workers := p.alive
+	if p.open {
+		workers = p.size
+		for _, w := range p.workers[p.size:] {
+			if w != nil && w.busy {
+				workers++
+			}
+		}
+	}
+	return Stats{
+		Workers:     workers,
 		Running:     p.running,
 		Queued:      p.tasks.n + p.unanswered.n,
 		Undelivered: p.collector.n,
@@ -160,12 +173,6 @@ func (p *Pool[T, R]) Stats() Stats {
 		Panicked:    p.panicked,
 		Aborted:     p.aborted,
 	}
-	for i, w := range p.workers {
-		if w != nil && (i < p.size || w.busy) {
-			s.Workers++
-		}
-	}
-	return s
 }
 
 // Wait waits until everything accepted has ended: nothing is queued, no
@@ -213,7 +220,7 @@ func (p *Pool[T, R]) noteQuietLocked() {
 		close(p.quiet)
 		p.quiet = nil
 	}
-	if p.closing {
+	if !p.open {
 		p.collector.wakeAllLocked() // it has all that it will ever have
 	}
 }

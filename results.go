@@ -45,7 +45,7 @@ func (p *Pool[T, R]) receive(before *job[T, R]) *job[T, R] {
 		p.keepLocked(before)
 	}
 	for p.collector.n == 0 {
-		if p.closing && p.quietLocked() {
+		if !p.open && p.quietLocked() {
 			p.mu.Unlock()
 			return nil
 		}

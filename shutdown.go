@@ -73,10 +73,10 @@ func (p *Pool[T, R]) close(mode ShutdownMode) {
 
 // beginLocked closes the pool for new tasks.
 func (p *Pool[T, R]) beginLocked() {
-	if p.closing {
+	if !p.open {
 		return
 	}
-	p.closing = true
+	p.open = false
 	p.resumeLocked()
 	p.refuseLocked()
 	p.tasks.wakeAllLocked()
@@ -87,6 +87,9 @@ func (p *Pool[T, R]) beginLocked() {
 // awaitEnd waits for the last goroutine of the pool, and aborts the pool when
 // ctx ends first.
 func (p *Pool[T, R]) awaitEnd(ctx context.Context) error {
+	if p.done == nil {
+		return nil // the zero Pool
+	}
 	select {
 	case <-p.done:
 	case <-ctx.Done():
@@ -104,6 +107,16 @@ func (p *Pool[T, R]) awaitEnd(ctx context.Context) error {
 
 // abortByContext aborts the pool when the context of WithContext has ended.
 func (p *Pool[T, R]) abortByContext() {
+	p.mu.Lock()
+	over := p.goroutines == 0
+	if !over {
+		p.goroutines++
+	}
+	p.mu.Unlock()
+	if over {
+		return
+	}
+	defer p.left()
 	cause := contextError(p.ctx)
 	p.abort(cause, fmt.Errorf("%w: %w", ErrAborted, cause))
 }

@@ -25,7 +25,7 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 		return endedContext(ctx)
 	}
 	p.mu.Lock()
-	if p.closing || !p.roomLocked() {
+	if !p.open || !p.roomLocked() {
 		p.mu.Unlock()
 		return p.submitWithoutRoom(ctx, task)
 	}
@@ -55,7 +55,7 @@ func (p *Pool[T, R]) submitWithoutRoom(ctx context.Context, task T) error {
 func (p *Pool[T, R]) TrySubmit(task T) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closing {
+	if !p.open {
 		return ErrClosed
 	}
 	if !p.roomLocked() {
@@ -151,7 +151,7 @@ func (p *Pool[T, R]) enterLocked(ctx context.Context, inside *taskContext, j *jo
 	var ended <-chan struct{}
 	var err error
 	switch {
-	case p.closing:
+	case !p.open:
 		err = ErrClosed
 	case room:
 		p.acceptLocked(j)
@@ -198,7 +198,7 @@ func (p *Pool[T, R]) awaitRoomLocked(ctx context.Context, j *job[T, R]) error {
 	switch {
 	case err != nil:
 		p.grantLocked() // the room that it leaves is the next one's
-	case p.closing:
+	case !p.open:
 		err = ErrClosed
 	}
 	return err

@@ -46,6 +46,7 @@ func (p *Pool[T, R]) setSizeLocked(size int) {
 	for i := range size {
 		if p.workers[i] == nil {
 			p.workers[i] = &worker[T, R]{pool: p, id: i + 1}
+			p.alive++
 			p.goroutines++
 			go p.workers[i].work()
 		}
@@ -119,10 +120,11 @@ func (w *worker[T, R]) next() bool {
 		w.conclude()
 	}
 	p.mu.Lock()
-	if w.phase != idle {
+	ended := w.phase != idle
+	if ended {
 		w.endLocked()
 	}
-	more := w.takeLocked()
+	more := w.takeLocked(ended)
 	p.mu.Unlock()
 	return more
 }
@@ -163,7 +165,7 @@ func (w *worker[T, R]) endLocked() {
 	if p.running == 0 {
 		p.noteQuietLocked()
 	}
-	if p.overfullLocked() && !p.closing {
+	if p.overfullLocked() && p.open {
 		w.held = true
 		p.held++
 		return
@@ -183,17 +185,17 @@ func (w *worker[T, R]) releaseLocked() {
 }
 
 // takeLocked waits for a task and takes it in hand. It reports false if w is
-// to leave instead.
-func (w *worker[T, R]) takeLocked() bool {
+// to leave instead. Ended says that w comes from a task.
+func (w *worker[T, R]) takeLocked(ended bool) bool {
 	if w.held {
 		w.awaitReceiverLocked()
 	}
 	p := w.pool
-	for woken := false; ; woken = true {
-		// A surplus worker that was waiting may have been counted on when a
-		// handler queued a task of its own: it takes what is there.
-		surplus := w.id > p.size && (!woken || p.tasks.n == 0)
-		if w.ended != nil || surplus || p.closing && p.tasks.n == 0 {
+	for ; ; ended = false {
+		// A surplus worker that was free may have been counted on when a
+		// handler queued a task that it waits for: it takes what is there.
+		surplus := w.id > p.size && (ended || p.tasks.n == 0)
+		if w.ended != nil || surplus || !p.open && p.tasks.n == 0 {
 			w.leaveLocked()
 			return false
 		}
@@ -220,7 +222,7 @@ func (w *worker[T, R]) takeLocked() bool {
 // result of w.
 func (w *worker[T, R]) awaitReceiverLocked() {
 	p := w.pool
-	for !p.closing && !p.hasRoomForResultLocked() {
+	for p.open && !p.hasRoomForResultLocked() {
 		p.room.waitLocked(&p.mu)
 	}
 	w.held = false
@@ -236,6 +238,7 @@ func (w *worker[T, R]) leaveLocked() {
 		return
 	}
 	p.workers[w.id-1] = nil
+	p.alive--
 	if w.id <= p.size {
 		p.free--
 	}
@@ -248,7 +251,7 @@ func (w *worker[T, R]) leaveLocked() {
 func (p *Pool[T, R]) left() {
 	p.mu.Lock()
 	p.goroutines--
-	last := p.goroutines == 0 && p.closing
+	last := p.goroutines == 0 && !p.open
 	p.mu.Unlock()
 	if last {
 		p.stopWatching()
