@@ -102,7 +102,7 @@ type batch[T, R any] struct {
 	pool   *Pool[T, R]
 	self   answerer[T, R] // what embeds the batch
 	ctx    *batchContext
-	inside *taskContext
+	inside *worker[T, R]
 	cancel context.CancelCauseFunc
 	unlink func() bool   // from the abort of the pool
 	signal chan struct{} // capacity 1; sent when the one who waits for answers should look again

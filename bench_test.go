@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"runtime"
+	"runtime/metrics"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/seed-a18b2dc9/workpool"
 )
@@ -24,10 +27,10 @@ var benchmarkWorkers = []int{1, 2, 4, 8, 64, 1024}
 
 func increment(_ context.Context, n int) (int, error) { return n + 1, nil }
 
-// implementations run n tasks each, and call collected for every result.
+// implementations run n tasks of a handler, in one of several ways.
 var implementations = []struct {
 	name string
-	run  func(b *testing.B, way string, workers, n int)
+	run  func(b *testing.B, way string, workers, n int, handler workpool.Handler[int, int])
 }{
 	{"workpool", runWorkpool},
 	{"channels", runChannels},
@@ -39,9 +42,60 @@ func BenchmarkPool(b *testing.B) {
 			for _, impl := range implementations {
 				b.Run(fmt.Sprintf("way=%s/workers=%d/impl=%s", way, workers, impl.name), func(b *testing.B) {
 					b.ReportAllocs()
-					impl.run(b, way, workers, b.N)
+					impl.run(b, way, workers, b.N, increment)
 				})
 			}
+		}
+	}
+}
+
+// BenchmarkSleepers runs a million tasks that sleep for 10 ms on 50,000
+// workers, and reports the most memory that heap and stacks took.
+func BenchmarkSleepers(b *testing.B) {
+	sleep := func(_ context.Context, n int) (int, error) {
+		time.Sleep(10 * time.Millisecond)
+		return n + 1, nil
+	}
+	for _, impl := range implementations {
+		b.Run(fmt.Sprintf("workers=50000/impl=%s", impl.name), func(b *testing.B) {
+			for range b.N {
+				runtime.GC()
+				stop, peak := make(chan struct{}), make(chan uint64)
+				go watchMemory(stop, peak)
+				impl.run(b, "Submit", 50_000, 1_000_000, sleep)
+				close(stop)
+				b.ReportMetric(float64(<-peak)/(1<<20), "peak-MiB")
+			}
+		})
+	}
+}
+
+// watchMemory sends to peak, after stop is closed, by how much memory in use
+// has risen since the call at most.
+func watchMemory(stop <-chan struct{}, peak chan<- uint64) {
+	inUse := func() uint64 {
+		samples := []metrics.Sample{
+			{Name: "/memory/classes/heap/objects:bytes"},
+			{Name: "/memory/classes/heap/unused:bytes"},
+			{Name: "/memory/classes/heap/stacks:bytes"},
+		}
+		metrics.Read(samples)
+		var sum uint64
+		for _, sample := range samples {
+			sum += sample.Value.Uint64()
+		}
+		return sum
+	}
+	base, highest := inUse(), uint64(0)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		highest = max(highest, inUse())
+		select {
+		case <-tick.C:
+		case <-stop:
+			peak <- highest - min(base, highest)
+			return
 		}
 	}
 }
@@ -56,9 +110,9 @@ func count(n int) iter.Seq[int] {
 	}
 }
 
-func runWorkpool(b *testing.B, way string, workers, n int) {
+func runWorkpool(b *testing.B, way string, workers, n int, handler workpool.Handler[int, int]) {
 	ctx := context.Background()
-	p, err := workpool.New(increment, workpool.WithWorkers(workers))
+	p, err := workpool.New(handler, workpool.WithWorkers(workers))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -109,7 +163,7 @@ func runWorkpool(b *testing.B, way string, workers, n int) {
 
 // runChannels is the pool of forty lines that everybody writes: a channel of
 // tasks, a channel of results and a number of workers in between.
-func runChannels(b *testing.B, way string, workers, n int) {
+func runChannels(b *testing.B, way string, workers, n int, handler workpool.Handler[int, int]) {
 	type task struct {
 		n     int
 		index uint64
@@ -122,7 +176,7 @@ func runChannels(b *testing.B, way string, workers, n int) {
 	for id := range workers {
 		wg.Go(func() {
 			for t := range tasks {
-				value, err := increment(ctx, t.n)
+				value, err := handler(ctx, t.n)
 				result := workpool.Result[int, int]{Index: t.index, Task: t.n, Value: value, Err: err, Worker: id + 1, Attempt: 1}
 				if t.reply != nil {
 					t.reply <- result
@@ -145,7 +199,10 @@ func runChannels(b *testing.B, way string, workers, n int) {
 			results++
 		}
 	default:
-		values := make([]int, n)
+		var values []int
+		if way == "Map" {
+			values = make([]int, n)
+		}
 		go func() {
 			for i := range n {
 				tasks <- task{n: i, index: uint64(i)}
@@ -153,7 +210,9 @@ func runChannels(b *testing.B, way string, workers, n int) {
 		}()
 		for range n {
 			result := <-collector
-			values[result.Index] = result.Value
+			if values != nil {
+				values[result.Index] = result.Value
+			}
 			results++
 		}
 	}

@@ -128,7 +128,7 @@ func (d *delivery[T, R]) watch(ctx context.Context, j *job[T, R]) {
 			p.endQueuedLocked(j, err)
 		default:
 			d.answered = true
-			d.results <- Result[T, R]{Index: j.index, Task: j.task, Err: err, Worker: j.worker, Attempt: j.attempt}
+			d.results <- Result[T, R]{Index: j.index, Task: j.task, Err: err, Worker: int(j.worker), Attempt: int(j.attempt)}
 			j.to = discard[T, R]{p}
 		}
 	})

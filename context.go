@@ -20,32 +20,67 @@ type Info struct {
 // context. It is for use while the handler runs: later, the worker may be
 // at another task, and InfoFrom speaks of that one or of none.
 func InfoFrom(ctx context.Context) (Info, bool) {
-	c, ok := ctx.Value(infoKey{}).(*taskContext)
+	w, ok := ctx.Value(workerKey{}).(interface{ info() (Info, bool) })
 	if !ok {
 		return Info{}, false
 	}
-	return c.worker.info()
+	return w.info()
 }
 
-type infoKey struct{}
+// workerKey is the key under which the context of a handler has its worker.
+// The worker's pool is another one: see inside.
+type workerKey struct{}
 
-// A taskContext is the context of a handler. It says where deadline and
-// cancellation come from and where values do, and it never changes: so a
-// worker uses one for all the tasks in a row that were submitted with the
-// same context, and one that a handler has kept stays true.
+// inside returns the worker of p whose handler ctx belongs to, or nil.
+func (p *Pool[T, R]) inside(ctx context.Context) *worker[T, R] {
+	w, _ := ctx.Value(p).(*worker[T, R])
+	return w
+}
+
+// A worker is itself the context of the tasks that were submitted with
+// context.Background(): it ends when the pool is aborted.
+var _ context.Context = (*worker[any, any])(nil)
+
+func (w *worker[T, R]) Deadline() (time.Time, bool) { return w.pool.abortContext.Deadline() }
+func (w *worker[T, R]) Done() <-chan struct{}       { return w.pool.abortContext.Done() }
+func (w *worker[T, R]) Err() error                  { return w.pool.abortContext.Err() }
+
+func (w *worker[T, R]) Value(key any) any {
+	if key == (workerKey{}) || key == any(w.pool) {
+		return w
+	}
+	if v := w.pool.abortContext.Value(key); v != nil {
+		return v
+	}
+	return w.base().Value(key)
+}
+
+// base returns the context that has the values which that of a task has not.
+func (w *worker[T, R]) base() context.Context { return w.pool.config.ctx }
+
+// String keeps fmt from printing the whole pool.
+func (w *worker[T, R]) String() string { return "workpool handler context" }
+
+// A taskContext is the context of a handler whose task came with a context
+// that has something to say. It says where deadline and cancellation come from
+// and where values do, and it never changes: so a worker uses one for all the
+// tasks in a row that came with the same context, and one that a handler has
+// kept stays true.
 type taskContext struct {
 	context.Context                 // deadline and cancellation
-	values          context.Context // the context of the task
-	base            context.Context // the context of the pool, for values that the task's has not
-	pool            any             // the *Pool, which is a key for its own taskContext
-	worker          interface{ info() (Info, bool) }
+	values          context.Context // of the task
+	worker          interface {
+		context.Context
+		base() context.Context
+	}
 }
 
-// Value first asks the context that cancels: context.Cause and the like find
-// their way to it by a value.
+// Value first looks for the keys of the worker, which the task's context may
+// have too if it comes from another handler. Then it asks the context that
+// cancels: context.Cause and the like find their way to it by a value.
 func (c *taskContext) Value(key any) any {
-	if key == (infoKey{}) || key == c.pool {
-		return c
+	if own := c.worker.Value(key); own == any(c.worker) {
+		return own
 	}
 	if v := c.Context.Value(key); v != nil {
 		return v
@@ -53,27 +88,17 @@ func (c *taskContext) Value(key any) any {
 	if v := c.values.Value(key); v != nil {
 		return v
 	}
-	return c.base.Value(key)
+	return c.worker.base().Value(key)
 }
 
 // String keeps fmt from printing the whole pool.
-func (c *taskContext) String() string { return "workpool.taskContext" }
-
-// inside returns the context of the handler of p that ctx belongs to, or nil.
-func (p *Pool[T, R]) inside(ctx context.Context) *taskContext {
-	c, _ := ctx.Value(p).(*taskContext)
-	return c
-}
+func (c *taskContext) String() string { return "workpool handler context" }
 
 // contextFor returns the context for a handler whose task came with ctx.
 func (w *worker[T, R]) contextFor(ctx context.Context) context.Context {
-	if ctx == context.Background() && w.background != nil {
-		return w.background
+	if ctx == context.Background() {
+		return w
 	}
-	return w.newContext(ctx)
-}
-
-func (w *worker[T, R]) newContext(ctx context.Context) context.Context {
 	if w.ctx != nil && w.ctx.values == ctx {
 		w.ctxRepeated = true
 		return w.ctx
@@ -82,16 +107,11 @@ func (w *worker[T, R]) newContext(ctx context.Context) context.Context {
 		call.handler.worker = w
 		return &call.handler
 	}
-	p := w.pool
-	c := &taskContext{Context: p.abortContext, values: ctx, base: p.config.ctx, pool: p, worker: w}
-	_, ofBatch := ctx.(*batchContext)
-	if ofBatch {
+	c := &taskContext{Context: w.pool.abortContext, values: ctx, worker: w}
+	if _, ofBatch := ctx.(*batchContext); ofBatch {
 		c.Context = ctx
 	}
-	switch {
-	case ctx == context.Background():
-		w.background = c
-	case reflect.TypeOf(ctx).Kind() == reflect.Pointer: // others may not be comparable with the next one
+	if reflect.TypeOf(ctx).Kind() == reflect.Pointer { // others may not be comparable with the next one
 		w.ctx, w.ctxRepeated = c, false
 	}
 	return c
@@ -104,6 +124,16 @@ func (w *worker[T, R]) forgetContext() {
 	if w.ctx != nil && (!w.ctxRepeated || w.ctx.Context == w.ctx.values) {
 		w.ctx = nil
 	}
+}
+
+// info is what InfoFrom returns.
+func (w *worker[T, R]) info() (Info, bool) {
+	w.pool.mu.Lock()
+	defer w.pool.mu.Unlock()
+	if w.job == nil {
+		return Info{}, false
+	}
+	return Info{Pool: w.pool.name, Worker: int(w.id), Index: w.job.index, Attempt: int(w.job.attempt)}, true
 }
 
 // A batchContext marks the context of a Map or Stream, which ends with that
@@ -132,7 +162,7 @@ func (p *Pool[T, R]) newCallContext(ctx context.Context) context.Context {
 		return ctx // nothing to merge: it lends its values, as in Submit
 	}
 	c := &callContext{caller: ctx, abort: p.abortContext}
-	c.handler = taskContext{Context: c, values: ctx, base: p.config.ctx, pool: p}
+	c.handler = taskContext{Context: c, values: ctx}
 	return c
 }
 

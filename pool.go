@@ -48,10 +48,10 @@ type Pool[T, R any] struct {
 	workers    []*worker[T, R] // by number, from 1 at index 0; nil where there is none
 	alive      int             // how many there are
 	goroutines int             // all of the pool's
-	unanswered list[T, R] // aborted tasks that the result function must be told of
-	draining   bool       // someone was promised that all that was accepted runs
-	outcome    error      // of Shutdown and Close
-	misdeed    error      // the first panic or Goexit of the result function
+	unanswered list[T, R]      // aborted tasks that the result function must be told of
+	draining   bool            // someone was promised that all that was accepted runs
+	outcome    error           // of Shutdown and Close
+	misdeed    error           // the first panic or Goexit of the result function
 }
 
 // New starts a pool whose workers call handler. Unless options say otherwise

@@ -143,7 +143,7 @@ func (p *Pool[T, R]) countLocked(j *job[T, R]) {
 // a worker is free to take it: all others might wait in the same way.
 //
 // An error frees the job.
-func (p *Pool[T, R]) enterLocked(ctx context.Context, inside *taskContext, j *job[T, R]) (<-chan struct{}, error) {
+func (p *Pool[T, R]) enterLocked(ctx context.Context, inside *worker[T, R], j *job[T, R]) (<-chan struct{}, error) {
 	room := p.roomLocked()
 	if inside != nil && j.to != nil {
 		room = p.tasks.n+p.granted < p.freeWorkersLocked()

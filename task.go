@@ -40,24 +40,25 @@ func Call[R any](ctx context.Context, f Func[R]) (R, error) { return f(ctx) }
 // the worker that runs it, or the caller that got it back.
 type job[T, R any] struct {
 	next, previous *job[T, R] // its neighbours in the list that it is in
-	listed         bool       // it is in one
 
-	attempt int
-	worker  int
-	index   uint64
-	ctx     context.Context // what the context of the handler is made from
-	task    T
+	ctx    context.Context // what the context of the handler is made from
+	task   T
+	index  uint64
+	to     answerer[T, R] // who gets the answer; nil for Results
+	signal chan struct{}  // capacity 1; wakes the goroutine that waits for this job
+
 	value   R
 	err     error
+	worker  int32
+	attempt int32
 
-	to         answerer[T, R] // who gets the answer; nil for Results
-	signal     chan struct{}  // capacity 1; wakes the goroutine that waits for this job
-	positioned bool           // the index is the position in a batch
-	granted    bool           // a waiting submitter has been given room
+	listed     bool // it is in a list
+	granted    bool // a waiting submitter has been given room
+	positioned bool // the index is the position in a batch
 }
 
 func (j *job[T, R]) result() Result[T, R] {
-	return Result[T, R]{Index: j.index, Task: j.task, Value: j.value, Err: j.err, Worker: j.worker, Attempt: j.attempt}
+	return Result[T, R]{Index: j.index, Task: j.task, Value: j.value, Err: j.err, Worker: int(j.worker), Attempt: int(j.attempt)}
 }
 
 // reset forgets the task and its answer, so that the pool retains neither.

@@ -7,24 +7,23 @@ package workpool
 // call of a handler costs a call.
 type worker[T, R any] struct {
 	pool *Pool[T, R]
-	id   int
 
 	// Of the worker's goroutine alone:
-	phase       phase
+	ctx         *taskContext // for tasks that come with the same context as the last one
+	ctxRepeated bool         // it has served more than one task
 	panicked    bool         // the handler did
-	background  *taskContext // for tasks submitted with context.Background()
-	ctx         *taskContext // for tasks submitted with the context of the last other one
-	ctxRepeated bool         // ctx has served more than one task
+	phase       phase
 
 	// Guarded by the pool's mutex:
-	job   *job[T, R]    // what the worker has in hand
-	busy  bool          // it has something in hand, if only a result that found no room
-	held  bool          // its last result found no room
+	busy  bool // it has something in hand, if only a result that found no room
+	held  bool // its last result found no room
+	id    int32
+	job   *job[T, R]    // what it has in hand
 	ended chan struct{} // of a nested worker: closed when it leaves; nil for all others
 }
 
 // A phase is how far a worker has come with the job that it has in hand.
-type phase int
+type phase uint8
 
 const (
 	idle     phase = iota // it has none
@@ -40,12 +39,12 @@ const (
 func (p *Pool[T, R]) setSizeLocked(size int) {
 	shrinks := size < p.size
 	p.size, p.free = size, 0
-	for len(p.workers) < size {
-		p.workers = append(p.workers, nil)
+	if more := size - len(p.workers); more > 0 {
+		p.workers = append(p.workers, make([]*worker[T, R], more)...)
 	}
 	for i := range size {
 		if p.workers[i] == nil {
-			p.workers[i] = &worker[T, R]{pool: p, id: i + 1}
+			p.workers[i] = &worker[T, R]{pool: p, id: int32(i + 1)}
 			p.alive++
 			p.goroutines++
 			go p.workers[i].work()
@@ -64,9 +63,8 @@ func (p *Pool[T, R]) setSizeLocked(size int) {
 // submitted it and waits for it, and returns a channel that is closed when it
 // has ended. It runs on a goroutine of its own, since a Goexit takes the whole
 // goroutine along, and the outer task with it.
-func (p *Pool[T, R]) startNestedLocked(inside *taskContext, j *job[T, R]) <-chan struct{} {
-	outer := inside.worker.(*worker[T, R])
-	w := &worker[T, R]{pool: p, id: outer.id, phase: taken, job: j, busy: true, ended: make(chan struct{})}
+func (p *Pool[T, R]) startNestedLocked(inside *worker[T, R], j *job[T, R]) <-chan struct{} {
+	w := &worker[T, R]{pool: p, id: inside.id, phase: taken, job: j, busy: true, ended: make(chan struct{})}
 	p.countLocked(j)
 	p.running++
 	p.goroutines++
@@ -176,7 +174,7 @@ func (w *worker[T, R]) endLocked() {
 // releaseLocked makes w free to take a task.
 func (w *worker[T, R]) releaseLocked() {
 	w.busy = false
-	if p := w.pool; w.id <= p.size && w.ended == nil {
+	if p := w.pool; int(w.id) <= p.size && w.ended == nil {
 		p.free++
 		if p.waiting.n > 0 {
 			p.grantLocked()
@@ -194,7 +192,7 @@ func (w *worker[T, R]) takeLocked(ended bool) bool {
 	for ; ; ended = false {
 		// A surplus worker that was free may have been counted on when a
 		// handler queued a task that it waits for: it takes what is there.
-		surplus := w.id > p.size && (ended || p.tasks.n == 0)
+		surplus := int(w.id) > p.size && (ended || p.tasks.n == 0)
 		if w.ended != nil || surplus || !p.open && p.tasks.n == 0 {
 			w.leaveLocked()
 			return false
@@ -209,7 +207,7 @@ func (w *worker[T, R]) takeLocked(ended bool) bool {
 	if p.tasks.n > 0 {
 		p.tasks.offerLocked()
 	}
-	if w.id <= p.size {
+	if int(w.id) <= p.size {
 		p.free--
 	}
 	p.running++
@@ -239,7 +237,7 @@ func (w *worker[T, R]) leaveLocked() {
 	}
 	p.workers[w.id-1] = nil
 	p.alive--
-	if w.id <= p.size {
+	if int(w.id) <= p.size {
 		p.free--
 	}
 	if p.tasks.n > 0 && !p.paused {
@@ -257,14 +255,4 @@ func (p *Pool[T, R]) left() {
 		p.stopWatching()
 		close(p.done)
 	}
-}
-
-// info is what InfoFrom returns.
-func (w *worker[T, R]) info() (Info, bool) {
-	w.pool.mu.Lock()
-	defer w.pool.mu.Unlock()
-	if w.job == nil {
-		return Info{}, false
-	}
-	return Info{Pool: w.pool.name, Worker: w.id, Index: w.job.index, Attempt: w.job.attempt}, true
 }
