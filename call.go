@@ -80,18 +80,12 @@ func (p *Pool[T, R]) takeBack(j *job[T, R]) bool {
 		return false
 	default:
 	}
-	j.to = discard[T, R]{p}
+	j.abandoned = true
 	if j.listed {
 		p.endQueuedLocked(j, context.Canceled)
 	}
 	return true
 }
-
-// discard is the answerer of a job that nobody waits for any more.
-type discard[T, R any] struct{ pool *Pool[T, R] }
-
-func (discard[T, R]) failed(error)                {}
-func (d discard[T, R]) answerLocked(j *job[T, R]) { d.pool.freeLocked(j) }
 
 // A delivery is the answerer of DoChan.
 type delivery[T, R any] struct {
@@ -129,7 +123,7 @@ func (d *delivery[T, R]) watch(ctx context.Context, j *job[T, R]) {
 		default:
 			d.answered = true
 			d.results <- Result[T, R]{Index: j.index, Task: j.task, Err: err, Worker: int(j.worker), Attempt: int(j.attempt)}
-			j.to = discard[T, R]{p}
+			j.abandoned = true
 		}
 	})
 }

@@ -100,7 +100,7 @@ func (w *worker[T, R]) contextFor(ctx context.Context) context.Context {
 		return w
 	}
 	if w.ctx != nil && w.ctx.values == ctx {
-		w.ctxRepeated = true
+		w.ctxOnce = 0
 		return w.ctx
 	}
 	if call, ok := ctx.(*callContext); ok {
@@ -111,17 +111,23 @@ func (w *worker[T, R]) contextFor(ctx context.Context) context.Context {
 	if _, ofBatch := ctx.(*batchContext); ofBatch {
 		c.Context = ctx
 	}
-	if reflect.TypeOf(ctx).Kind() == reflect.Pointer { // others may not be comparable with the next one
-		w.ctx, w.ctxRepeated = c, false
+	if v := reflect.ValueOf(ctx); v.Kind() == reflect.Pointer { // others may not be comparable with the next one
+		w.ctx = c
+		if v.Pointer() == w.ctxOnce {
+			w.ctxOnce = 0
+		} else {
+			w.ctxOnce = v.Pointer()
+		}
 	}
 	return c
 }
 
-// forgetContext drops the context that w keeps for its next task, unless it
-// came several times in a row: then it is one that many tasks share, and
-// keeping it spares an allocation each time the worker wakes.
+// forgetContext drops the context that w keeps for its next task, if that has
+// come only once, as the context of a request does, or is that of a batch. One
+// that has come again is kept: many tasks share it, and it spares them an
+// allocation each time that w wakes.
 func (w *worker[T, R]) forgetContext() {
-	if w.ctx != nil && (!w.ctxRepeated || w.ctx.Context == w.ctx.values) {
+	if w.ctx != nil && (w.ctxOnce != 0 || w.ctx.Context == w.ctx.values) {
 		w.ctx = nil
 	}
 }

@@ -83,8 +83,8 @@
 // would receive it.
 //
 // 9. Importing the package starts nothing. A task and its value are not
-// retained by the pool after the task has been answered. A worker may keep
-// the context of a Submit until its next task.
+// retained by the pool after the task has been answered. A context that
+// several tasks were submitted with may be kept until the next task.
 //
 // 10. A pool works inside a testing/synctest bubble, and uses no timers but
 // for a timeout of Close and at the end of a Stream whose input is blocked.

@@ -75,7 +75,7 @@ func newPanicError(value any) *PanicError {
 // A ShutdownError is what [Pool.Shutdown] and [Pool.Close] return when the
 // pool was aborted before every task that it had accepted could run.
 type ShutdownError struct {
-	Aborted int   // tasks that the abort ended without running them
+	Aborted int   // tasks that were queued and ended without running
 	Running int   // handlers that were still running at the abort
 	Cause   error // why the pool was aborted
 }

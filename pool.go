@@ -50,6 +50,7 @@ type Pool[T, R any] struct {
 	goroutines int             // all of the pool's
 	unanswered list[T, R]      // aborted tasks that the result function must be told of
 	draining   bool            // someone was promised that all that was accepted runs
+	cut        int             // queued tasks that closing has ended
 	outcome    error           // of Shutdown and Close
 	misdeed    error           // the first panic or Goexit of the result function
 }

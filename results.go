@@ -63,6 +63,8 @@ func (p *Pool[T, R]) receive(before *job[T, R]) *job[T, R] {
 // answerLocked hands a job that has ended to whom its answer is for.
 func (p *Pool[T, R]) answerLocked(j *job[T, R]) {
 	switch {
+	case j.abandoned:
+		p.freeLocked(j)
 	case j.to != nil:
 		j.to.answerLocked(j)
 	case p.collects:

@@ -140,12 +140,13 @@ func (p *Pool[T, R]) abort(cause, err error) bool {
 // outcomeLocked makes the error that Shutdown and Close return from now on.
 func (p *Pool[T, R]) outcomeLocked(cause error) {
 	if p.outcome == nil {
-		p.outcome = &ShutdownError{Aborted: p.tasks.n, Running: p.running, Cause: cause}
+		p.outcome = &ShutdownError{Aborted: p.cut + p.tasks.n, Running: p.running, Cause: cause}
 	}
 }
 
 // endAllQueuedLocked ends all queued tasks with err, without running them.
 func (p *Pool[T, R]) endAllQueuedLocked(err error) {
+	p.cut += p.tasks.n
 	for p.tasks.n > 0 {
 		p.endQueuedLocked(p.tasks.first, err)
 	}

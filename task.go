@@ -55,6 +55,7 @@ type job[T, R any] struct {
 	listed     bool // it is in a list
 	granted    bool // a waiting submitter has been given room
 	positioned bool // the index is the position in a batch
+	abandoned  bool // nobody waits for the answer any more
 }
 
 func (j *job[T, R]) result() Result[T, R] {
@@ -66,7 +67,7 @@ func (j *job[T, R]) reset() {
 	var noTask T
 	var noValue R
 	j.ctx, j.task, j.value, j.err = nil, noTask, noValue, nil
-	j.to, j.positioned, j.worker = nil, false, 0
+	j.to, j.positioned, j.abandoned, j.worker = nil, false, false, 0
 }
 
 // An answerer gets the answer of a job in place of Results.

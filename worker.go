@@ -9,10 +9,10 @@ type worker[T, R any] struct {
 	pool *Pool[T, R]
 
 	// Of the worker's goroutine alone:
-	ctx         *taskContext // for tasks that come with the same context as the last one
-	ctxRepeated bool         // it has served more than one task
-	panicked    bool         // the handler did
-	phase       phase
+	ctx      *taskContext // for tasks that come with the same context as the last one
+	ctxOnce  uintptr      // the address of that context while it has come only once
+	panicked bool         // the handler did
+	phase    phase
 
 	// Guarded by the pool's mutex:
 	busy  bool // it has something in hand, if only a result that found no room
