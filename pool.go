@@ -128,7 +128,10 @@ func (p *Pool[T, R]) Resume() {
 func (p *Pool[T, R]) resumeLocked() {
 	p.paused = false
 	p.grantLocked()
-	if p.tasks.n > 0 {
+	switch {
+	case p.alive > p.size: // surplus workers that the pause has kept
+		p.tasks.wakeAllLocked()
+	case p.tasks.n > 0:
 		p.tasks.offerLocked()
 	}
 }

@@ -15,11 +15,11 @@ type worker[T, R any] struct {
 	phase    phase
 
 	// Guarded by the pool's mutex:
-	busy  bool // it has something in hand, if only a result that found no room
-	held  bool // its last result found no room
-	id    int32
-	job   *job[T, R]    // what it has in hand
-	ended chan struct{} // of a nested worker: closed when it leaves; nil for all others
+	busy   bool // it has something in hand, if only a result that found no room
+	held   bool // its last result found no room
+	id     int32
+	job    *job[T, R]    // what it has in hand
+	nested chan struct{} // of a worker for one nested task: closed when it leaves; else nil
 }
 
 // A phase is how far a worker has come with the job that it has in hand.
@@ -64,13 +64,13 @@ func (p *Pool[T, R]) setSizeLocked(size int) {
 // has ended. It runs on a goroutine of its own, since a Goexit takes the whole
 // goroutine along, and the outer task with it.
 func (p *Pool[T, R]) startNestedLocked(inside *worker[T, R], j *job[T, R]) <-chan struct{} {
-	w := &worker[T, R]{pool: p, id: inside.id, phase: taken, job: j, busy: true, ended: make(chan struct{})}
+	w := &worker[T, R]{pool: p, id: inside.id, phase: taken, job: j, busy: true, nested: make(chan struct{})}
 	p.countLocked(j)
 	p.running++
 	p.goroutines++
 	j.worker = w.id
 	go w.work()
-	return w.ended
+	return w.nested
 }
 
 // work runs one task after the other until the pool needs w no longer.
@@ -82,8 +82,8 @@ func (w *worker[T, R]) work() {
 		j.value, j.err = w.pool.handler(w.contextFor(j.ctx), j.task)
 		w.phase = handled
 	}
-	if w.ended != nil {
-		close(w.ended)
+	if w.nested != nil {
+		close(w.nested)
 	}
 	w.pool.left()
 }
@@ -118,11 +118,11 @@ func (w *worker[T, R]) next() bool {
 		w.conclude()
 	}
 	p.mu.Lock()
-	ended := w.phase != idle
-	if ended {
+	fromTask := w.phase != idle
+	if fromTask {
 		w.endLocked()
 	}
-	more := w.takeLocked(ended)
+	more := w.takeLocked(fromTask)
 	p.mu.Unlock()
 	return more
 }
@@ -174,7 +174,7 @@ func (w *worker[T, R]) endLocked() {
 // releaseLocked makes w free to take a task.
 func (w *worker[T, R]) releaseLocked() {
 	w.busy = false
-	if p := w.pool; int(w.id) <= p.size && w.ended == nil {
+	if p := w.pool; int(w.id) <= p.size && w.nested == nil {
 		p.free++
 		if p.waiting.n > 0 {
 			p.grantLocked()
@@ -183,17 +183,17 @@ func (w *worker[T, R]) releaseLocked() {
 }
 
 // takeLocked waits for a task and takes it in hand. It reports false if w is
-// to leave instead. Ended says that w comes from a task.
-func (w *worker[T, R]) takeLocked(ended bool) bool {
+// to leave instead.
+func (w *worker[T, R]) takeLocked(fromTask bool) bool {
 	if w.held {
 		w.awaitReceiverLocked()
 	}
 	p := w.pool
-	for ; ; ended = false {
+	for ; ; fromTask = false {
 		// A surplus worker that was free may have been counted on when a
 		// handler queued a task that it waits for: it takes what is there.
-		surplus := int(w.id) > p.size && (ended || p.tasks.n == 0)
-		if w.ended != nil || surplus || !p.open && p.tasks.n == 0 {
+		surplus := int(w.id) > p.size && (fromTask || p.tasks.n == 0)
+		if w.nested != nil || surplus || !p.open && p.tasks.n == 0 {
 			w.leaveLocked()
 			return false
 		}
@@ -232,7 +232,7 @@ func (w *worker[T, R]) awaitReceiverLocked() {
 // leaveLocked takes w off the list of workers.
 func (w *worker[T, R]) leaveLocked() {
 	p := w.pool
-	if w.ended != nil {
+	if w.nested != nil {
 		return
 	}
 	p.workers[w.id-1] = nil
