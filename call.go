@@ -107,12 +107,13 @@ func (d *delivery[T, R]) answerLocked(j *job[T, R]) {
 func (d *delivery[T, R]) watch(ctx context.Context, j *job[T, R]) {
 	p := d.pool
 	p.mu.Lock()
-	handlerContext, answered := j.ctx, d.answered
-	p.mu.Unlock()
-	if answered {
+	if d.answered { // and the job may be another task's by now
+		p.mu.Unlock()
 		return
 	}
-	handlerContext.(*callContext).watch(func() {
+	call := j.ctx.(*callContext)
+	p.mu.Unlock()
+	call.watch(func() {
 		err := contextError(ctx)
 		p.mu.Lock()
 		defer p.mu.Unlock()
