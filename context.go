@@ -37,9 +37,15 @@ func (p *Pool[T, R]) inside(ctx context.Context) *worker[T, R] {
 	return w
 }
 
+// A handlerContext is what handlers get: a worker, or a taskContext.
+type handlerContext interface {
+	context.Context
+	base() context.Context      // of the pool, for values that the task's context has not
+	submitted() context.Context // what the task was submitted with
+}
+
 // A worker is itself the context of the tasks that were submitted with
 // context.Background(): it ends when the pool is aborted.
-var _ context.Context = (*worker[any, any])(nil)
 
 func (w *worker[T, R]) Deadline() (time.Time, bool) { return w.pool.abortContext.Deadline() }
 func (w *worker[T, R]) Done() <-chan struct{}       { return w.pool.abortContext.Done() }
@@ -55,11 +61,11 @@ func (w *worker[T, R]) Value(key any) any {
 	return w.base().Value(key)
 }
 
-// base returns the context that has the values which that of a task has not.
-func (w *worker[T, R]) base() context.Context { return w.pool.config.ctx }
-
 // String keeps fmt from printing the whole pool.
 func (w *worker[T, R]) String() string { return "workpool handler context" }
+
+func (w *worker[T, R]) base() context.Context      { return w.pool.config.ctx }
+func (w *worker[T, R]) submitted() context.Context { return context.Background() }
 
 // A taskContext is the context of a handler whose task came with a context
 // that has something to say. It says where deadline and cancellation come from
@@ -68,16 +74,17 @@ func (w *worker[T, R]) String() string { return "workpool handler context" }
 // kept stays true.
 type taskContext struct {
 	context.Context                 // deadline and cancellation
-	values          context.Context // of the task
-	worker          interface {
-		context.Context
-		base() context.Context
-	}
+	values          context.Context // what the task was submitted with
+	worker          handlerContext
+	nested          bool // a handler of the same pool waits for the task
 }
 
 // Value first looks for the keys of the worker, which the task's context may
 // have too if it comes from another handler. Then it asks the context that
 // cancels: context.Cause and the like find their way to it by a value.
+//
+// That a context is inside a handler of some pool is a value too. A task that
+// nobody waits for is not inside the handler that submitted it.
 func (c *taskContext) Value(key any) any {
 	if own := c.worker.Value(key); own == any(c.worker) {
 		return own
@@ -85,14 +92,27 @@ func (c *taskContext) Value(key any) any {
 	if v := c.Context.Value(key); v != nil {
 		return v
 	}
-	if v := c.values.Value(key); v != nil {
-		return v
+	v := c.values.Value(key)
+	if _, inside := v.(handlerContext); inside && !c.nested {
+		v = nil
 	}
-	return c.worker.base().Value(key)
+	if v == nil {
+		v = c.worker.base().Value(key)
+	}
+	return v
 }
 
 // String keeps fmt from printing the whole pool.
 func (c *taskContext) String() string { return "workpool handler context" }
+
+func (c *taskContext) base() context.Context { return c.worker.base() }
+
+func (c *taskContext) submitted() context.Context {
+	if b, ok := c.values.(*batchContext); ok {
+		return b.Context
+	}
+	return c.values
+}
 
 // contextFor returns the context for a handler whose task came with ctx.
 func (w *worker[T, R]) contextFor(ctx context.Context) context.Context {
@@ -103,11 +123,16 @@ func (w *worker[T, R]) contextFor(ctx context.Context) context.Context {
 		w.ctxOnce = 0
 		return w.ctx
 	}
-	if call, ok := ctx.(*callContext); ok {
-		call.handler.worker = w
-		return &call.handler
+	switch c := ctx.(type) {
+	case *callContext:
+		c.handler.worker = w
+		return &c.handler
+	case handlerContext:
+		if inner := w.unwrap(c); inner != c && w.nested == nil {
+			return w.contextFor(inner)
+		}
 	}
-	c := &taskContext{Context: w.pool.abortContext, values: ctx, worker: w}
+	c := &taskContext{Context: w.pool.abortContext, values: ctx, worker: w, nested: w.nested != nil}
 	if _, ofBatch := ctx.(*batchContext); ofBatch {
 		c.Context = ctx
 	}
@@ -120,6 +145,16 @@ func (w *worker[T, R]) contextFor(ctx context.Context) context.Context {
 		}
 	}
 	return c
+}
+
+// unwrap returns, for the context of a handler, what the handler's own task
+// was submitted with: the same values, without the handler around them. Else
+// tasks that submit tasks would make a chain of contexts that grows with each.
+func (w *worker[T, R]) unwrap(h handlerContext) context.Context {
+	if h.base() != context.Background() && h.Value(w.pool) == nil {
+		return h // of another pool, which has values of its own
+	}
+	return h.submitted()
 }
 
 // forgetContext drops the context that w keeps for its next task, if that has
