@@ -22,7 +22,7 @@ func (p *Pool[T, R]) Map(ctx context.Context, tasks []T) ([]R, error) {
 		return nil, err
 	}
 	m := &mapBatch[T, R]{values: make([]R, len(tasks))}
-	m.begin(p, ctx, m)
+	m.begin(ctx, p, m)
 	defer m.end()
 	for i, task := range tasks {
 		if err := m.submit(uint64(i), task); err != nil {
@@ -90,7 +90,7 @@ func (p *Pool[T, R]) Stream(ctx context.Context, tasks iter.Seq[T]) iter.Seq[Res
 			return
 		}
 		s := &streamBatch[T, R]{space: make(chan struct{}, 1), fed: make(chan struct{})}
-		s.begin(p, ctx, s)
+		s.begin(ctx, p, s)
 		defer s.stop()
 		go s.feed(tasks)
 		s.deliver(yield)
@@ -110,7 +110,7 @@ type batch[T, R any] struct {
 	pending int // accepted and not ended; guarded by the pool's mutex
 }
 
-func (b *batch[T, R]) begin(p *Pool[T, R], ctx context.Context, self answerer[T, R]) {
+func (b *batch[T, R]) begin(ctx context.Context, p *Pool[T, R], self answerer[T, R]) {
 	b.pool, b.self, b.inside = p, self, p.inside(ctx)
 	b.signal = make(chan struct{}, 1)
 	ctx, b.cancel = context.WithCancelCause(ctx)

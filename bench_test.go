@@ -111,6 +111,7 @@ func count(n int) iter.Seq[int] {
 }
 
 func runWorkpool(b *testing.B, way string, workers, n int, handler workpool.Handler[int, int]) {
+	b.Helper()
 	ctx := context.Background()
 	p, err := workpool.New(handler, workpool.WithWorkers(workers))
 	if err != nil {
@@ -164,6 +165,7 @@ func runWorkpool(b *testing.B, way string, workers, n int, handler workpool.Hand
 // runChannels is the pool of forty lines that everybody writes: a channel of
 // tasks, a channel of results and a number of workers in between.
 func runChannels(b *testing.B, way string, workers, n int, handler workpool.Handler[int, int]) {
+	b.Helper()
 	type task struct {
 		n     int
 		index uint64

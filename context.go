@@ -64,7 +64,7 @@ func (w *worker[T, R]) Value(key any) any {
 // String keeps fmt from printing the whole pool.
 func (w *worker[T, R]) String() string { return "workpool handler context" }
 
-func (w *worker[T, R]) base() context.Context      { return w.pool.config.ctx }
+func (w *worker[T, R]) base() context.Context      { return w.pool.ctx }
 func (w *worker[T, R]) submitted() context.Context { return context.Background() }
 
 // A taskContext is the context of a handler whose task came with a context

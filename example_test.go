@@ -235,7 +235,7 @@ func ExamplePool_Shutdown() {
 	defer cancel()
 	err = p.Shutdown(ctx)
 	fmt.Println(err)
-	fmt.Println(err == p.Close()) // waits for the handler to return
+	fmt.Println(errors.Is(p.Close(), err)) // waits for the handler to return
 	for r := range p.Results() {
 		fmt.Println(r.Task, r.Worker, r.Err)
 	}

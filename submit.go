@@ -2,6 +2,7 @@ package workpool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 )
@@ -224,7 +225,7 @@ func (p *Pool[T, R]) refuseLocked() {
 // gaveUp says in the error of a context that ended why it waited in vain. It
 // returns any other error as it is.
 func (p *Pool[T, R]) gaveUp(err error) error {
-	if err == nil || err == ErrClosed {
+	if err == nil || errors.Is(err, ErrClosed) {
 		return err
 	}
 	return fmt.Errorf("%w: gave up waiting for room: %s: %w", ErrQueueFull, p.load(), err)

@@ -94,10 +94,11 @@ func (w *worker[T, R]) replace() {
 	if w.phase == idle {
 		return
 	}
-	err := errorOf(recover())
+	recovered := recover()
+	err := errorOf(recovered)
 	switch w.phase {
 	case handling:
-		_, w.panicked = err.(*PanicError)
+		w.panicked = recovered != nil
 		w.job.err = err
 		w.phase = handled
 	case telling:

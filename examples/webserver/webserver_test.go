@@ -304,7 +304,7 @@ func TestWebserver_DrainsAndKeepsAnswering(t *testing.T) {
 func statusAfter(t *testing.T, s *server, location string) job {
 	t.Helper()
 	recorder := httptest.NewRecorder()
-	s.routes().ServeHTTP(recorder, httptest.NewRequest("GET", location, nil))
+	s.routes().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, location, nil))
 	return parse(t, recorder.Body.String())
 }
 
