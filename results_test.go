@@ -2,7 +2,6 @@ package workpool_test
 
 import (
 	"context"
-	"errors"
 	"runtime"
 	"sync"
 	"testing"
@@ -216,7 +215,7 @@ func TestWithResultFunc_FailureIsReportedAtTheEnd(t *testing.T) {
 			require.ErrorContains(t, err, "result of task 1")
 			assert.Equal(t, 5, calls)
 			assert.Equal(t, uint64(5), p.Stats().Succeeded+p.Stats().Aborted)
-			assert.True(t, errors.Is(p.Shutdown(t.Context()), errOdd), "the same to all")
+			assert.ErrorIs(t, p.Shutdown(t.Context()), errOdd, "the same to all")
 		})
 	}
 }
