@@ -229,6 +229,7 @@ type streamBatch[T, R any] struct {
 	results  list[T, R] // ended tasks, not yet yielded
 	position uint64     // of the next task of the input
 	allFed   bool       // no more tasks will come
+	refused  *Result[T, R]
 }
 
 func (s *streamBatch[T, R]) failed(error) {}
@@ -267,16 +268,23 @@ func (s *streamBatch[T, R]) feed(tasks iter.Seq[T]) {
 	returned = true
 }
 
-// refuse yields a Result for the next position, whose task the pool did not
-// get.
+// refuse makes the last Result: for the next position, whose task the pool did
+// not get.
 func (s *streamBatch[T, R]) refuse(task T, err error) {
-	p := s.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	j := p.newJobLocked()
-	j.index, j.task, j.err, j.attempt = s.position, task, err, 1
-	s.results.push(j)
-	s.wakeLocked()
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	s.refused = &Result[T, R]{Index: s.position, Task: task, Err: err, Attempt: 1}
+}
+
+// last returns the last Result, if the input has not come to its end.
+func (s *streamBatch[T, R]) last() *Result[T, R] {
+	err := contextError(s.ctx)
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	if s.refused == nil && !s.allFed {
+		return &Result[T, R]{Index: s.position, Err: err, Attempt: 1}
+	}
+	return s.refused
 }
 
 // awaitSpace waits until the stream may take another task from its input, or
@@ -318,11 +326,8 @@ func (s *streamBatch[T, R]) deliver(yield func(Result[T, R]) bool) {
 		j.reset()
 		before = j
 	}
-	if s.abandoned {
-		s.pool.mu.Lock()
-		position := s.position
-		s.pool.mu.Unlock()
-		yield(Result[T, R]{Index: position, Err: contextError(s.ctx), Attempt: 1})
+	if last := s.last(); last != nil {
+		yield(*last)
 	}
 }
 

@@ -85,7 +85,9 @@ func (l *list[T, R]) push(j *job[T, R]) {
 func (l *list[T, R]) pop() *job[T, R] {
 	j := l.first
 	l.first = j.next
-	l.n--
+	if l.n--; l.n == 0 {
+		l.last = nil
+	}
 	j.next, j.previous, j.listed = nil, nil, false
 	return j
 }

@@ -36,6 +36,7 @@ type Pool[T, R any] struct {
 	free      int           // how many of these have nothing in hand
 	held      int           // workers whose result exceeds the buffer
 	granted   int           // submitters that were given room and have not used it yet
+	promised  int           // queued tasks that handlers wait for
 	index     uint64        // of the next task
 	submitted uint64
 	succeeded uint64

@@ -155,6 +155,9 @@ func (p *Pool[T, R]) endAllQueuedLocked(err error) {
 // endQueuedLocked takes a job out of the task channel and ends it with err.
 func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error) {
 	p.tasks.remove(j)
+	if j.promised {
+		p.promised--
+	}
 	j.err = err
 	if j.to == nil && p.resultFunc != nil {
 		p.unanswered.push(j)

@@ -120,6 +120,9 @@ func (p *Pool[T, R]) freeWorkersLocked() int {
 // acceptLocked puts a task into the task channel.
 func (p *Pool[T, R]) acceptLocked(j *job[T, R]) {
 	p.countLocked(j)
+	if j.promised {
+		p.promised++
+	}
 	p.tasks.push(j)
 	if !p.paused {
 		p.tasks.offerLocked()
@@ -141,13 +144,15 @@ func (p *Pool[T, R]) countLocked(j *job[T, R]) {
 // channel that is closed when the task has ended; else after waiting for room.
 //
 // A task that a handler waits for (it has an answerer) may only be queued if
-// a worker is free to take it: all others might wait in the same way.
+// a worker is free to take it, and that one has to: all others might wait in
+// the same way.
 //
 // An error frees the job.
 func (p *Pool[T, R]) enterLocked(ctx context.Context, inside *worker[T, R], j *job[T, R]) (<-chan struct{}, error) {
 	room := p.roomLocked()
 	if inside != nil && j.to != nil {
 		room = p.tasks.n+p.granted < p.freeWorkersLocked()
+		j.promised = room && p.open
 	}
 	var ended <-chan struct{}
 	var err error

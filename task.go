@@ -54,6 +54,7 @@ type job[T, R any] struct {
 
 	listed     bool // it is in a list
 	granted    bool // a waiting submitter has been given room
+	promised   bool // a handler waits for it, and counts on a worker that was free
 	positioned bool // the index is the position in a batch
 	abandoned  bool // nobody waits for the answer any more
 }
@@ -67,7 +68,7 @@ func (j *job[T, R]) reset() {
 	var noTask T
 	var noValue R
 	j.ctx, j.task, j.value, j.err = nil, noTask, noValue, nil
-	j.to, j.positioned, j.abandoned, j.worker = nil, false, false, 0
+	j.to, j.promised, j.positioned, j.abandoned, j.worker = nil, false, false, false, 0
 }
 
 // An answerer gets the answer of a job in place of Results.

@@ -12,12 +12,13 @@ type worker[T, R any] struct {
 	ctx      *taskContext // for tasks that come with the same context as the last one
 	ctxOnce  uintptr      // the address of that context while it has come only once
 	panicked bool         // the handler did
+	skipped  bool         // the handler was not called
 	phase    phase
 
 	// Guarded by the pool's mutex:
-	busy   bool // it has something in hand, if only a result that found no room
-	held   bool // its last result found no room
 	id     int32
+	busy   bool          // it has something in hand, if only a result that found no room
+	held   bool          // its last result found no room
 	job    *job[T, R]    // what it has in hand
 	nested chan struct{} // of a worker for one nested task: closed when it leaves; else nil
 }
@@ -79,7 +80,11 @@ func (w *worker[T, R]) work() {
 	for w.next() {
 		w.phase = handling
 		j := w.job
-		j.value, j.err = w.pool.handler(w.contextFor(j.ctx), j.task)
+		if j.to != nil && j.ctx.Err() != nil {
+			j.err, w.skipped = contextError(j.ctx), true // it ended while the task was queued
+		} else {
+			j.value, j.err = w.pool.handler(w.contextFor(j.ctx), j.task)
+		}
 		w.phase = handled
 	}
 	if w.nested != nil {
@@ -151,15 +156,19 @@ func (w *worker[T, R]) conclude() {
 func (w *worker[T, R]) endLocked() {
 	p, j := w.pool, w.job
 	p.running--
-	if j.err == nil {
+	switch {
+	case j.err == nil:
 		p.succeeded++
-	} else {
+	case w.skipped:
+		p.aborted++
+		j.worker = 0
+	case w.panicked:
+		p.panicked++
 		p.failed++
-		if w.panicked {
-			p.panicked++
-		}
+	default:
+		p.failed++
 	}
-	w.job, w.phase, w.panicked = nil, idle, false
+	w.job, w.phase, w.panicked, w.skipped = nil, idle, false, false
 	p.answerLocked(j)
 	if p.running == 0 {
 		p.noteQuietLocked()
@@ -191,9 +200,9 @@ func (w *worker[T, R]) takeLocked(fromTask bool) bool {
 	}
 	p := w.pool
 	for ; ; fromTask = false {
-		// A surplus worker that was free may have been counted on when a
-		// handler queued a task that it waits for: it takes what is there.
-		surplus := int(w.id) > p.size && (fromTask || p.tasks.n == 0)
+		// A surplus worker that was free may be the one that was promised to
+		// the task of a handler that waits.
+		surplus := int(w.id) > p.size && (fromTask || p.promised == 0)
 		if w.nested != nil || surplus || !p.open && p.tasks.n == 0 {
 			w.leaveLocked()
 			return false
@@ -205,6 +214,9 @@ func (w *worker[T, R]) takeLocked(fromTask bool) bool {
 		p.tasks.waitLocked(&p.mu)
 	}
 	j := p.tasks.pop()
+	if j.promised {
+		p.promised--
+	}
 	if p.tasks.n > 0 {
 		p.tasks.offerLocked()
 	}
