@@ -1,0 +1,760 @@
+package workpool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-a18b2dc9/workpool"
+)
+
+// Most tests in these files use pools of closures, so that each task stands
+// where the test hands it in.
+type (
+	closure  = workpool.Func[int]
+	closures = workpool.Pool[closure, int]
+)
+
+func newClosures(t testing.TB, opts ...workpool.Option) *closures {
+	t.Helper()
+	return mustNew(t, workpool.Call[int], opts...)
+}
+
+// returning is the task that ends with value and err at once.
+func returning(value int, err error) closure {
+	return func(context.Context) (int, error) { return value, err }
+}
+
+// until is the task that runs until release is closed, whatever its context says.
+func until(release <-chan struct{}) closure {
+	return func(context.Context) (int, error) {
+		<-release
+		return 0, nil
+	}
+}
+
+// untilEnd is the task that runs until its context ends, and says why it did.
+func untilEnd(ctx context.Context) (int, error) {
+	<-ctx.Done()
+	return 0, context.Cause(ctx)
+}
+
+// occupy keeps n workers of p busy until release is called. It is for use in
+// a bubble.
+func occupy(t testing.TB, p *closures, n int) (release func()) {
+	t.Helper()
+	released := make(chan struct{})
+	for range n {
+		require.NoError(t, p.TrySubmit(until(released)))
+	}
+	synctest.Wait()
+	require.Equal(t, n, p.Stats().Running)
+	return sync.OnceFunc(func() { close(released) })
+}
+
+// A call is one of the two ways to run a task and get its answer.
+type call func(ctx context.Context, p *closures, task closure) (int, error)
+
+func do(ctx context.Context, p *closures, task closure) (int, error) { return p.Do(ctx, task) }
+
+func doChan(ctx context.Context, p *closures, task closure) (int, error) {
+	r := <-p.DoChan(ctx, task)
+	return r.Value, r.Err
+}
+
+// eachCall runs test for Do and DoChan, in a bubble each.
+func eachCall(t *testing.T, test func(t *testing.T, call call)) {
+	t.Helper()
+	t.Run("Do", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { test(t, do) })
+	})
+	t.Run("DoChan", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { test(t, doChan) })
+	})
+}
+
+// outcome is what a call came back with, and when.
+type outcome struct {
+	value int
+	err   error
+	after time.Duration
+}
+
+// inBackground starts the call and waits until everything in the bubble stands still.
+func inBackground(ctx context.Context, call call, p *closures, task closure) <-chan outcome {
+	done := make(chan outcome, 1)
+	begin := time.Now()
+	go func() {
+		value, err := call(ctx, p, task)
+		done <- outcome{value, err, time.Since(begin)}
+	}()
+	synctest.Wait()
+	return done
+}
+
+func TestDo_ReturnsWhatTheHandlerReturned(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t)
+		defer closed(t, p)
+
+		value, err := call(t.Context(), p, returning(42, nil))
+		require.NoError(t, err)
+		assert.Equal(t, 42, value)
+
+		failure := errors.New("no such thing")
+		_, err = call(t.Context(), p, returning(0, failure))
+		assert.True(t, err == failure, "the error itself, not a wrapper: %v", err)
+	})
+}
+
+func TestDo_ReturnsAPanicAsAnError(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		defer closed(t, p)
+
+		_, err := call(t.Context(), p, func(context.Context) (int, error) { panic("on fire") })
+		var panicked *workpool.PanicError
+		require.ErrorAs(t, err, &panicked)
+		assert.Equal(t, "on fire", panicked.Value)
+
+		value, err := call(t.Context(), p, returning(1, nil))
+		require.NoError(t, err)
+		assert.Equal(t, 1, value)
+	})
+}
+
+func TestDo_AnswersToItsCallerAlone(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t)
+		for i := range 3 {
+			value, err := call(t.Context(), p, returning(i, nil))
+			require.NoError(t, err)
+			assert.Equal(t, i, value)
+		}
+		require.NoError(t, p.Submit(t.Context(), returning(99, nil)))
+		closed(t, p)
+
+		results := collect(p)
+		require.Len(t, results, 1)
+		assert.Equal(t, 99, results[0].Value)
+		assert.Equal(t, uint64(3), results[0].Index, "all calls share the order of acceptance")
+	})
+}
+
+func TestDo_NeedsNoReceiverOfResults(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithResultBuffer(0))
+		defer closed(t, p)
+		for i := range 10 {
+			value, err := call(t.Context(), p, returning(i, nil))
+			require.NoError(t, err)
+			assert.Equal(t, i, value)
+		}
+	})
+}
+
+func TestDoChan_YieldsOneResultAndStaysOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(2))
+		failure := errors.New("no such thing")
+		for i, task := range []closure{returning(7, nil), returning(0, failure)} {
+			answer := p.DoChan(t.Context(), task)
+			require.Equal(t, 1, cap(answer))
+
+			r := <-answer
+			assert.Equal(t, uint64(i), r.Index)
+			assert.NotNil(t, r.Task)
+			assert.Contains(t, []int{1, 2}, r.Worker)
+			assert.Equal(t, 1, r.Attempt)
+			if i == 0 {
+				assert.Equal(t, 7, r.Value)
+				assert.NoError(t, r.Err)
+			} else {
+				assert.Equal(t, failure, r.Err)
+			}
+			assertSilent(t, answer)
+		}
+		closed(t, p)
+	})
+}
+
+// assertSilent asserts that the channel holds nothing and is not closed.
+func assertSilent[T, R any](t *testing.T, answer <-chan workpool.Result[T, R]) {
+	t.Helper()
+	synctest.Wait()
+	select {
+	case r, open := <-answer:
+		assert.Fail(t, "one Result is all there is", "got %v, open: %v", r, open)
+	default:
+	}
+}
+
+func TestDoChan_ReturnsWhileTheTaskRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(2))
+		defer closed(t, p)
+		begin := time.Now()
+		slow := p.DoChan(t.Context(), func(context.Context) (int, error) { time.Sleep(2 * time.Second); return 2, nil })
+		fast := p.DoChan(t.Context(), func(context.Context) (int, error) { time.Sleep(time.Second); return 1, nil })
+		assert.Zero(t, time.Since(begin))
+
+		var order []int
+		for range 2 {
+			select {
+			case r := <-slow:
+				order = append(order, r.Value)
+			case r := <-fast:
+				order = append(order, r.Value)
+			}
+		}
+		assert.Equal(t, []int{1, 2}, order)
+	})
+}
+
+func TestDoChan_ResultNobodyReceivesHoldsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithResultBuffer(0))
+		for range 100 {
+			p.DoChan(t.Context(), returning(1, nil))
+		}
+		closed(t, p)
+		assert.Equal(t, uint64(100), p.Stats().Succeeded)
+	})
+}
+
+func TestDo_EndedContextRunsNothing(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t)
+		defer closed(t, p)
+		reason := errors.New("the client went away")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(reason)
+
+		_, err := call(ctx, p, func(context.Context) (int, error) {
+			assert.Fail(t, "the task must not run")
+			return 0, nil
+		})
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, err, reason)
+		synctest.Wait()
+		assert.Zero(t, p.Stats().Running)
+		assert.Zero(t, p.Stats().Succeeded)
+	})
+}
+
+func TestDo_ContextEndsWhileWaitingForRoom(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
+		release := occupy(t, p, 1)
+		reason := errors.New("the client went away")
+		ctx, cancel := context.WithCancelCause(t.Context())
+
+		done := inBackground(ctx, call, p, returning(1, nil))
+		require.Empty(t, done, "there is no room")
+		cancel(reason)
+		synctest.Wait()
+
+		got := <-done
+		require.ErrorIs(t, got.err, context.Canceled)
+		require.ErrorIs(t, got.err, reason)
+		assert.Equal(t, uint64(1), p.Stats().Submitted, "it was never accepted")
+		release()
+		closed(t, p)
+		assert.Equal(t, uint64(1), p.Stats().Succeeded)
+	})
+}
+
+func TestDo_ContextEndsWhileQueued(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1))
+		release := occupy(t, p, 1)
+		reason := errors.New("the client went away")
+		ctx, cancel := context.WithCancelCause(t.Context())
+
+		done := inBackground(ctx, call, p, func(context.Context) (int, error) {
+			assert.Fail(t, "the task must not run")
+			return 0, nil
+		})
+		require.Equal(t, 1, p.Stats().Queued)
+		require.ErrorIs(t, p.TrySubmit(returning(2, nil)), workpool.ErrQueueFull)
+
+		cancel(reason)
+		synctest.Wait()
+		require.Len(t, done, 1, "the caller has its answer while the worker is still busy")
+		got := <-done
+		require.ErrorIs(t, got.err, context.Canceled)
+		require.ErrorIs(t, got.err, reason)
+
+		stats := p.Stats()
+		assert.Zero(t, stats.Queued)
+		assert.Equal(t, uint64(1), stats.Aborted)
+		require.NoError(t, p.TrySubmit(returning(2, nil)), "its room is free again")
+
+		release()
+		closed(t, p)
+		assert.Equal(t, uint64(2), p.Stats().Succeeded)
+	})
+}
+
+// The freed room must also reach somebody who is already waiting for it.
+func TestDo_ContextEndsWhileQueuedAndSubmitTakesItsPlace(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1))
+		release := occupy(t, p, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		inBackground(ctx, call, p, returning(1, nil))
+
+		submitted := make(chan error, 1)
+		go func() { submitted <- p.Submit(t.Context(), returning(2, nil)) }()
+		synctest.Wait()
+		require.Empty(t, submitted)
+
+		cancel()
+		synctest.Wait()
+		require.Len(t, submitted, 1, "Submit gets the room at once")
+		require.NoError(t, <-submitted)
+		release()
+		closed(t, p)
+	})
+}
+
+func TestDo_ContextEndsWhileRunning(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		reason := errors.New("the client went away")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		release := make(chan struct{})
+		seen := make(chan error, 2)
+
+		done := inBackground(ctx, call, p, func(ctx context.Context) (int, error) {
+			<-ctx.Done()
+			seen <- ctx.Err()
+			seen <- context.Cause(ctx)
+			<-release // a handler that ignores the end of its context
+			return 1, nil
+		})
+		cancel(reason)
+		synctest.Wait()
+		require.Len(t, done, 1, "the caller does not wait for the handler")
+		got := <-done
+		require.ErrorIs(t, got.err, context.Canceled)
+		require.ErrorIs(t, got.err, reason)
+		assert.Equal(t, context.Canceled, <-seen)
+		assert.Equal(t, reason, <-seen, "the handler sees why its caller gave up")
+		assert.Equal(t, 1, p.Stats().Running, "the handler is still counted")
+
+		close(release)
+		closed(t, p)
+		stats := p.Stats()
+		assert.Equal(t, uint64(1), stats.Succeeded+stats.Failed, "it ran")
+		assert.Zero(t, stats.Aborted)
+	})
+}
+
+func TestDo_TimeoutWhileRunning(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		defer closed(t, p)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+
+		begin := time.Now()
+		_, err := call(ctx, p, untilEnd)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, time.Second, time.Since(begin))
+	})
+}
+
+func TestDo_AbortEndsAQueuedTask(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1))
+		release := occupy(t, p, 1)
+		done := inBackground(t.Context(), call, p, returning(1, nil))
+
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		var cutShort *workpool.ShutdownError
+		require.ErrorAs(t, p.Shutdown(ended), &cutShort)
+		synctest.Wait()
+		require.Len(t, done, 1)
+		require.ErrorIs(t, (<-done).err, workpool.ErrAborted)
+
+		release()
+		assert.Equal(t, error(cutShort), p.Close())
+	})
+}
+
+func TestDo_AbortCancelsARunningTask(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t, workpool.WithShutdown(workpool.Abort, 0))
+		done := inBackground(t.Context(), call, p, untilEnd)
+		closed(t, p)
+		require.ErrorIs(t, (<-done).err, workpool.ErrAborted)
+	})
+}
+
+func TestDo_FinishRunningLetsARunningTaskEnd(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithShutdown(workpool.FinishRunning, 0))
+		running := inBackground(t.Context(), call, p, func(ctx context.Context) (int, error) {
+			time.Sleep(time.Second)
+			return 1, ctx.Err()
+		})
+		queued := inBackground(t.Context(), call, p, returning(2, nil))
+		closed(t, p)
+
+		got := <-running
+		require.NoError(t, got.err)
+		assert.Equal(t, 1, got.value)
+		require.ErrorIs(t, (<-queued).err, workpool.ErrAborted)
+	})
+}
+
+func TestDo_DrainAnswersAQueuedTask(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		release := occupy(t, p, 1)
+		done := inBackground(t.Context(), call, p, returning(2, nil))
+		go release()
+		closed(t, p)
+		got := <-done
+		require.NoError(t, got.err)
+		assert.Equal(t, 2, got.value)
+	})
+}
+
+func TestDo_ClosedPool(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t)
+		closed(t, p)
+		_, err := call(t.Context(), p, func(context.Context) (int, error) {
+			assert.Fail(t, "the task must not run")
+			return 0, nil
+		})
+		require.ErrorIs(t, err, workpool.ErrClosed)
+	})
+}
+
+func TestDo_PoolClosesWhileWaitingForRoom(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
+		release := occupy(t, p, 1)
+		done := inBackground(t.Context(), call, p, returning(1, nil))
+		require.Empty(t, done)
+
+		go func() { assert.NoError(t, p.Shutdown(t.Context())) }()
+		synctest.Wait()
+		require.Len(t, done, 1, "refused at once, not at the end of the drain")
+		require.ErrorIs(t, (<-done).err, workpool.ErrClosed)
+		release()
+		closed(t, p)
+	})
+}
+
+func TestDo_NilContextIsAnError(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t)
+		defer closed(t, p)
+		var none context.Context
+		_, err := call(none, p, returning(1, nil))
+		require.Error(t, err)
+	})
+}
+
+func TestDo_HandlerSeesTheContextOfTheCaller(t *testing.T) {
+	type key string
+	eachCall(t, func(t *testing.T, call call) {
+		base := context.WithValue(context.WithValue(t.Context(), key("both"), "pool"), key("pool"), "pool")
+		p := newClosures(t, workpool.WithContext(base))
+		defer closed(t, p)
+
+		ctx := context.WithValue(context.WithValue(t.Context(), key("both"), "caller"), key("caller"), "caller")
+		ctx, cancel := context.WithTimeout(ctx, time.Hour)
+		defer cancel()
+		want, _ := ctx.Deadline()
+
+		_, err := call(ctx, p, func(ctx context.Context) (int, error) {
+			deadline, ok := ctx.Deadline()
+			assert.True(t, ok)
+			assert.Equal(t, want, deadline)
+			assert.NoError(t, ctx.Err())
+			assert.NoError(t, context.Cause(ctx))
+			assert.Equal(t, "caller", ctx.Value(key("caller")))
+			assert.Equal(t, "caller", ctx.Value(key("both")), "the caller's value hides the pool's")
+			assert.Equal(t, "pool", ctx.Value(key("pool")))
+			assert.Nil(t, ctx.Value(key("neither")))
+			return 0, nil
+		})
+		require.NoError(t, err)
+	})
+}
+
+func TestDo_NoDeadlineWithoutOne(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t)
+		defer closed(t, p)
+		// A context without a deadline must not inherit that of an earlier task.
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		_, err := call(ctx, p, returning(1, nil))
+		require.NoError(t, err)
+
+		_, err = call(t.Context(), p, func(ctx context.Context) (int, error) {
+			_, ok := ctx.Deadline()
+			assert.False(t, ok)
+			return 0, nil
+		})
+		require.NoError(t, err)
+	})
+}
+
+func TestDo_DerivedContextsEndWithTheCaller(t *testing.T) {
+	reason := errors.New("the client went away")
+	derivations := map[string]func(ctx context.Context) (context.Context, context.CancelFunc){
+		"WithCancel": context.WithCancel,
+		"WithTimeout": func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, time.Hour)
+		},
+		"WithValue": func(ctx context.Context) (context.Context, context.CancelFunc) {
+			type key struct{}
+			return context.WithCancel(context.WithValue(ctx, key{}, 1))
+		},
+		"AfterFunc": func(ctx context.Context) (context.Context, context.CancelFunc) {
+			child, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+			context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+			return child, func() { cancel(nil) }
+		},
+	}
+	for name, derive := range derivations {
+		t.Run(name, func(t *testing.T) {
+			eachCall(t, func(t *testing.T, call call) {
+				p := newClosures(t)
+				ctx, cancel := context.WithCancelCause(t.Context())
+				seen := make(chan error, 1)
+				done := inBackground(ctx, call, p, func(ctx context.Context) (int, error) {
+					child, cancel := derive(ctx)
+					defer cancel()
+					<-child.Done()
+					seen <- context.Cause(child)
+					return 0, context.Cause(child)
+				})
+				cancel(reason)
+				require.ErrorIs(t, (<-done).err, reason)
+				assert.Equal(t, reason, <-seen)
+				closed(t, p)
+			})
+		})
+	}
+}
+
+func TestDo_DerivedContextsEndWithAnAbort(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t, workpool.WithShutdown(workpool.Abort, 0))
+		afterFunc := make(chan error, 1)
+		done := inBackground(t.Context(), call, p, func(ctx context.Context) (int, error) {
+			context.AfterFunc(ctx, func() { afterFunc <- context.Cause(ctx) })
+			child, cancel := context.WithTimeout(ctx, time.Hour)
+			defer cancel()
+			<-child.Done()
+			return 0, context.Cause(child)
+		})
+		closed(t, p)
+		require.ErrorIs(t, (<-done).err, workpool.ErrAborted)
+		require.ErrorIs(t, <-afterFunc, workpool.ErrAborted)
+	})
+}
+
+func TestDo_StoppedAfterFuncDoesNotRun(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := call(ctx, p, func(ctx context.Context) (int, error) {
+			stop := context.AfterFunc(ctx, func() { assert.Fail(t, "it was stopped") })
+			assert.True(t, stop())
+			return 0, nil
+		})
+		require.NoError(t, err)
+		cancel()
+		synctest.Wait()
+		closed(t, p)
+	})
+}
+
+// A context of the user's own making has no cancelCtx inside that the context
+// package could find.
+type ownContext struct {
+	context.Context
+	done chan struct{}
+}
+
+func (c ownContext) Done() <-chan struct{} { return c.done }
+
+func (c ownContext) Err() error {
+	select {
+	case <-c.done:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+func TestDo_ContextOfTheUsersOwnType(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		release := make(chan struct{})
+		ctx := ownContext{context.Background(), make(chan struct{})}
+		running := inBackground(ctx, call, p, func(ctx context.Context) (int, error) {
+			child, cancel := context.WithCancel(ctx)
+			defer cancel()
+			<-child.Done()
+			<-release
+			return 0, child.Err()
+		})
+		queued := inBackground(ctx, call, p, returning(1, nil))
+		close(ctx.done)
+		require.ErrorIs(t, (<-running).err, context.Canceled)
+		require.ErrorIs(t, (<-queued).err, context.Canceled)
+		close(release)
+		closed(t, p)
+	})
+}
+
+// The worker may come to a queued task before anything has noticed that the
+// task's context has ended. It must not run it then.
+func TestDo_TaskWhoseContextHasEndedNeverStarts(t *testing.T) {
+	eachCall(t, func(t *testing.T, call call) {
+		for range 100 {
+			p := newClosures(t, workpool.WithWorkers(1))
+			ctx, cancel := context.WithCancel(t.Context())
+			release := make(chan struct{})
+			require.NoError(t, p.TrySubmit(until(release)))
+			done := inBackground(ctx, call, p, func(context.Context) (int, error) {
+				assert.Fail(t, "its context had ended before the worker was free")
+				return 0, nil
+			})
+			cancel()
+			close(release)
+			require.ErrorIs(t, (<-done).err, context.Canceled)
+			closed(t, p)
+			assert.Equal(t, uint64(1), p.Stats().Aborted)
+		}
+	})
+}
+
+// The contract gives a handler its context until it returns. A goroutine that
+// uses it for longer must still be free of data races.
+func TestDo_ContextUsedAfterTheHandlerReturned(t *testing.T) {
+	p := newClosures(t, workpool.WithWorkers(2))
+	type key struct{}
+	var leftovers sync.WaitGroup
+	finish := make(chan struct{})
+	for i := range 300 {
+		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, i))
+		_, err := p.Do(ctx, func(ctx context.Context) (int, error) {
+			leftovers.Go(func() {
+				for {
+					_ = ctx.Err()
+					_ = context.Cause(ctx)
+					_ = ctx.Value(key{})
+					_, _ = ctx.Deadline()
+					_, _ = workpool.InfoFrom(ctx)
+					child, cancel := context.WithCancel(ctx)
+					cancel()
+					<-child.Done()
+					select {
+					case <-finish:
+						return
+					case <-ctx.Done():
+						return
+					default:
+					}
+				}
+			})
+			return i, nil
+		})
+		cancel()
+		require.NoError(t, err)
+		if i == 150 {
+			_, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
+				leftovers.Go(func() { <-ctx.Done() })
+				return 0, nil
+			})
+			require.NoError(t, err)
+		}
+	}
+	close(finish)
+	closed(t, p)
+	leftovers.Wait()
+}
+
+func TestDo_ManyCallersGetTheirOwnAnswers(t *testing.T) {
+	double := func(_ context.Context, n int) (int, error) { return 2 * n, nil }
+	p := mustNew(t, double, workpool.WithWorkers(4), workpool.WithQueueDepth(2))
+	const callers, calls = 32, 100
+	var all sync.WaitGroup
+	for caller := range callers {
+		all.Go(func() {
+			for i := range calls {
+				n := caller*calls + i
+				if i%2 == 0 {
+					value, err := p.Do(t.Context(), n)
+					assert.NoError(t, err)
+					assert.Equal(t, 2*n, value)
+				} else {
+					r := <-p.DoChan(t.Context(), n)
+					assert.NoError(t, r.Err)
+					assert.Equal(t, 2*n, r.Value)
+					assert.Equal(t, n, r.Task)
+				}
+			}
+		})
+	}
+	all.Wait()
+	closed(t, p)
+	assert.Equal(t, uint64(callers*calls), p.Stats().Succeeded)
+}
+
+// Callers that give up at any moment, with handlers that end at any moment:
+// each caller gets its own value or its own reason, and everything that was
+// accepted is counted once.
+func TestDo_GivingUpRacesWithTheAnswer(t *testing.T) {
+	p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(1))
+	const callers, calls = 8, 300
+	var ran atomic.Uint64
+	var all sync.WaitGroup
+	for caller := range callers {
+		all.Go(func() {
+			for i := range calls {
+				want := caller*calls + i
+				reason := fmt.Errorf("caller %d gave up call %d", caller, i)
+				ctx, cancel := context.WithCancelCause(t.Context())
+				all.Go(func() { cancel(reason) })
+				value, err := p.Do(ctx, func(ctx context.Context) (int, error) {
+					ran.Add(1)
+					if i%2 == 0 {
+						<-ctx.Done()
+					}
+					return want, nil
+				})
+				if err != nil {
+					assert.ErrorIs(t, err, reason)
+				} else {
+					assert.Equal(t, want, value)
+				}
+			}
+		})
+	}
+	all.Wait()
+	closed(t, p)
+	stats := p.Stats()
+	assert.Equal(t, ran.Load(), stats.Succeeded+stats.Failed)
+	assert.Equal(t, stats.Submitted, stats.Succeeded+stats.Failed+stats.Aborted)
+}

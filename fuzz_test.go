@@ -1,0 +1,884 @@
+package workpool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-a18b2dc9/workpool"
+)
+
+// FuzzPool replays random programs on a pool and compares what comes back
+// with a naive reference: a table of all tasks, and what each has to end
+// with if it runs.
+//
+// An input is a pool and up to four programs that use it at once. The bytes
+// mean, and bytes that are missing are 0:
+//
+//	0   workers, less 1 (mod 4)
+//	1   queue depth (mod 5)
+//	2   result buffer (mod 5)
+//	3   who gets results (mod 5): no one, one receiver, two, a result function, WithoutResults
+//	4   how it ends (mod 12): an index into endings, and half of them with a timeout of Close
+//	5   when it ends, in steps of 10 ms (mod 32)
+//
+// and then three for each operation:
+//
+//	0   bits 0-1: which of the programs it belongs to
+//	    bits 2-6: an index into operations; numbers beyond its end do nothing
+//	1   the task: bits 0-2 an index into kinds, bits 3-5 into naps,
+//	    bits 6-7 the kind of the tasks that it hands in itself
+//	2   bits 0-1: the context, an index into contexts
+//	    bits 2-7: a number that the operation makes use of
+//
+// A new operation, kind or ending is added at the end of its table, so that
+// the corpus in testdata keeps its meaning.
+//
+// It all runs in a bubble: a hang is a deadlock that the bubble reports, a
+// goroutine that is left behind too, and sleeping costs nothing.
+func FuzzPool(f *testing.F) {
+	for _, seed := range seeds {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s := decode(data)
+		defer func() {
+			if v := recover(); v != nil {
+				stacks := make([]byte, 1<<20)
+				stacks = stacks[:runtime.Stack(stacks, true)]
+				t.Errorf("%v\n%s", v, stacks)
+			}
+			if t.Failed() {
+				t.Logf("%s", s)
+			}
+		}()
+		synctest.Test(t, func(t *testing.T) { s.replay(t) })
+	})
+}
+
+// The seeds have a program each for what fuzzing finds late.
+var seeds = [][]byte{
+	nil,
+	// Submit of each kind, one receiver, Shutdown after 100 ms.
+	{1, 1, 1, 1, 0, 10, 1 << 2, 0, 0, 1 << 2, 1, 0, 1 << 2, 2, 0, 1 << 2, 3, 0, 1 << 2, 4, 0, 1 << 2, 5, 0, 1 << 2, 6, 0, 1 << 2, 7, 0},
+	// Nested tasks on one worker with depth 0.
+	{0, 0, 0, 1, 0, 20, 4 << 2, 6, 0, 4 << 2, 7, 0, 3 << 2, 5, 7 << 2, 4<<2 | 1, 6 | 2<<6, 0, 4<<2 | 2, 7 | 3<<6, 0},
+	// Calls, batches and a pause, from four programs; aborted after 30 ms.
+	{2, 1, 1, 2, 4, 3, 4 << 2, 4 | 6<<3, 3, 6<<2 | 1, 0 | 4<<3, 7 << 2, 7<<2 | 2, 1 | 4<<3, 7 << 2, 11<<2 | 3, 0, 0, 13<<2 | 3, 0, 1, 12<<2 | 3, 0, 0},
+	// No receiver: workers are held, and Submit waits, until the pool closes.
+	{1, 1, 0, 0, 2, 5, 3 << 2, 0, 7 << 2, 3<<2 | 1, 1, 7 << 2, 1<<2 | 2, 0, 1, 9<<2 | 3, 0, 2 << 2, 14<<2 | 3, 0, 0},
+	// Resize down and up under load, with a result function; the end of the context.
+	{3, 4, 0, 3, 5, 15, 3 << 2, 0 | 5<<3, 7 << 2, 10<<2 | 1, 0, 0, 10<<2 | 1, 0, 5 << 2, 6<<2 | 2, 0 | 4<<3, 7 << 2, 10<<2 | 1, 0, 1 << 2},
+	// A broken Stream, an input that panics, and a short deadline, on one worker.
+	{0, 0, 0, 1, 3, 12, 8 << 2, 0 | 4<<3, 7 << 2, 17<<2 | 1, 0, 7 << 2, 7<<2 | 2, 4 | 6<<3, 7<<2 | 1, 6<<2 | 3, 4 | 6<<3, 7<<2 | 1},
+	// Several ends at once.
+	{1, 2, 1, 1, 6, 4, 3 << 2, 4 | 7<<3, 7 << 2, 15<<2 | 1, 0, 0, 16<<2 | 2, 0, 1, 16<<2 | 3, 0, 0},
+}
+
+// A script is what an input means.
+type script struct {
+	workers, depth, buffer int
+	audience               audience
+	ending                 ending
+	closeTimeout           time.Duration
+	endAfter               time.Duration
+	programs               [4][]step
+}
+
+// An audience says who gets the results.
+type audience int
+
+const (
+	nobody audience = iota
+	oneReceiver
+	twoReceivers
+	resultFunc
+	withoutResults
+)
+
+// An ending says how the pool ends.
+type ending struct {
+	name string
+	mode workpool.ShutdownMode
+	end  func(r *replay) error
+}
+
+var endings = []ending{
+	{"Shutdown", workpool.Drain, func(r *replay) error { return r.pool.Shutdown(context.Background()) }},
+	{"Shutdown for 20ms", workpool.Drain, func(r *replay) error {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		defer cancel()
+		return r.pool.Shutdown(ctx)
+	}},
+	{"Close to drain", workpool.Drain, closePool},
+	{"Close to finish running", workpool.FinishRunning, closePool},
+	{"Close to abort", workpool.Abort, closePool},
+	{"end of the context", workpool.Drain, func(r *replay) error {
+		r.endContext()
+		return r.pool.Shutdown(context.Background())
+	}},
+}
+
+func closePool(r *replay) error { return r.pool.Close() }
+
+// A step is one operation with its arguments.
+type step struct {
+	operation operation
+	kind      kind
+	child     kind
+	nap       time.Duration
+	context   contextKind
+	number    int // 0..63
+}
+
+// An operation is something that a program does with the pool. Those that
+// hand in tasks make them from the step.
+type operation struct {
+	name string
+	run  func(r *replay, s step)
+}
+
+var operations = []operation{
+	{"Sleep", func(_ *replay, s step) { time.Sleep(time.Duration(s.number) * time.Millisecond) }},
+	{"Submit", (*replay).submit},
+	{"TrySubmit", (*replay).trySubmit},
+	{"SubmitAll", (*replay).submitAll},
+	{"Do", (*replay).do},
+	{"DoChan", (*replay).doChan},
+	{"Map", (*replay).runMap},
+	{"Stream", func(r *replay, s step) { r.stream(s, -1, false) }},
+	{"Stream with break", func(r *replay, s step) { r.stream(s, s.number>>3, false) }},
+	{"Results with break", func(r *replay, s step) { r.receive(1 + s.number%4) }},
+	{"Resize", func(r *replay, s step) { r.check(r.pool.Resize(1+s.number%mostWorkers), mayBeClosed) }},
+	{"Pause", func(r *replay, _ step) { r.pool.Pause() }},
+	{"Resume", func(r *replay, _ step) { r.pool.Resume() }},
+	{"Wait", (*replay).wait},
+	{"Stats", func(r *replay, _ step) { r.checkStats() }},
+	{"Close", func(r *replay, _ step) { r.end(closePool) }},
+	{"Shutdown", (*replay).shutdown},
+	{"Stream of an input that panics", func(r *replay, s step) { r.stream(s, -1, true) }},
+}
+
+// mostWorkers is the most that Resize asks for, and no less than a pool
+// starts with.
+const mostWorkers = 6
+
+// A kind says what the handler does with a task, after its nap.
+type kind int
+
+const (
+	succeed kind = iota
+	fail
+	burn
+	leave
+	heed // as succeed, but the end of the context ends the nap and is the error
+	nestSubmit
+	nestCall
+	nestBatch
+)
+
+func (k kind) String() string {
+	return [...]string{"succeed", "fail", "panic", "Goexit", "heed", "nest Submit", "nest Do", "nest Map"}[k]
+}
+
+var naps = [8]time.Duration{
+	0, 0, time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond,
+	10 * time.Millisecond, 30 * time.Millisecond, 150 * time.Millisecond,
+}
+
+// A contextKind says what an operation uses as its context.
+type contextKind int
+
+const (
+	endless contextKind = iota
+	shortDeadline
+	ended
+	cancelled
+)
+
+func (k contextKind) String() string {
+	return [...]string{"no end", "deadline in 3ms", "ended", "cancelled in 25ms"}[k]
+}
+
+func decode(data []byte) *script {
+	next := func() int {
+		if len(data) == 0 {
+			return 0
+		}
+		b := data[0]
+		data = data[1:]
+		return int(b)
+	}
+	s := &script{workers: 1 + next()%4, depth: next() % 5, buffer: next() % 5, audience: audience(next() % 5)}
+	how := next() % (2 * len(endings))
+	s.ending = endings[how%len(endings)]
+	if how >= len(endings) {
+		s.closeTimeout = 15 * time.Millisecond
+	}
+	s.endAfter = time.Duration(next()%32) * 10 * time.Millisecond
+	for steps := 0; len(data) > 0 && steps < 60; steps++ {
+		which, task, arguments := next(), next(), next()
+		operation := which >> 2 & 31
+		if operation >= len(operations) {
+			continue
+		}
+		s.programs[which&3] = append(s.programs[which&3], step{
+			operation: operations[operation],
+			kind:      kind(task & 7),
+			child:     kind(task >> 6),
+			nap:       naps[task>>3&7],
+			context:   contextKind(arguments & 3),
+			number:    arguments >> 2,
+		})
+	}
+	return s
+}
+
+// String shows the script for whoever has to understand a failure.
+func (s *script) String() string {
+	var b strings.Builder
+	audiences := [...]string{"no one", "one receiver", "two receivers", "a result function", "no one, dropped"}
+	fmt.Fprintf(&b, "%d workers, queue depth %d, result buffer %d, results for %s\n", s.workers, s.depth, s.buffer, audiences[s.audience])
+	fmt.Fprintf(&b, "%s after %v, Close within %v\n", s.ending.name, s.endAfter, s.closeTimeout)
+	for i, program := range s.programs {
+		for _, step := range program {
+			fmt.Fprintf(&b, "program %d: %-20s number %-2d task: %v (%v inside), nap %v; context: %v\n",
+				i, step.operation.name, step.number, step.kind, step.child, step.nap, step.context)
+		}
+	}
+	return b.String()
+}
+
+// nests tells whether there are tasks that hand in tasks. These may run in
+// excess of all bounds.
+func (s *script) nests() bool {
+	for _, program := range s.programs {
+		for _, step := range program {
+			if step.kind >= nestSubmit {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// A deed is a task, and its line in the table of the reference.
+type deed struct {
+	id    int
+	kind  kind
+	child kind
+	nap   time.Duration
+
+	ctx      context.Context // of the caller
+	position int             // in its batch, or -1
+	answer   answer
+
+	// Guarded by the mutex of the replay:
+	accepted bool
+	ran      int // how often its handler was called
+	ended    int // and how often that has ended
+	answered int
+	info     workpool.Info // of its run
+}
+
+// An answer says where the Result of a deed goes.
+type answer int
+
+const (
+	toResults answer = iota
+	toCaller
+)
+
+// A deedError is what a deed of the kind fail ends with.
+type deedError struct{ id int }
+
+func (e deedError) Error() string { return fmt.Sprintf("deed %d failed", e.id) }
+
+// value is what the handler returns for d.
+func (d *deed) value() int { return 1000 + d.id }
+
+// endedRight tells whether a run of d may have had this outcome. It is the
+// reference for what a handler does.
+func (d *deed) endedRight(value int, err error) bool {
+	var panicked *workpool.PanicError
+	switch d.kind {
+	case fail:
+		return err == deedError{d.id}
+	case burn:
+		return errors.As(err, &panicked) && panicked.Value == d.id && len(panicked.Stack) > 0
+	case leave:
+		return err == workpool.ErrGoexit
+	}
+	return err == nil && value == d.value()
+}
+
+// A replay is one run of a script.
+type replay struct {
+	*script
+	t          *testing.T
+	pool       *workpool.Pool[*deed, int]
+	endContext context.CancelFunc
+	closing    atomic.Bool // somebody has begun to close the pool
+	running    atomic.Int32
+	pending    sync.WaitGroup // answers of DoChan
+
+	mu       sync.Mutex
+	deeds    []*deed
+	indexes  map[uint64]*deed
+	outcomes []error // of Shutdown and Close
+	counts   workpool.Stats
+}
+
+type markKey struct{}
+
+func (s *script) replay(t *testing.T) {
+	ctx, endContext := context.WithCancel(context.Background())
+	defer endContext()
+	r := &replay{script: s, t: t, endContext: endContext, indexes: map[uint64]*deed{}}
+	opts := []workpool.Option{
+		workpool.WithWorkers(s.workers), workpool.WithQueueDepth(s.depth), workpool.WithContext(ctx),
+		workpool.WithShutdown(s.ending.mode, s.closeTimeout), workpool.WithName("fuzz"),
+	}
+	switch s.audience {
+	case resultFunc:
+		opts = append(opts, workpool.WithResultFunc(r.received))
+	case withoutResults:
+		opts = append(opts, workpool.WithoutResults())
+	default:
+		opts = append(opts, workpool.WithResultBuffer(s.buffer))
+	}
+	var err error
+	if r.pool, err = workpool.New(r.handle, opts...); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+
+	var receivers, programs sync.WaitGroup
+	if s.audience == oneReceiver || s.audience == twoReceivers {
+		for range s.audience {
+			receivers.Go(func() { r.receive(-1) })
+		}
+	}
+	for _, program := range s.programs {
+		programs.Go(func() {
+			for _, step := range program {
+				step.operation.run(r, step)
+			}
+		})
+	}
+	time.Sleep(s.endAfter)
+	r.end(s.ending.end)
+	r.end(func(r *replay) error { return r.pool.Shutdown(context.Background()) }) // waits for handlers that an abort left running
+	if n := r.running.Load(); n != 0 {
+		t.Errorf("%d handlers run after the end", n)
+	}
+	programs.Wait()
+	r.pending.Wait()
+	receivers.Wait()
+	r.receive(-1) // what is left
+	if elapsed := time.Since(begin); elapsed > 10*time.Minute {
+		t.Errorf("it took %v", elapsed)
+	}
+	r.checkEnd()
+}
+
+// handle is the handler of the pool.
+func (r *replay) handle(ctx context.Context, d *deed) (int, error) {
+	running := r.running.Add(1)
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		d.ended++
+		r.running.Add(-1)
+	}()
+	info, ok := workpool.InfoFrom(ctx)
+	if !ok || info.Pool != "fuzz" || info.Worker < 1 || info.Worker > mostWorkers || info.Attempt != 1 {
+		r.t.Errorf("deed %d: InfoFrom returns %+v, %v", d.id, info, ok)
+	}
+	if mark := ctx.Value(markKey{}); mark != d.ctx.Value(markKey{}) {
+		r.t.Errorf("deed %d: its context has the value %v", d.id, mark)
+	}
+	_, hasDeadline := ctx.Deadline()
+	_, callerHas := d.ctx.Deadline()
+	if hasDeadline != (callerHas && d.answer == toCaller) {
+		r.t.Errorf("deed %d: has a deadline: %v", d.id, hasDeadline)
+	}
+	if !r.nests() && running > mostWorkers {
+		r.t.Errorf("%d handlers run at once", running)
+	}
+	r.mu.Lock()
+	d.ran++
+	d.info = info
+	switch d.kind {
+	case fail, leave:
+		r.counts.Failed++
+	case burn:
+		r.counts.Failed++
+		r.counts.Panicked++
+	}
+	r.mu.Unlock()
+
+	value, err := r.work(ctx, d)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil {
+		r.counts.Succeeded++
+	} else if d.kind != fail {
+		r.counts.Failed++
+	}
+	return value, err
+}
+
+// work does what d asks for.
+func (r *replay) work(ctx context.Context, d *deed) (int, error) {
+	if d.kind != heed {
+		time.Sleep(d.nap)
+	}
+	inside := step{child: succeed, kind: d.child, nap: d.nap / 4, number: d.id % 8}
+	switch d.kind {
+	case fail:
+		return 0, deedError{d.id}
+	case burn:
+		panic(d.id)
+	case leave:
+		runtime.Goexit()
+	case heed:
+		select {
+		case <-time.After(d.nap):
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	case nestSubmit:
+		r.submitWith(ctx, inside)
+		r.submitAllWith(ctx, inside)
+	case nestCall:
+		r.doWith(ctx, inside)
+		r.doChanWith(ctx, inside)
+		for _, err := range []error{r.pool.Wait(ctx), r.pool.Shutdown(ctx)} {
+			if !errors.Is(err, workpool.ErrReentrant) {
+				r.t.Errorf("deed %d: waiting for itself returns %v", d.id, err)
+			}
+		}
+	case nestBatch:
+		r.mapWith(ctx, inside)
+		r.streamWith(ctx, inside, d.id%3, false)
+	}
+	return d.value(), nil
+}
+
+// context returns the context of s.
+func (r *replay) context(s step) (context.Context, context.CancelFunc) {
+	ctx := context.WithValue(context.Background(), markKey{}, s.number)
+	switch s.context {
+	case shortDeadline:
+		return context.WithTimeout(ctx, 3*time.Millisecond)
+	case ended:
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		return ctx, cancel
+	case cancelled:
+		ctx, cancel := context.WithCancelCause(ctx)
+		timer := time.AfterFunc(25*time.Millisecond, func() { cancel(errors.New("no longer needed")) })
+		return ctx, func() {
+			timer.Stop()
+			cancel(nil)
+		}
+	}
+	return ctx, func() {}
+}
+
+// deed enters a new deed into the table.
+func (r *replay) deed(ctx context.Context, s step, answer answer, position int) *deed {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d := &deed{id: len(r.deeds), kind: s.kind, child: s.child, nap: s.nap, ctx: ctx, answer: answer, position: position}
+	r.deeds = append(r.deeds, d)
+	return d
+}
+
+func (r *replay) accept(d *deed) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d.accepted = true
+}
+
+// An excuse is a reason for an operation to return an error.
+type excuse func(r *replay, err error) bool
+
+func mayBeClosed(r *replay, err error) bool {
+	return r.closing.Load() && errors.Is(err, workpool.ErrClosed)
+}
+
+func mayBeAborted(r *replay, err error) bool {
+	return r.closing.Load() && errors.Is(err, workpool.ErrAborted)
+}
+
+func mayBeFull(_ *replay, err error) bool { return errors.Is(err, workpool.ErrQueueFull) }
+
+// mayHaveEnded accepts an error of ctx, if it has ended. The context of a
+// handler also ends with the pool.
+func mayHaveEnded(ctx context.Context) excuse {
+	return func(_ *replay, err error) bool {
+		return ctx.Err() != nil && errors.Is(err, ctx.Err()) && errors.Is(err, context.Cause(ctx))
+	}
+}
+
+// check reports an error that has no excuse.
+func (r *replay) check(err error, excuses ...excuse) {
+	if err == nil {
+		return
+	}
+	for _, excuse := range excuses {
+		if excuse(r, err) {
+			return
+		}
+	}
+	r.t.Errorf("no reason for this error: %v", err)
+}
+
+// checkAnswer reports an answer that d may not have. An answer to a deed that
+// ran has to be what the handler did; the excuses are for those that did not.
+func (r *replay) checkAnswer(d *deed, value int, err error, excuses ...excuse) {
+	r.mu.Lock()
+	d.answered++
+	ran, answered := d.ran, d.answered
+	r.mu.Unlock()
+	if answered > 1 {
+		r.t.Errorf("deed %d: answer %d: %d, %v", d.id, answered, value, err)
+	}
+	if ran > 0 && d.endedRight(value, err) {
+		return
+	}
+	for _, excuse := range excuses {
+		if err != nil && excuse(r, err) {
+			return
+		}
+	}
+	if d.kind == heed && ran > 0 && (mayBeAborted(r, err) || d.answer == toCaller && d.ctx.Err() != nil && err == context.Cause(d.ctx)) {
+		return
+	}
+	r.t.Errorf("deed %d (%v) ran %d times and is answered with %d, %v", d.id, d.kind, ran, value, err)
+}
+
+func (r *replay) submit(s step) {
+	ctx, cancel := r.context(s)
+	defer cancel()
+	r.submitWith(ctx, s)
+}
+
+func (r *replay) submitWith(ctx context.Context, s step) {
+	d := r.deed(ctx, s, toResults, -1)
+	err := r.pool.Submit(ctx, d)
+	if err == nil {
+		r.accept(d)
+	}
+	r.check(err, mayBeClosed, mayHaveEnded(ctx))
+}
+
+func (r *replay) trySubmit(s step) {
+	d := r.deed(context.Background(), s, toResults, -1)
+	err := r.pool.TrySubmit(d)
+	if err == nil {
+		r.accept(d)
+	}
+	r.check(err, mayBeClosed, mayBeFull)
+}
+
+func (r *replay) submitAll(s step) {
+	ctx, cancel := r.context(s)
+	defer cancel()
+	r.submitAllWith(ctx, s)
+}
+
+func (r *replay) submitAllWith(ctx context.Context, s step) {
+	var pulled []*deed
+	accepted, err := r.pool.SubmitAll(ctx, func(yield func(*deed) bool) {
+		for range s.number % 8 {
+			d := r.deed(ctx, s, toResults, -1)
+			pulled = append(pulled, d)
+			if !yield(d) {
+				return
+			}
+		}
+	})
+	r.check(err, mayBeClosed, mayHaveEnded(ctx))
+	if accepted > len(pulled) || accepted < len(pulled)-1 || err == nil && accepted < s.number%8 {
+		r.t.Errorf("SubmitAll accepted %d of %d, and took %d: %v", accepted, s.number%8, len(pulled), err)
+	}
+	for _, d := range pulled[:min(accepted, len(pulled))] {
+		r.accept(d)
+	}
+}
+
+func (r *replay) do(s step) {
+	ctx, cancel := r.context(s)
+	defer cancel()
+	r.doWith(ctx, s)
+}
+
+func (r *replay) doWith(ctx context.Context, s step) {
+	d := r.deed(ctx, s, toCaller, -1)
+	value, err := r.pool.Do(ctx, d)
+	r.checkAnswer(d, value, err, mayNotHaveRun(d), mayHaveEnded(ctx))
+}
+
+// mayNotHaveRun accepts ErrClosed and ErrAborted for a deed that did not run.
+func mayNotHaveRun(d *deed) excuse {
+	return func(r *replay, err error) bool {
+		r.mu.Lock()
+		ran := d.ran
+		r.mu.Unlock()
+		return ran == 0 && (mayBeClosed(r, err) || mayBeAborted(r, err))
+	}
+}
+
+func (r *replay) doChan(s step) {
+	ctx, cancel := r.context(s)
+	r.pending.Add(1)
+	answer := r.startDoChan(ctx, s)
+	go func() {
+		defer r.pending.Done()
+		defer cancel()
+		answer()
+	}()
+}
+
+func (r *replay) doChanWith(ctx context.Context, s step) { r.startDoChan(ctx, s)() }
+
+// startDoChan returns a function that waits for the answer.
+func (r *replay) startDoChan(ctx context.Context, s step) (wait func()) {
+	d := r.deed(ctx, s, toCaller, -1)
+	answer := r.pool.DoChan(ctx, d)
+	return func() {
+		result := <-answer
+		if result.Task != d || result.Attempt != 1 {
+			r.t.Errorf("deed %d: DoChan yields %+v", d.id, result)
+		}
+		r.checkAnswer(d, result.Value, result.Err, mayNotHaveRun(d), mayHaveEnded(ctx))
+	}
+}
+
+func (r *replay) runMap(s step) {
+	ctx, cancel := r.context(s)
+	defer cancel()
+	r.mapWith(ctx, s)
+}
+
+// mapWith alternates the kind of s with tasks that succeed.
+func (r *replay) mapWith(ctx context.Context, s step) {
+	deeds := make([]*deed, s.number%8)
+	for i := range deeds {
+		deeds[i] = r.deed(ctx, r.nth(s, i), toCaller, i)
+	}
+	values, err := r.pool.Map(ctx, deeds)
+	for _, d := range deeds {
+		r.mu.Lock()
+		ran, ended := d.ran, d.ended
+		r.mu.Unlock()
+		if err == nil && (ran != 1 || values[d.position] != d.value()) || ran != ended {
+			r.t.Errorf("deed %d ran %d times and ended %d times, and Map returns %v, %v", d.id, ran, ended, values, err)
+		}
+	}
+	if err != nil && values != nil {
+		r.t.Errorf("Map returns %v and %v", values, err)
+	}
+	r.check(err, mayBeClosed, mayBeAborted, mayHaveEnded(ctx), func(_ *replay, err error) bool {
+		for _, d := range deeds {
+			if d.ran > 0 && d.endedRight(0, err) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// nth returns the step for one task of a batch: those at odd positions
+// succeed.
+func (r *replay) nth(s step, i int) step {
+	if i%2 == 1 {
+		s.kind = succeed
+	}
+	return s
+}
+
+func (r *replay) stream(s step, breakAfter int, panics bool) {
+	ctx, cancel := r.context(s)
+	defer cancel()
+	r.streamWith(ctx, s, breakAfter, panics)
+}
+
+// streamWith ranges over a Stream. It breaks after breakAfter results, unless
+// that is negative, and the input panics at its end if panics says so.
+func (r *replay) streamWith(ctx context.Context, s step, breakAfter int, panics bool) {
+	var pulled []*deed // of the goroutine of the input, until Stream has returned
+	var mu sync.Mutex
+	input := func(yield func(*deed) bool) {
+		for i := range s.number % 8 {
+			d := r.deed(ctx, r.nth(s, i), toCaller, i)
+			mu.Lock()
+			pulled = append(pulled, d)
+			mu.Unlock()
+			if !yield(d) {
+				return
+			}
+		}
+		if panics {
+			panic("the input")
+		}
+	}
+	var panicked *workpool.PanicError
+	yielded, broken := 0, false
+	var last error // that comes without a task
+	for result := range r.pool.Stream(ctx, iter.Seq[*deed](input)) {
+		if last != nil {
+			r.t.Errorf("Stream goes on after the last Result: %+v", result)
+		}
+		d := result.Task
+		if d == nil {
+			last = result.Err
+			r.check(last, mayBeClosed, mayBeAborted, mayHaveEnded(ctx), func(_ *replay, err error) bool {
+				return panics && errors.As(err, &panicked) && panicked.Value == "the input"
+			})
+			continue
+		}
+		yielded++
+		if result.Index != uint64(d.position) {
+			r.t.Errorf("deed %d is at position %d, and its Index is %d", d.id, d.position, result.Index)
+		}
+		r.checkAnswer(d, result.Value, result.Err, mayNotHaveRun(d), mayHaveEnded(ctx))
+		if yielded == breakAfter {
+			broken = true
+			break
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if !broken && yielded != len(pulled) {
+		r.t.Errorf("Stream took %d tasks and yielded %d results", len(pulled), yielded)
+	}
+	if !broken && last == nil && !r.closing.Load() && ctx.Err() == nil && (panics || len(pulled) != s.number%8) {
+		r.t.Errorf("Stream took %d of %d tasks and does not say why", len(pulled), s.number%8)
+	}
+	for _, d := range pulled {
+		r.mu.Lock()
+		ran, ended := d.ran, d.ended
+		r.mu.Unlock()
+		if ran != ended {
+			r.t.Errorf("deed %d still runs when Stream has returned", d.id)
+		}
+	}
+}
+
+// receive receives results: n, or all that come if n is negative.
+func (r *replay) receive(n int) {
+	for result := range r.pool.Results() {
+		r.received(result)
+		if n--; n == 0 {
+			break
+		}
+	}
+}
+
+func (r *replay) received(result workpool.Result[*deed, int]) {
+	d := result.Task
+	if d.answer != toResults {
+		r.t.Errorf("deed %d: its answer is for its caller alone", d.id)
+	}
+	r.checkAnswer(d, result.Value, result.Err, mayNotHaveRun(d))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if other := r.indexes[result.Index]; other != nil {
+		r.t.Errorf("deeds %d and %d have the Index %d", other.id, d.id, result.Index)
+	}
+	r.indexes[result.Index] = d
+	if d.ran > 0 && (result.Worker != d.info.Worker || result.Index != d.info.Index) || d.ran == 0 && result.Worker != 0 || result.Attempt != 1 {
+		r.t.Errorf("deed %d ran as %+v, and its Result is %+v", d.id, d.info, result)
+	}
+}
+
+func (r *replay) wait(s step) {
+	ctx, cancel := r.context(s)
+	defer cancel()
+	r.check(r.pool.Wait(ctx), mayHaveEnded(ctx))
+}
+
+func (r *replay) shutdown(s step) {
+	ctx, cancel := r.context(s)
+	defer cancel()
+	r.end(func(r *replay) error { return r.pool.Shutdown(ctx) })
+}
+
+// end ends the pool, and keeps the outcome.
+func (r *replay) end(end func(r *replay) error) {
+	r.closing.Store(true)
+	err := end(r)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.outcomes = append(r.outcomes, err)
+}
+
+// checkStats compares the numbers of Stats with one another.
+func (r *replay) checkStats() {
+	stats := r.pool.Stats()
+	if stats.Submitted != uint64(stats.Queued+stats.Running)+stats.Succeeded+stats.Failed+stats.Aborted || stats.Panicked > stats.Failed {
+		r.t.Errorf("Stats do not add up: %+v", stats)
+	}
+	if r.nests() {
+		return
+	}
+	held := stats.Queued + stats.Running + stats.Undelivered
+	if held > r.depth+r.buffer+mostWorkers || stats.Running > mostWorkers || stats.Workers > 2*mostWorkers {
+		r.t.Errorf("the pool is not bounded: %+v", stats)
+	}
+}
+
+// checkEnd goes through the table when all is over.
+func (r *replay) checkEnd() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, outcome := range r.outcomes {
+		if outcome != r.outcomes[0] {
+			r.t.Errorf("Shutdown and Close do not agree: %v", r.outcomes)
+		}
+	}
+	var cutShort *workpool.ShutdownError
+	if err := r.outcomes[0]; err != nil && !errors.As(err, &cutShort) {
+		r.t.Errorf("Shutdown returns %v", err)
+	}
+	for _, d := range r.deeds {
+		want := 0
+		if d.accepted && r.audience != withoutResults {
+			want = 1
+		}
+		if d.answer == toResults && d.answered != want {
+			r.t.Errorf("deed %d (%v) was accepted: %v, and answered %d times", d.id, d.kind, d.accepted, d.answered)
+		}
+		if d.ran > 1 || d.answer == toResults && d.ran > 0 && !d.accepted {
+			r.t.Errorf("deed %d was accepted: %v, and ran %d times", d.id, d.accepted, d.ran)
+		}
+		if d.position >= 0 && d.ran > 0 && d.info.Index != uint64(d.position) {
+			r.t.Errorf("deed %d is at position %d, and ran as %+v", d.id, d.position, d.info)
+		}
+		if d.position < 0 && d.ran > 0 {
+			if other := r.indexes[d.info.Index]; other != nil && other != d {
+				r.t.Errorf("deeds %d and %d have the Index %d", other.id, d.id, d.info.Index)
+			}
+			r.indexes[d.info.Index] = d
+		}
+	}
+	stats := r.pool.Stats()
+	if stats.Submitted != stats.Succeeded+stats.Failed+stats.Aborted || stats.Workers+stats.Queued+stats.Running+stats.Undelivered != 0 {
+		r.t.Errorf("Stats at the end: %+v", stats)
+	}
+	if stats.Succeeded != r.counts.Succeeded || stats.Failed != r.counts.Failed || stats.Panicked != r.counts.Panicked {
+		r.t.Errorf("Stats at the end: %+v, and the handlers counted %+v", stats, r.counts)
+	}
+}

@@ -1,0 +1,453 @@
+package workpool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-a18b2dc9/workpool"
+)
+
+// answers runs task in each way that a pool offers, and returns what came back.
+func answers(t *testing.T, p *closures, task closure) map[string]error {
+	t.Helper()
+	errs := map[string]error{}
+
+	require.NoError(t, p.Submit(t.Context(), task))
+	for r := range p.Results() {
+		errs["Submit"] = r.Err
+		break
+	}
+	_, errs["Do"] = p.Do(t.Context(), task)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	_, errs["Do with a deadline"] = p.Do(ctx, task)
+	errs["DoChan"] = (<-p.DoChan(t.Context(), task)).Err
+	_, errs["Map"] = p.Map(t.Context(), []closure{task})
+	_, errs["package Map"] = workpool.Map(t.Context(), []closure{task}, workpool.Call[int])
+	for r := range p.Stream(t.Context(), slices.Values([]closure{task})) {
+		errs["Stream"] = r.Err
+	}
+	_, _ = p.Do(t.Context(), func(ctx context.Context) (int, error) {
+		_, errs["nested Do"] = p.Do(ctx, task)
+		return 0, nil
+	})
+	require.Len(t, errs, 8)
+	return errs
+}
+
+func catchFire(context.Context) (int, error) { panic("on fire") }
+
+func exit(context.Context) (int, error) {
+	runtime.Goexit()
+	return 0, nil
+}
+
+func TestRule7_APanicIsAResult(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		for way, err := range answers(t, p, catchFire) {
+			var panicked *workpool.PanicError
+			require.ErrorAs(t, err, &panicked, way)
+			assert.Equal(t, "on fire", panicked.Value, way)
+			assert.Contains(t, string(panicked.Stack), "catchFire", "%s: the stack shows where it happened", way)
+			assert.Contains(t, string(panicked.Stack), "panic_test.go", way)
+			assert.Contains(t, err.Error(), "on fire", way)
+			assert.NotContains(t, err.Error(), "catchFire", "%s: the text has no stack", way)
+			assert.NotContains(t, err.Error(), "\n", way)
+			assert.NoError(t, errors.Unwrap(err), way)
+		}
+		closed(t, p)
+		stats := p.Stats()
+		assert.Equal(t, uint64(7), stats.Panicked)
+		assert.Equal(t, uint64(7), stats.Failed)
+	})
+}
+
+func TestRule7_AGoexitIsAResult(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		for way, err := range answers(t, p, exit) {
+			assert.ErrorIs(t, err, workpool.ErrGoexit, way)
+		}
+		closed(t, p)
+		stats := p.Stats()
+		assert.Zero(t, stats.Panicked)
+		assert.Equal(t, uint64(7), stats.Failed)
+	})
+}
+
+func TestPanicError_Values(t *testing.T) {
+	cause := errors.New("no such thing")
+	type point struct{ x, y int }
+	for _, row := range []struct {
+		name   string
+		value  any
+		unwrap error
+	}{
+		{"string", "on fire", nil},
+		{"int", 42, nil},
+		{"struct", point{1, 2}, nil},
+		{"error", cause, cause},
+		{"wrapped error", fmt.Errorf("open: %w", cause), cause},
+		{"an error of the package", workpool.ErrClosed, workpool.ErrClosed},
+		{"another PanicError", &workpool.PanicError{Value: cause}, cause},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newClosures(t)
+				defer closed(t, p)
+				_, err := p.Do(t.Context(), func(context.Context) (int, error) { panic(row.value) })
+				var panicked *workpool.PanicError
+				require.ErrorAs(t, err, &panicked)
+				assert.Equal(t, row.value, panicked.Value)
+				assert.NotEmpty(t, panicked.Stack)
+				assert.Contains(t, err.Error(), fmt.Sprint(row.value))
+				if row.unwrap == nil {
+					assert.NoError(t, errors.Unwrap(err))
+				} else {
+					assert.ErrorIs(t, err, row.unwrap)
+				}
+			})
+		})
+	}
+}
+
+func TestPanicError_PanicWithNil(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t)
+		defer closed(t, p)
+		_, err := p.Do(t.Context(), func(context.Context) (int, error) { panic(nil) })
+		var panicked *workpool.PanicError
+		require.ErrorAs(t, err, &panicked, "it is told from a Goexit")
+		var panickedNil *runtime.PanicNilError
+		require.ErrorAs(t, err, &panickedNil)
+		require.NotErrorIs(t, err, workpool.ErrGoexit)
+	})
+}
+
+func TestPanicError_RuntimeError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t)
+		defer closed(t, p)
+		var none map[string]int
+		_, err := p.Do(t.Context(), func(context.Context) (int, error) {
+			none["a"] = 1
+			return 0, nil
+		})
+		var runtimeError runtime.Error
+		require.ErrorAs(t, err, &runtimeError)
+	})
+}
+
+// The ways in which a handler may end are stacked here: what recover says in
+// the pool and whether the goroutine survives are not the same question.
+func TestPanic_InDeferredFunctions(t *testing.T) {
+	isPanic := func(value any) func(t *testing.T, err error) {
+		return func(t *testing.T, err error) {
+			var panicked *workpool.PanicError
+			require.ErrorAs(t, err, &panicked)
+			assert.Equal(t, value, panicked.Value)
+		}
+	}
+	isGoexit := func(t *testing.T, err error) { require.ErrorIs(t, err, workpool.ErrGoexit) }
+	for _, row := range []struct {
+		name  string
+		task  closure
+		check func(t *testing.T, err error)
+	}{
+		{"panic in a deferred function", func(context.Context) (int, error) {
+			defer func() { panic("late") }()
+			return 1, nil
+		}, isPanic("late")},
+		{"panic during a panic", func(context.Context) (int, error) {
+			defer func() { panic("second") }()
+			panic("first")
+		}, isPanic("second")},
+		{"Goexit in a deferred function", func(context.Context) (int, error) {
+			defer runtime.Goexit()
+			return 1, nil
+		}, isGoexit},
+		{"Goexit during a panic", func(context.Context) (int, error) {
+			defer runtime.Goexit()
+			panic("first")
+		}, isGoexit},
+		{"panic during a Goexit", func(context.Context) (int, error) {
+			defer func() { panic("second") }()
+			runtime.Goexit()
+			return 1, nil
+		}, isPanic("second")},
+		{"recovered panic", func(context.Context) (value int, err error) {
+			defer func() {
+				_ = recover()
+				value = 5
+			}()
+			panic("first")
+		}, func(t *testing.T, err error) { require.NoError(t, err) }},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newClosures(t, workpool.WithWorkers(1))
+				for range 3 {
+					for way, err := range answers(t, p, row.task) {
+						t.Log(way)
+						row.check(t, err)
+					}
+				}
+				value, err := p.Do(t.Context(), returning(8, nil))
+				require.NoError(t, err)
+				assert.Equal(t, 8, value)
+				assert.Equal(t, 1, p.Stats().Workers)
+				closed(t, p)
+			})
+		})
+	}
+}
+
+// FailNow of a testing.T is a Goexit after a note. A look-alike shows that
+// the note is kept and the test's helper goroutine is not lost.
+func TestPanic_FailNowInAHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var failed atomic.Bool
+		failNow := func() {
+			failed.Store(true)
+			runtime.Goexit()
+		}
+		_, err := workpool.Map(t.Context(), upTo(10), func(_ context.Context, i int) (int, error) {
+			if i == 5 {
+				failNow()
+			}
+			return i, nil
+		}, workpool.WithWorkers(2))
+		require.ErrorIs(t, err, workpool.ErrGoexit)
+		assert.True(t, failed.Load())
+	})
+}
+
+func TestPanic_ValueBeforeItIsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		for _, task := range []closure{returning(9, nil), catchFire, returning(8, errors.New("half done")), exit} {
+			require.NoError(t, p.Submit(t.Context(), task))
+		}
+		closed(t, p)
+		results := byIndex(t, collect(p))
+		assert.Equal(t, 9, results[0].Value)
+		assert.Zero(t, results[1].Value, "nothing of an earlier task shows")
+		assert.Equal(t, 8, results[2].Value, "a value may come with an error")
+		assert.Zero(t, results[3].Value)
+	})
+}
+
+func TestRule7_APanicOfTheResultFunction(t *testing.T) {
+	cause := errors.New("the disk is full")
+	for _, row := range []struct {
+		name  string
+		end   func()
+		check func(t *testing.T, err error)
+	}{
+		{"panic", func() { panic(cause) }, func(t *testing.T, err error) {
+			var panicked *workpool.PanicError
+			require.ErrorAs(t, err, &panicked)
+			assert.Equal(t, cause, panicked.Value)
+			assert.Contains(t, string(panicked.Stack), "APanicOfTheResultFunction")
+			require.ErrorIs(t, err, cause)
+		}},
+		{"Goexit", runtime.Goexit, func(t *testing.T, err error) { require.ErrorIs(t, err, workpool.ErrGoexit) }},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var calls atomic.Int32
+				p := mustNew(t, square, workpool.WithWorkers(2), workpool.WithResultFunc(func(r workpool.Result[int, int]) {
+					calls.Add(1)
+					if r.Task%10 == 3 {
+						row.end()
+					}
+				}))
+				accepted, err := p.SubmitAll(t.Context(), count(50))
+				require.NoError(t, err)
+				require.Equal(t, 50, accepted)
+				require.NoError(t, p.Wait(t.Context()), "the pool goes on")
+				assert.Equal(t, int32(50), calls.Load(), "one call a task")
+
+				value, err := p.Do(t.Context(), 3)
+				require.NoError(t, err, "Do does not go through the result function")
+				assert.Equal(t, 9, value)
+
+				first := p.Close()
+				row.check(t, first)
+				row.check(t, p.Shutdown(t.Context()))
+				assert.Equal(t, first, p.Close(), "all report the same")
+				stats := p.Stats()
+				assert.Equal(t, uint64(51), stats.Succeeded, "the tasks themselves were fine")
+			})
+		})
+	}
+}
+
+func TestRule7_APanicOfTheResultFunctionForAbortedTasks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var aborted atomic.Int32
+		p := mustNew(t, func(ctx context.Context, _ int) (int, error) { return untilEnd(ctx) },
+			workpool.WithWorkers(1), workpool.WithShutdown(workpool.Abort, 0),
+			workpool.WithResultFunc(func(r workpool.Result[int, int]) {
+				if r.Worker == 0 {
+					assert.ErrorIs(t, r.Err, workpool.ErrAborted)
+					aborted.Add(1)
+				}
+				panic("in the result function")
+			}))
+		_, err := p.SubmitAll(t.Context(), count(10))
+		require.NoError(t, err)
+		synctest.Wait()
+		var panicked *workpool.PanicError
+		require.ErrorAs(t, p.Close(), &panicked)
+		assert.Equal(t, int32(9), aborted.Load(), "a panic keeps no other task from its answer")
+		assert.Equal(t, uint64(9), p.Stats().Aborted)
+	})
+}
+
+// A worker whose goroutine is gone is replaced: no stall, no leak, no new
+// numbers.
+func TestRule7_ManyPanicsInARow(t *testing.T) {
+	tasks := 200_000
+	if testing.Short() {
+		tasks = 20_000
+	}
+	for name, task := range map[string]closure{"panic": catchFire, "Goexit": exit} {
+		for _, workers := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s/workers=%d", name, workers), func(t *testing.T) {
+				p := newClosures(t, workpool.WithWorkers(workers))
+				before := runtime.NumGoroutine()
+				most := 0
+				begin := time.Now()
+				go func() {
+					for range tasks {
+						if err := p.Submit(t.Context(), task); err != nil {
+							assert.NoError(t, err)
+							break
+						}
+					}
+					assert.NoError(t, p.Shutdown(t.Context()))
+				}()
+				received := 0
+				for r := range p.Results() {
+					received++
+					assert.Error(t, r.Err)
+					if r.Worker < 1 || r.Worker > workers {
+						assert.Fail(t, "no such worker", "%d", r.Worker)
+					}
+					if received%1000 == 0 {
+						most = max(most, runtime.NumGoroutine())
+					}
+				}
+				assert.Equal(t, tasks, received)
+				// Besides the submitter, a goroutine that has been replaced may be on its way out.
+				assert.LessOrEqual(t, most, before+2*workers+10)
+				assert.Less(t, time.Since(begin), time.Minute)
+			})
+		}
+	}
+}
+
+func TestRule7_AllWorkersPanicAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(8))
+		for range 20 {
+			together := make(chan struct{})
+			answers := make([]<-chan workpool.Result[closure, int], 8)
+			for i := range answers {
+				answers[i] = p.DoChan(t.Context(), func(context.Context) (int, error) {
+					<-together
+					panic(i)
+				})
+			}
+			synctest.Wait()
+			close(together)
+			var workers []int
+			for _, answer := range answers {
+				r := <-answer
+				require.Error(t, r.Err)
+				workers = append(workers, r.Worker)
+			}
+			slices.Sort(workers)
+			assert.Equal(t, []int{1, 2, 3, 4, 5, 6, 7, 8}, workers)
+		}
+		assert.Equal(t, 8, p.Stats().Workers)
+		closed(t, p)
+	})
+}
+
+func TestRule7_PanicWhileThePoolCloses(t *testing.T) {
+	for name, task := range map[string]func(){"panic": func() { panic("late") }, "Goexit": runtime.Goexit} {
+		for _, mode := range []workpool.ShutdownMode{workpool.Drain, workpool.FinishRunning, workpool.Abort} {
+			t.Run(fmt.Sprintf("%s/%v", name, mode), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					p := newClosures(t, workpool.WithWorkers(2), workpool.WithShutdown(mode, 0))
+					for range 6 {
+						require.NoError(t, p.Submit(t.Context(), func(context.Context) (int, error) {
+							time.Sleep(time.Second)
+							task()
+							return 0, nil
+						}))
+					}
+					synctest.Wait()
+					closed(t, p)
+					results := collect(p)
+					require.Len(t, results, 6)
+					for _, r := range results {
+						assert.Error(t, r.Err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// What one handler throws must never reach another one, or the wrong caller.
+func TestRule7_OthersAreLeftAlone(t *testing.T) {
+	p := newClosures(t, workpool.WithWorkers(3), workpool.WithQueueDepth(2))
+	var all sync.WaitGroup
+	for caller := range 6 {
+		all.Go(func() {
+			for i := range 300 {
+				want := fmt.Sprintf("caller %d call %d", caller, i)
+				switch (caller + i) % 3 {
+				case 0:
+					_, err := p.Do(t.Context(), func(context.Context) (int, error) { panic(want) })
+					var panicked *workpool.PanicError
+					if assert.ErrorAs(t, err, &panicked) {
+						assert.Equal(t, want, panicked.Value)
+					}
+				case 1:
+					_, err := p.Do(t.Context(), exit)
+					assert.ErrorIs(t, err, workpool.ErrGoexit)
+				default:
+					value, err := p.Do(t.Context(), returning(i, nil))
+					assert.NoError(t, err)
+					assert.Equal(t, i, value)
+				}
+			}
+		})
+	}
+	all.Wait()
+	closed(t, p)
+	assert.Equal(t, uint64(600), p.Stats().Panicked)
+}
+
+func TestPanicError_ErrorIsOneLine(t *testing.T) {
+	err := &workpool.PanicError{Value: "on fire", Stack: []byte("goroutine 1 [running]:\nmain.main()")}
+	assert.Contains(t, err.Error(), "on fire")
+	assert.NotContains(t, err.Error(), "goroutine 1")
+	assert.NoError(t, err.Unwrap())
+}
