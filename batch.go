@@ -67,9 +67,10 @@ func Map[T, R any](ctx context.Context, tasks []T, handler Handler[T, R], opts .
 // and workers together are on their way. An error ends no task but its own.
 //
 // The sequence of tasks runs on a goroutine of its own. If it panics, the last
-// Result has the [*PanicError]. If ctx ends, or the pool closes, before the
-// sequence does, the last Result says so, queued tasks yield the same error
-// without running, and running ones are cancelled and waited for.
+// Result has the [*PanicError]. If ctx ends before the sequence does, queued
+// tasks yield its error without running, running ones are cancelled and waited
+// for, and the last Result, for the position of the next task, has the error
+// too. It has [ErrClosed] if the pool closes first.
 //
 // When the loop over Stream ends, by a break too, every handler that it
 // started has returned. So has the sequence of tasks, unless it is blocked: it
@@ -243,9 +244,9 @@ func (s *streamBatch[T, R]) answerLocked(j *job[T, R]) {
 // feed submits the tasks of the sequence.
 func (s *streamBatch[T, R]) feed(tasks iter.Seq[T]) {
 	p := s.pool
+	var none T
 	returned := false
 	defer func() {
-		var none T
 		if v := recover(); v != nil || !returned {
 			s.refuse(none, errorOf(v))
 		}
@@ -263,13 +264,16 @@ func (s *streamBatch[T, R]) feed(tasks iter.Seq[T]) {
 		p.mu.Lock()
 		s.position++
 		p.mu.Unlock()
-		s.awaitSpace()
+		if s.awaitSpace(); s.ctx.Err() != nil {
+			s.refuse(none, contextError(s.ctx)) // without taking another one
+			break
+		}
 	}
 	returned = true
 }
 
 // refuse makes the last Result: for the next position, whose task the pool did
-// not get.
+// not get, or nobody took from the input.
 func (s *streamBatch[T, R]) refuse(task T, err error) {
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
