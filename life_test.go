@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -538,15 +539,24 @@ func TestResize_LeavesNoGoroutineOfASurplusWorker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(1))
 		synctest.Wait()
-		before := runtime.NumGoroutine()
-		require.NoError(t, p.Resize(50))
-		synctest.Wait()
-		assert.Equal(t, before+49, runtime.NumGoroutine())
-		require.NoError(t, p.Resize(1))
-		synctest.Wait()
-		assert.Equal(t, before, runtime.NumGoroutine())
+		others := goroutinesOfBubble() - 1
+		for _, size := range []int{50, 1, 7, 1} {
+			require.NoError(t, p.Resize(size))
+			synctest.Wait()
+			assert.Equal(t, size, goroutinesOfBubble()-others)
+		}
 		closed(t, p)
 	})
+}
+
+// goroutinesOfBubble counts the goroutines in the bubble of its caller. Others
+// belong to tests that have just ended.
+func goroutinesOfBubble() int {
+	buffer := make([]byte, 1<<20)
+	stacks := string(buffer[:runtime.Stack(buffer, true)]) // its caller's comes first
+	_, rest, _ := strings.Cut(stacks, "synctest bubble ")
+	bubble, _, _ := strings.Cut(rest, "]")
+	return strings.Count(stacks, "synctest bubble "+bubble+"]")
 }
 
 func TestResize_WhilePaused(t *testing.T) {

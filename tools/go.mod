@@ -1,5 +1,6 @@
-// Module tools pins the programs that .ci/run uses, away from the
-// requirements of the library.
+// Module tools pins the programs that .ci/run uses. It stays out of go.work, where
+// its requirements would decide which versions the library is tested with, so run
+// them as: GOWORK=off go tool -modfile=tools/go.mod benchstat old.txt new.txt
 module github.com/seed-a18b2dc9/workpool/tools
 
 go 1.26.0
