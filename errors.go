@@ -88,12 +88,15 @@ func (e *ShutdownError) Error() string {
 // Unwrap returns the cause.
 func (e *ShutdownError) Unwrap() error { return e.Cause }
 
-// contextError returns why ctx ended. Where the cause is another error than
-// ctx.Err(), the returned one matches both.
+// contextError returns why ctx ended: an error that matches both its cause and
+// ctx.Err().
 func contextError(ctx context.Context) error {
-	err := ctx.Err()
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, err) {
-		return fmt.Errorf("%w: %w", err, cause)
+	err, cause := ctx.Err(), context.Cause(ctx)
+	switch {
+	case cause == nil: // of a context that is not one of package context's
+		return err
+	case errors.Is(cause, err):
+		return cause
 	}
-	return err
+	return fmt.Errorf("%w: %w", err, cause)
 }
