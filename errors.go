@@ -20,8 +20,9 @@ var (
 	ErrQueueFull = errors.New("workpool: queue is full")
 
 	// ErrAborted is the error of a task that an abort or a close ended before
-	// it ran, and the cause with which an abort cancels the contexts of
-	// running handlers.
+	// it ran. It is also the cause with which an abort cancels the contexts of
+	// running handlers, whose tasks end with what these return: with ErrAborted
+	// if that is context.Cause(ctx) rather than ctx.Err().
 	ErrAborted = errors.New("workpool: task aborted")
 
 	// ErrGoexit is the error of a task whose handler called [runtime.Goexit],

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -95,6 +96,37 @@ func ExamplePool_SubmitAll() {
 	// A B C
 }
 
+// A task may submit tasks: with the context of its handler, that can't
+// deadlock, not even here, with one worker and a queue of one.
+func ExamplePool_Submit_recursion() {
+	var p *workpool.Pool[int, int]
+	p, err := workpool.New(func(ctx context.Context, depth int) (int, error) {
+		for range 2 {
+			if depth == 0 {
+				break
+			}
+			if err := p.Submit(ctx, depth-1); err != nil {
+				return 0, err
+			}
+		}
+		return depth, nil
+	}, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx := context.Background()
+	fmt.Println(p.Submit(ctx, 5))
+	fmt.Println(p.Wait(ctx)) // a pool that is closing would refuse the tasks of tasks
+	fmt.Println(p.Shutdown(ctx))
+	fmt.Println(p.Stats().Succeeded)
+	// Output:
+	// <nil>
+	// <nil>
+	// <nil>
+	// 63
+}
+
 func ExamplePool_Do() {
 	p, err := workpool.New(upper)
 	if err != nil {
@@ -169,6 +201,33 @@ func ExamplePool_Stream() {
 	// 0 1 1 <nil>
 	// 1 2 0 workpool: panic: two
 	// 2 3 9 <nil>
+}
+
+// Two pools in a row: the results of the first are the tasks of the second,
+// errors included, and a slow second stage slows the first.
+func ExamplePool_Stream_stages() {
+	parse, err := workpool.New(func(_ context.Context, s string) (int, error) { return strconv.Atoi(s) })
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer parse.Close()
+	square, err := workpool.New(func(_ context.Context, r workpool.Result[string, int]) (int, error) {
+		return r.Value * r.Value, r.Err
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer square.Close()
+	ctx := context.Background()
+	for r := range square.Stream(ctx, parse.Stream(ctx, slices.Values([]string{"3", "four", "5"}))) {
+		fmt.Println(r.Task.Task, r.Value, r.Err)
+	}
+	// Unordered output:
+	// 3 9 <nil>
+	// four 0 strconv.Atoi: parsing "four": invalid syntax
+	// 5 25 <nil>
 }
 
 func ExamplePool_Results() {

@@ -138,7 +138,9 @@ func (p *Pool[T, R]) resumeLocked() {
 }
 
 // Stats is a snapshot of a pool. Its numbers belong to one moment, at which
-// Submitted == Queued + Running + Succeeded + Failed + Aborted.
+// Submitted == Queued + Running + Succeeded + Failed + Aborted. Running can be
+// more than Workers where handlers use their own pool: the outer task runs too
+// while one runs in its place.
 type Stats struct {
 	Workers     int // workers, with those that Resize has made surplus and that are still at a task
 	Running     int // tasks whose handler runs

@@ -19,6 +19,9 @@ import (
 // running, and Shutdown returns a [*ShutdownError] at once. Handlers that
 // ignore their context run on; a further call waits for them.
 //
+// Tasks that submit tasks get ErrClosed as well. To let them finish, call
+// [Pool.Wait] first.
+//
 // Shutdown and [Pool.Close] may be called any number of times, by many
 // goroutines, and all return the same outcome. Called with the context of a
 // handler of the same pool, Shutdown does nothing and returns [ErrReentrant].

@@ -11,7 +11,7 @@
 //
 // Try
 //
-//	go run . -n 200 -out /tmp/thumbnails
+//	go run . -n 200 -out thumbnails
 //	go run . -n 200 -delay 20ms   # a slow second stage
 //	go run . -n 200 -broken 50    # every 50th image is cut off
 //
