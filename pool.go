@@ -30,6 +30,7 @@ type Pool[T, R any] struct {
 	paused    bool          // workers take no tasks
 	tasks     channel[T, R] // the task channel: accepted tasks that no worker has taken
 	spare     *job[T, R]    // jobs to use again, linked by next
+	spares    int           // how many
 	collector channel[T, R] // the collector channel: results that no receiver has taken
 	running   int           // tasks in hand of a worker, until they have ended
 	size      int           // how many workers there should be
@@ -232,6 +233,10 @@ func (p *Pool[T, R]) noteQuietLocked() {
 	}
 }
 
+// maxSpares is how many jobs are kept for further tasks. What a deeper queue
+// has needed once is given back.
+const maxSpares = 1 << 16
+
 // newJobLocked returns an empty job.
 func (p *Pool[T, R]) newJobLocked() *job[T, R] {
 	j := p.spare
@@ -239,6 +244,7 @@ func (p *Pool[T, R]) newJobLocked() *job[T, R] {
 		return new(job[T, R])
 	}
 	p.spare, j.next = j.next, nil
+	p.spares--
 	return j
 }
 
@@ -249,5 +255,8 @@ func (p *Pool[T, R]) freeLocked(j *job[T, R]) {
 }
 
 func (p *Pool[T, R]) keepLocked(j *job[T, R]) {
-	j.next, p.spare = p.spare, j
+	if p.spares < maxSpares {
+		j.next, p.spare = p.spare, j
+		p.spares++
+	}
 }

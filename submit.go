@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime"
 )
 
 // Submit hands task to the pool. Its answer comes from [Pool.Results], or
@@ -33,7 +34,11 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 	j := p.newJobLocked()
 	j.ctx, j.task = ctx, task
 	p.acceptLocked(j)
+	ahead := p.tasks.n > p.queueDepth
 	p.mu.Unlock()
+	if ahead {
+		runtime.Gosched() // for the workers that the task counts on
+	}
 	return nil
 }
 
