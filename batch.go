@@ -62,7 +62,8 @@ func Map[T, R any](ctx context.Context, tasks []T, handler Handler[T, R], opts .
 }
 
 // Stream runs the handler for every task of the sequence and yields each
-// task's Result as it is ready, with the position of the task as Index. It is
+// task's Result as it is ready, or with [WithOrdered] in the order of the
+// tasks, with the position of the task as Index. It is
 // lazy: it takes the next task only when fewer than queue depth, result buffer
 // and workers together are on their way. An error ends no task but its own.
 //
@@ -92,6 +93,9 @@ func (p *Pool[T, R]) Stream(ctx context.Context, tasks iter.Seq[T]) iter.Seq[Res
 		}
 		s := &streamBatch[T, R]{space: make(chan struct{}, 1), fed: make(chan struct{})}
 		s.begin(ctx, p, s)
+		if p.ordered {
+			s.window = new(window[T, R])
+		}
 		defer s.stop()
 		go s.feed(tasks)
 		s.deliver(yield)
@@ -108,7 +112,9 @@ type batch[T, R any] struct {
 	unlink func() bool   // from the abort of the pool
 	signal chan struct{} // capacity 1; sent when the one who waits for answers should look again
 
-	pending int // accepted and not ended; guarded by the pool's mutex
+	// Guarded by the pool's mutex:
+	pending int           // accepted and not ended
+	window  *window[T, R] // of the Stream of an ordered pool
 }
 
 func (b *batch[T, R]) begin(ctx context.Context, p *Pool[T, R], self answerer[T, R]) {
@@ -131,14 +137,22 @@ func (b *batch[T, R]) submit(position uint64, task T) error {
 		return contextError(b.ctx)
 	}
 	p := b.pool
+	class, err := p.classify(task)
+	if err != nil {
+		return err
+	}
 	p.mu.Lock()
 	j := p.newJobLocked()
-	j.ctx, j.task, j.to = b.ctx, task, b.self
+	j.ctx, j.task, j.to, j.bound = b.ctx, task, b.self, true
 	j.index, j.positioned = position, true
+	p.joinLocked(j, class)
 	b.pending++
 	ended, err := p.enterLocked(b.ctx, b.inside, j)
-	if err != nil {
+	switch {
+	case err != nil:
 		b.pending--
+	case b.window != nil:
+		b.window.push(j)
 	}
 	p.mu.Unlock()
 	if ended != nil {
@@ -182,12 +196,14 @@ func (b *batch[T, R]) takeBack() {
 	p := b.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for j := p.tasks.first; j != nil; {
-		next := j.next
+	var own []*job[T, R]
+	p.eachQueuedLocked(func(j *job[T, R]) {
 		if j.to == b.self {
-			p.endQueuedLocked(j, err)
+			own = append(own, j)
 		}
-		j = next
+	})
+	for _, j := range own {
+		p.endQueuedLocked(j, err)
 	}
 }
 
@@ -237,7 +253,11 @@ func (s *streamBatch[T, R]) failed(error) {}
 
 func (s *streamBatch[T, R]) answerLocked(j *job[T, R]) {
 	s.pending--
-	s.results.push(j)
+	if s.window == nil {
+		s.results.push(j)
+	} else {
+		s.window.finish(j, &s.results)
+	}
 	s.wakeLocked()
 }
 
@@ -310,10 +330,14 @@ func (s *streamBatch[T, R]) awaitSpace() {
 	}
 }
 
-// hasSpaceLocked compares in a way that large options can't overflow.
+// hasSpaceLocked tells whether fewer tasks are on their way than the pool may
+// hold.
 func (s *streamBatch[T, R]) hasSpaceLocked() bool {
-	p, n := s.pool, s.pending+s.results.n
-	return n < p.queueDepth || n-p.queueDepth < p.resultBuffer || n-p.queueDepth-p.resultBuffer < p.size
+	n := s.pending + s.results.n
+	if s.window != nil {
+		n += s.window.finished
+	}
+	return s.pool.hasSpaceLocked(n)
 }
 
 // deliver yields results until the last.

@@ -51,15 +51,20 @@ func (p *Pool[T, R]) call(ctx context.Context, task T, to answerer[T, R]) (*job[
 	if err := endedContext(ctx); err != nil {
 		return nil, err
 	}
+	class, err := p.classify(task)
+	if err != nil {
+		return nil, err
+	}
 	inside := p.inside(ctx)
 	handlerContext := p.newCallContext(ctx)
 	p.mu.Lock()
 	j := p.newJobLocked()
-	j.ctx, j.task, j.to = handlerContext, task, to
+	j.ctx, j.task, j.to, j.bound = handlerContext, task, to, true
+	p.joinLocked(j, class)
 	if j.signal == nil {
 		j.signal = make(chan struct{}, 1)
 	}
-	_, err := p.enterLocked(ctx, inside, j)
+	_, err = p.enterLocked(ctx, inside, j)
 	p.mu.Unlock()
 	return j, p.gaveUp(err)
 }
@@ -81,7 +86,7 @@ func (p *Pool[T, R]) takeBack(j *job[T, R]) bool {
 	default:
 	}
 	j.abandoned = true
-	if j.listed {
+	if j.waits() {
 		p.endQueuedLocked(j, context.Canceled)
 	}
 	return true
@@ -119,7 +124,7 @@ func (d *delivery[T, R]) watch(ctx context.Context, j *job[T, R]) {
 		defer p.mu.Unlock()
 		switch {
 		case d.answered:
-		case j.listed:
+		case j.waits():
 			p.endQueuedLocked(j, err)
 		default:
 			d.answered = true

@@ -70,7 +70,6 @@ type list[T, R any] struct {
 }
 
 func (l *list[T, R]) push(j *job[T, R]) {
-	j.listed = true
 	if l.n == 0 {
 		l.first = j
 	} else {
@@ -78,6 +77,13 @@ func (l *list[T, R]) push(j *job[T, R]) {
 	}
 	l.last = j
 	l.n++
+}
+
+// each calls f, which does not change the list, for every job.
+func (l *list[T, R]) each(f func(j *job[T, R])) {
+	for j := l.first; j != nil; j = j.next {
+		f(j)
+	}
 }
 
 // pop leaves the next job alone, whose previous means nothing while it is the
@@ -88,7 +94,7 @@ func (l *list[T, R]) pop() *job[T, R] {
 	if l.n--; l.n == 0 {
 		l.last = nil
 	}
-	j.next, j.previous, j.listed = nil, nil, false
+	j.next, j.previous = nil, nil
 	return j
 }
 
@@ -104,5 +110,5 @@ func (l *list[T, R]) remove(j *job[T, R]) {
 		j.next.previous = j.previous
 	}
 	l.n--
-	j.next, j.previous, j.listed = nil, nil, false
+	j.next, j.previous = nil, nil
 }

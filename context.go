@@ -128,7 +128,7 @@ func (w *worker[T, R]) contextFor(ctx context.Context) context.Context {
 		c.handler.worker = w
 		return &c.handler
 	case handlerContext:
-		if inner := w.unwrap(c); inner != c && w.nested == nil {
+		if inner := w.pool.unwrap(c); inner != c && w.nested == nil {
 			return w.contextFor(inner)
 		}
 	}
@@ -150,8 +150,8 @@ func (w *worker[T, R]) contextFor(ctx context.Context) context.Context {
 // unwrap returns, for the context of a handler, what the handler's own task
 // was submitted with: the same values, without the handler around them. Else
 // tasks that submit tasks would make a chain of contexts that grows with each.
-func (w *worker[T, R]) unwrap(h handlerContext) context.Context {
-	if h.base() != context.Background() && h.Value(w.pool) == nil {
+func (p *Pool[T, R]) unwrap(h handlerContext) context.Context {
+	if h.base() != context.Background() && h.Value(p) == nil {
 		return h // of another pool, which has values of its own
 	}
 	return h.submitted()
@@ -182,7 +182,7 @@ func (w *worker[T, R]) info() (Info, bool) {
 type batchContext struct{ context.Context }
 
 // A callContext is what a call with a context that can end submits its task
-// with: it ends when the caller's context ends, when the pool is aborted, or,
+// with, and SubmitCancel: it ends when the caller's context ends, when the pool is aborted, or,
 // if it was ever waited for, when the handler has returned. The two are only
 // merged when a handler first asks, since most never do.
 type callContext struct {
@@ -202,8 +202,14 @@ func (p *Pool[T, R]) newCallContext(ctx context.Context) context.Context {
 	if ctx.Done() == nil {
 		return ctx // nothing to merge: it lends its values, as in Submit
 	}
-	c := &callContext{caller: ctx, abort: p.abortContext}
-	c.handler = taskContext{Context: c, values: ctx}
+	return p.newBoundContext(ctx, ctx)
+}
+
+// newBoundContext returns a context that ends with caller, and has the values of
+// values.
+func (p *Pool[T, R]) newBoundContext(caller, values context.Context) *callContext {
+	c := &callContext{caller: caller, abort: p.abortContext}
+	c.handler = taskContext{Context: c, values: values}
 	return c
 }
 

@@ -36,6 +36,15 @@ type config struct {
 	resultFunc      any // a func(Result[T, R])
 
 	withResultBuffer, withoutResults bool
+
+	ordered    bool
+	keyFunc    any // a func(T) K, as it was given
+	key        any // a func(T) any
+	priority   any // a func(T) Priority
+	overflow   Overflow
+	elastic    bool
+	minWorkers int
+	idle       time.Duration
 }
 
 type optionFunc func(c *config) error
@@ -68,6 +77,12 @@ func newConfig(opts []Option) (config, error) {
 		return c, invalid("WithoutResults and WithResultBuffer(%d) exclude each other: there are no results to buffer", c.resultBuffer)
 	case c.resultFunc != nil && c.withResultBuffer:
 		return c, invalid("WithResultFunc and WithResultBuffer(%d) exclude each other: results go to the function, not to a buffer", c.resultBuffer)
+	case c.ordered && c.withoutResults:
+		return c, invalid("WithOrdered and WithoutResults exclude each other: there are no results to put into order")
+	case c.ordered && c.resultFunc != nil:
+		return c, invalid("WithOrdered and WithResultFunc exclude each other: the function is called by many workers at once")
+	case c.elastic && c.minWorkers > c.workers:
+		return c, invalid("WithElastic(%d, %v) and WithWorkers(%d) exclude each other: the minimum is above the number of workers", c.minWorkers, c.idle, c.workers)
 	}
 	return c, nil
 }
@@ -208,15 +223,12 @@ func WithResultFunc[T, R any](f func(Result[T, R])) Option {
 	})
 }
 
-// resultFuncOf returns the result function of c, which has to be one for the
-// types of the pool.
-func resultFuncOf[T, R any](c config) (func(Result[T, R]), error) {
-	if c.resultFunc == nil {
-		return nil, nil
+// typedOf returns a function that was given with the option name for the
+// types of a pool, which has to be an F. It returns nil where there is none.
+func typedOf[F any](name string, given, function any, of string) (F, error) {
+	f, ok := function.(F)
+	if function == nil || ok {
+		return f, nil
 	}
-	f, ok := c.resultFunc.(func(Result[T, R]))
-	if !ok {
-		return nil, invalid("WithResultFunc(%T): the results of this pool need a %T", c.resultFunc, f)
-	}
-	return f, nil
+	return f, invalid("%s(%T): %s need a %T", name, given, of, f)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // A Pool runs one [Handler] for many tasks on a number of workers. It is made
@@ -14,7 +15,10 @@ type Pool[T, R any] struct {
 	config
 	handler    Handler[T, R]
 	resultFunc func(Result[T, R])
+	keyOf      func(T) any
+	priorityOf func(T) Priority
 	collects   bool // results go to the collector channel
+	special    bool // an option is on that takes more than a place in the channel to accept a task
 
 	// abortContext is cancelled, with the cause, when the pool is aborted.
 	abortContext context.Context
@@ -26,33 +30,41 @@ type Pool[T, R any] struct {
 	// runs under it, and no goroutine waits under it. What every task touches
 	// comes first, to be in few cache lines.
 	mu        sync.Mutex
-	open      bool          // tasks are accepted
-	paused    bool          // workers take no tasks
-	tasks     channel[T, R] // the task channel: accepted tasks that no worker has taken
-	spare     *job[T, R]    // jobs to use again, linked by next
-	spares    int           // how many
-	collector channel[T, R] // the collector channel: results that no receiver has taken
-	running   int           // tasks in hand of a worker, until they have ended
-	size      int           // how many workers there should be
-	free      int           // how many of these have nothing in hand
-	held      int           // workers whose result exceeds the buffer
-	granted   int           // submitters that were given room and have not used it yet
-	promised  int           // queued tasks that handlers wait for
-	index     uint64        // of the next task
+	open      bool              // tasks are accepted
+	paused    bool              // workers take no tasks
+	tasks     taskChannel[T, R] // the task channel: accepted tasks that no worker has taken
+	spare     *job[T, R]        // jobs to use again, linked by next
+	spares    int               // how many
+	collector channel[T, R]     // the collector channel: results that no receiver has taken
+	running   int               // tasks in hand of a worker, until they have ended
+	size      int               // how many workers there may be
+	free      int               // how many of these have nothing in hand
+	held      int               // workers whose result exceeds the buffer
+	granted   int               // submitters that were given room and have not used it yet
+	promised  int               // queued tasks that count on a worker that was free
+	blocked   int               // accepted tasks that can't be taken: behind another of their key, or parked
+	index     uint64            // of the next task
 	submitted uint64
 	succeeded uint64
 	waiting   list[T, R]    // submitters that wait for room
 	quiet     chan struct{} // made by Wait, closed when nothing is queued or running
 	room      claims        // where held workers wait for a receiver
 
-	failed, panicked, aborted uint64
+	failed, panicked, aborted, retried uint64
+
+	lanes      map[any]*lane[T, R]        // by key; of pools with WithKey
+	window     *window[T, R]              // of pools with WithOrdered
+	elasticity *elastic                   // of pools with WithElastic
+	parked     list[T, R]                 // tasks that wait for their next attempt
+	timers     map[*job[T, R]]*time.Timer // of these
 
 	workers    []*worker[T, R] // by number, from 1 at index 0; nil where there is none
 	alive      int             // how many there are
-	goroutines int             // all of the pool's
+	goroutines int             // all of the pool's, with timers, which become one
 	unanswered list[T, R]      // aborted tasks that the result function must be told of
 	draining   bool            // someone was promised that all that was accepted runs
 	cut        int             // queued tasks that closing has ended
+	abortedBy  error           // what these ended with
 	outcome    error           // of Shutdown and Close
 	misdeed    error           // the first panic or Goexit of the result function
 }
@@ -68,19 +80,23 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	if err != nil {
 		return nil, err
 	}
-	resultFunc, err := resultFuncOf[T, R](c)
-	if err != nil {
+	p := &Pool[T, R]{
+		config:    c,
+		handler:   handler,
+		special:   c.ordered || c.key != nil || c.priority != nil || c.elastic || c.overflow != Block,
+		done:      make(chan struct{}),
+		tasks:     taskChannel[T, R]{claims: newClaims(), prioritized: c.priority != nil},
+		collector: channel[T, R]{claims: newClaims()},
+		room:      newClaims(),
+	}
+	if err := p.setFuncs(); err != nil {
 		return nil, err
 	}
-	p := &Pool[T, R]{
-		config:     c,
-		handler:    handler,
-		resultFunc: resultFunc,
-		collects:   resultFunc == nil && !c.withoutResults,
-		done:       make(chan struct{}),
-		tasks:      channel[T, R]{claims: newClaims()},
-		collector:  channel[T, R]{claims: newClaims()},
-		room:       newClaims(),
+	if c.ordered {
+		p.window = new(window[T, R])
+	}
+	if c.elastic {
+		p.elasticity = new(elastic)
 	}
 	p.abortContext, p.cancel = context.WithCancelCause(context.Background())
 	p.mu.Lock()
@@ -94,14 +110,37 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	return p, nil
 }
 
-// Resize changes the number of workers to n, within the range of
-// [WithWorkers], and returns at once. Surplus workers that are busy finish
+// setFuncs sets the functions that were given with options, which have to be of
+// the types of the pool.
+func (p *Pool[T, R]) setFuncs() (err error) {
+	c := p.config
+	if p.resultFunc, err = typedOf[func(Result[T, R])]("WithResultFunc", c.resultFunc, c.resultFunc, "the results of this pool"); err != nil {
+		return err
+	}
+	if p.keyOf, err = typedOf[func(T) any]("WithKey", c.keyFunc, c.key, "the tasks of this pool"); err != nil {
+		return err
+	}
+	if p.priorityOf, err = typedOf[func(T) Priority]("WithPriority", c.priority, c.priority, "the tasks of this pool"); err != nil {
+		return err
+	}
+	if p.keyOf != nil {
+		p.lanes = map[any]*lane[T, R]{}
+	}
+	p.collects = p.resultFunc == nil && !c.withoutResults
+	return nil
+}
+
+// Resize changes the number of workers, within the range of [WithWorkers] and
+// not below the minimum of [WithElastic], and returns at once. Surplus workers that are busy finish
 // their task and leave; no queued task is lost. It returns [ErrClosed] once
 // the pool is closing, and an error that wraps [ErrInvalidOption] for a
 // number out of range.
 func (p *Pool[T, R]) Resize(workers int) error {
 	if err := checkWorkers("Resize", workers); err != nil {
 		return err
+	}
+	if workers < p.minWorkers {
+		return invalid("Resize(%d): the minimum of WithElastic is %d", workers, p.minWorkers)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -130,6 +169,9 @@ func (p *Pool[T, R]) Resume() {
 func (p *Pool[T, R]) resumeLocked() {
 	p.paused = false
 	p.grantLocked()
+	if p.special {
+		p.noteTaskLocked()
+	}
 	switch {
 	case p.alive > p.size: // surplus workers that the pause has kept
 		p.tasks.wakeAllLocked()
@@ -143,9 +185,9 @@ func (p *Pool[T, R]) resumeLocked() {
 // more than Workers where handlers use their own pool: the outer task runs too
 // while one runs in its place.
 type Stats struct {
-	Workers     int // workers, with those that Resize has made surplus and that are still at a task
+	Workers     int // workers that are started, with those that Resize has made surplus and that are still at a task
 	Running     int // tasks whose handler runs
-	Queued      int // accepted tasks that no worker has taken
+	Queued      int // accepted tasks that no worker has taken, with those that wait for their next attempt
 	Undelivered int // results that no receiver has taken
 
 	// Since New:
@@ -153,7 +195,7 @@ type Stats struct {
 	Succeeded uint64 // tasks that ran and ended without an error
 	Failed    uint64 // tasks that ran and ended with an error, a panic or Goexit
 	Panicked  uint64 // those of Failed that panicked
-	Aborted   uint64 // tasks that never ran: aborted, or their caller's context ended while they were queued
+	Aborted   uint64 // tasks that ended while they were queued: aborted, dropped, or their caller's context ended
 	Retried   uint64 // attempts beyond the first
 }
 
@@ -161,27 +203,45 @@ type Stats struct {
 func (p *Pool[T, R]) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	workers := p.alive
-	if p.open {
-		workers = p.size
-		for _, w := range p.workers[p.size:] {
-			if w != nil && w.busy {
-				workers++
-			}
-		}
-	}
 	return Stats{
-		Workers:     workers,
+		Workers:     p.workersLocked(),
 		Running:     p.running,
-		Queued:      p.tasks.n + p.unanswered.n,
-		Undelivered: p.collector.n,
+		Queued:      p.queuedLocked() + p.unanswered.n,
+		Undelivered: p.undeliveredLocked(),
 		Submitted:   p.submitted,
 		Succeeded:   p.succeeded,
 		Failed:      p.failed,
 		Panicked:    p.panicked,
 		Aborted:     p.aborted,
+		Retried:     p.retried,
 	}
 }
+
+// workersLocked returns how many workers there are that don't leave as soon as
+// they get to it.
+func (p *Pool[T, R]) workersLocked() int {
+	if !p.open {
+		return p.alive
+	}
+	n := p.size
+	if p.elastic {
+		n = -p.elasticity.leaving
+		for _, w := range p.workers[:p.size] {
+			if w != nil {
+				n++
+			}
+		}
+	}
+	for _, w := range p.workers[p.size:] {
+		if w != nil && w.busy {
+			n++
+		}
+	}
+	return n
+}
+
+// queuedLocked returns how many accepted tasks no worker has.
+func (p *Pool[T, R]) queuedLocked() int { return p.tasks.n + p.blocked }
 
 // Wait waits until everything accepted has ended: nothing is queued, no
 // handler runs. The pool stays open, and tasks accepted meanwhile are waited
@@ -216,7 +276,7 @@ func (p *Pool[T, R]) Wait(ctx context.Context) error {
 }
 
 func (p *Pool[T, R]) quietLocked() bool {
-	return p.running == 0 && p.tasks.n == 0 && p.unanswered.n == 0
+	return p.running == 0 && p.queuedLocked() == 0 && p.unanswered.n == 0
 }
 
 // noteQuietLocked is called whenever a task has ended.
@@ -228,8 +288,9 @@ func (p *Pool[T, R]) noteQuietLocked() {
 		close(p.quiet)
 		p.quiet = nil
 	}
-	if !p.open {
-		p.collector.wakeAllLocked() // it has all that it will ever have
+	if !p.open { // they have all that they will ever have
+		p.collector.wakeAllLocked()
+		p.tasks.wakeAllLocked()
 	}
 }
 

@@ -56,34 +56,53 @@ func (p *Pool[T, R]) receive(before *job[T, R]) *job[T, R] {
 		p.collector.offerLocked()
 	}
 	p.offerRoomLocked()
+	if p.window != nil {
+		p.grantLocked()
+	}
 	p.mu.Unlock()
 	return j
 }
 
 // answerLocked hands a job that has ended to whom its answer is for.
 func (p *Pool[T, R]) answerLocked(j *job[T, R]) {
+	j.ctx = nil
 	switch {
 	case j.abandoned:
 		p.freeLocked(j)
 	case j.to != nil:
 		j.to.answerLocked(j)
 	case p.collects:
-		p.collector.push(j)
+		if p.window == nil {
+			p.collector.push(j)
+		} else if p.window.finish(j, &p.collector.list); p.collector.n == 0 {
+			return
+		}
 		p.collector.offerLocked()
 	default:
 		p.freeLocked(j)
 	}
 }
 
+// undeliveredLocked returns how many results wait for a receiver, or for their
+// turn.
+func (p *Pool[T, R]) undeliveredLocked() int {
+	if p.window == nil {
+		return p.collector.n
+	}
+	return p.collector.n + p.window.finished
+}
+
 // overfullLocked tells whether a result has just been added for which there
 // was no room: every worker that is held back stands for one such result.
-func (p *Pool[T, R]) overfullLocked() bool { return p.collector.n-p.held > p.resultBuffer }
+func (p *Pool[T, R]) overfullLocked() bool { return p.undeliveredLocked()-p.held > p.resultBuffer }
 
 // hasRoomForResultLocked tells whether a worker that is held back can go on.
-func (p *Pool[T, R]) hasRoomForResultLocked() bool { return p.collector.n-p.held < p.resultBuffer }
+func (p *Pool[T, R]) hasRoomForResultLocked() bool {
+	return p.undeliveredLocked()-p.held < p.resultBuffer
+}
 
 func (p *Pool[T, R]) offerRoomLocked() {
-	if p.hasRoomForResultLocked() {
+	if p.held > 0 && (p.hasRoomForResultLocked() || p.oldestQueuedLocked() != nil) {
 		p.room.offerLocked()
 	}
 }

@@ -58,11 +58,11 @@ func (p *Pool[T, R]) Close() error {
 // close begins to end the pool as mode says.
 func (p *Pool[T, R]) close(mode ShutdownMode) {
 	p.mu.Lock()
-	p.beginLocked()
+	began := p.beginLocked()
 	switch {
 	case mode == Drain:
 		p.draining = true
-	case p.draining && p.tasks.n > 0:
+	case p.draining && p.queuedLocked() > 0:
 		p.outcomeLocked(ErrAborted)
 	}
 	if mode != Drain {
@@ -72,19 +72,27 @@ func (p *Pool[T, R]) close(mode ShutdownMode) {
 	if mode == Abort {
 		p.cancel(ErrAborted)
 	}
+	if began {
+		p.left()
+	}
 }
 
-// beginLocked closes the pool for new tasks.
-func (p *Pool[T, R]) beginLocked() {
+// beginLocked closes the pool for new tasks. It reports whether it was open.
+// The caller then counts as one of its goroutines, since there may be no other,
+// until it calls left.
+func (p *Pool[T, R]) beginLocked() bool {
 	if !p.open {
-		return
+		return false
 	}
+	p.goroutines++
 	p.open = false
+	p.disarmLocked()
 	p.resumeLocked()
 	p.refuseLocked()
 	p.tasks.wakeAllLocked()
 	p.room.wakeAllLocked()
 	p.noteQuietLocked()
+	return true
 }
 
 // awaitEnd waits for the last goroutine of the pool, and aborts the pool when
@@ -111,7 +119,7 @@ func (p *Pool[T, R]) awaitEnd(ctx context.Context) error {
 // abortByContext aborts the pool when the context of WithContext has ended.
 func (p *Pool[T, R]) abortByContext() {
 	p.mu.Lock()
-	over := p.goroutines == 0
+	over := p.goroutines == 0 && !p.open
 	if !over {
 		p.goroutines++
 	}
@@ -129,7 +137,7 @@ func (p *Pool[T, R]) abortByContext() {
 // nothing to abort.
 func (p *Pool[T, R]) abort(cause, err error) bool {
 	p.mu.Lock()
-	p.beginLocked()
+	began := p.beginLocked()
 	quiet := p.quietLocked()
 	if !quiet {
 		p.outcomeLocked(cause)
@@ -137,30 +145,72 @@ func (p *Pool[T, R]) abort(cause, err error) bool {
 	}
 	p.mu.Unlock()
 	p.cancel(err)
+	if began {
+		p.left()
+	}
 	return !quiet
 }
 
 // outcomeLocked makes the error that Shutdown and Close return from now on.
 func (p *Pool[T, R]) outcomeLocked(cause error) {
 	if p.outcome == nil {
-		p.outcome = &ShutdownError{Aborted: p.cut + p.tasks.n, Running: p.running, Cause: cause}
+		p.outcome = &ShutdownError{Aborted: p.cut + p.queuedLocked(), Running: p.running, Cause: cause}
 	}
 }
 
-// endAllQueuedLocked ends all queued tasks with err, without running them.
+// endAllQueuedLocked ends all queued tasks with err, and from now on those
+// that ask for another attempt.
 func (p *Pool[T, R]) endAllQueuedLocked(err error) {
-	p.cut += p.tasks.n
-	for p.tasks.n > 0 {
-		p.endQueuedLocked(p.tasks.first, err)
+	p.abortedBy = err
+	p.cut += p.queuedLocked()
+	for _, l := range p.lanes { // those behind first, or their turn would come
+		for l.waiting.n > 0 {
+			p.endQueuedLocked(l.waiting.first, err)
+		}
+	}
+	for i := range p.tasks.levels {
+		for l := &p.tasks.levels[i]; l.n > 0; {
+			p.endQueuedLocked(l.first, err)
+		}
+	}
+	for p.parked.n > 0 {
+		p.endQueuedLocked(p.parked.first, err)
 	}
 }
 
-// endQueuedLocked takes a job out of the task channel and ends it with err.
-func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error) {
-	p.tasks.remove(j)
-	if j.promised {
-		p.promised--
+// eachQueuedLocked calls f, which changes nothing, for every task that no worker has.
+func (p *Pool[T, R]) eachQueuedLocked(f func(j *job[T, R])) {
+	p.parked.each(f)
+	for i := range p.tasks.levels {
+		p.tasks.levels[i].each(f)
 	}
+	for _, l := range p.lanes {
+		l.waiting.each(f)
+	}
+}
+
+// endQueuedLocked ends a task that no worker has with err, and with that of its
+// last attempt if there was one.
+func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error) {
+	switch j.place {
+	case queued:
+		p.unqueueLocked(j)
+	case behind:
+		p.takeFromBehindLocked(j)
+	case parked:
+		p.unparkLocked(j)
+		if j.err != nil {
+			err = fmt.Errorf("%w: %w", err, j.err)
+		}
+	}
+	p.endUnrunLocked(j, err)
+	p.grantLocked()
+	p.noteQuietLocked()
+}
+
+// endUnrunLocked ends a task that is in no list with err.
+func (p *Pool[T, R]) endUnrunLocked(j *job[T, R], err error) {
+	p.leaveLaneLocked(j)
 	j.err = err
 	if j.to == nil && p.resultFunc != nil {
 		p.unanswered.push(j)
@@ -172,8 +222,6 @@ func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error) {
 	}
 	p.aborted++
 	p.answerLocked(j)
-	p.grantLocked()
-	p.noteQuietLocked()
 }
 
 // tellAborted calls the result function for tasks that were aborted, on a

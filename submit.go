@@ -21,19 +21,26 @@ import (
 //
 // It returns [ErrClosed] once the pool is closing, and otherwise an error
 // that matches ctx.Err(); one that gave up waiting matches [ErrQueueFull] too,
-// and says what the pool was busy with.
+// and says what the pool was busy with. [WithOverflow] sets what else it may do
+// when there is no room.
 func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 	if ctx == nil || ctx.Err() != nil {
 		return endedContext(ctx)
 	}
+	if p.special {
+		_, err := p.submit(ctx, ctx, task)
+		return err
+	}
 	p.mu.Lock()
 	if !p.open || !p.roomLocked() {
 		p.mu.Unlock()
-		return p.submitWithoutRoom(ctx, task)
+		_, err := p.submit(ctx, ctx, task)
+		return err
 	}
 	j := p.newJobLocked()
 	j.ctx, j.task = ctx, task
-	p.acceptLocked(j)
+	p.countLocked(j)
+	p.queueLocked(j)
 	ahead := p.tasks.n > p.queueDepth
 	p.mu.Unlock()
 	if ahead {
@@ -42,35 +49,82 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 	return nil
 }
 
-func (p *Pool[T, R]) submitWithoutRoom(ctx context.Context, task T) error {
+// submit is Submit where that may take more than to put the task into the
+// channel. The context of the handler is made from handlerContext.
+func (p *Pool[T, R]) submit(ctx, handlerContext context.Context, task T) (*job[T, R], error) {
+	class, err := p.classify(task)
+	if err != nil {
+		return nil, err
+	}
 	inside := p.inside(ctx)
 	p.mu.Lock()
 	j := p.newJobLocked()
-	j.ctx, j.task = ctx, task
+	j.ctx, j.task = handlerContext, task
+	j.bound = handlerContext != ctx
+	p.joinLocked(j, class)
 	ended, err := p.enterLocked(ctx, inside, j)
 	p.mu.Unlock()
 	if ended != nil {
 		<-ended
 	}
-	return p.gaveUp(err)
+	return j, p.gaveUp(err)
 }
 
 // TrySubmit hands task to the pool if there is room, and never waits. It
 // returns [ErrQueueFull] or [ErrClosed] otherwise. The handler's context has
 // no values but those of [WithContext].
 func (p *Pool[T, R]) TrySubmit(task T) error {
+	class, err := p.classify(task)
+	if err != nil {
+		return err
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.open {
 		return ErrClosed
 	}
-	if !p.roomLocked() {
-		return ErrQueueFull
-	}
 	j := p.newJobLocked()
 	j.ctx, j.task = context.Background(), task
+	p.joinLocked(j, class)
+	if !p.roomForLocked(j) {
+		p.dismissLocked(j)
+		return ErrQueueFull
+	}
 	p.acceptLocked(j)
 	return nil
+}
+
+// SubmitCancel is like [Pool.Submit], and returns a function that cancels the
+// task: a queued task ends with context.Canceled, without running, and a
+// running one has its context cancelled. It may be called at any time, any
+// number of times, by any goroutine; when the task has ended it does nothing.
+// Whatever it does, the task yields its one [Result].
+//
+// The function is never nil. If it is never called nothing is lost but what the
+// task itself takes. ctx, as in Submit, bounds the waiting for room alone.
+func (p *Pool[T, R]) SubmitCancel(ctx context.Context, task T) (cancel func(), err error) {
+	if err := endedContext(ctx); err != nil {
+		return func() {}, err
+	}
+	values := ctx
+	if h, ok := ctx.(handlerContext); ok {
+		values = p.unwrap(h)
+	}
+	own, end := context.WithCancel(context.Background())
+	bound := p.newBoundContext(own, values)
+	j, err := p.submit(ctx, bound, task)
+	if err != nil {
+		end()
+		return func() {}, err
+	}
+	return func() {
+		end()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if j.ctx == context.Context(bound) && j.waits() { // else the job is at another task
+			p.endQueuedLocked(j, context.Canceled)
+		}
+	}, nil
 }
 
 // SubmitAll submits every task of the sequence, in order, as [Pool.Submit]
@@ -110,9 +164,37 @@ func endedContext(ctx context.Context) error {
 }
 
 // roomLocked tells whether one more task may be accepted: there is room in
-// the queue, or a worker has nothing in hand.
+// the queue, or a worker has nothing in hand. What can't be taken yet may fill
+// the queue, but leaves the workers to others.
 func (p *Pool[T, R]) roomLocked() bool {
-	return p.tasks.n+p.granted-p.freeWorkersLocked() < p.queueDepth
+	over := p.tasks.n + p.granted - p.freeWorkersLocked()
+	if over < 0 {
+		return p.blocked <= p.queueDepth
+	}
+	return p.blocked+over < p.queueDepth
+}
+
+// roomForLocked tells whether j may be accepted, in a pool of any kind.
+func (p *Pool[T, R]) roomForLocked(j *job[T, R]) bool {
+	if !p.special {
+		return p.roomLocked()
+	}
+	if p.window != nil && !p.hasSpaceLocked(p.window.n()+p.collector.n) {
+		return false
+	}
+	own := &p.tasks.levels[j.level]
+	others := p.tasks.n - own.n + p.granted - own.granted
+	over := own.n + own.granted - max(0, p.freeWorkersLocked()-others)
+	if over < 0 && !j.isBehindLocked() {
+		return own.blocked <= p.queueDepth
+	}
+	return own.blocked+max(0, over) < p.queueDepth
+}
+
+// hasSpaceLocked tells whether n tasks are fewer than an open pool may hold. It
+// compares in a way that large options can't overflow.
+func (p *Pool[T, R]) hasSpaceLocked(n int) bool {
+	return n < p.queueDepth || n-p.queueDepth < p.resultBuffer || n-p.queueDepth-p.resultBuffer < p.size
 }
 
 func (p *Pool[T, R]) freeWorkersLocked() int {
@@ -120,18 +202,6 @@ func (p *Pool[T, R]) freeWorkersLocked() int {
 		return 0
 	}
 	return p.free
-}
-
-// acceptLocked puts a task into the task channel.
-func (p *Pool[T, R]) acceptLocked(j *job[T, R]) {
-	p.countLocked(j)
-	if j.promised {
-		p.promised++
-	}
-	p.tasks.push(j)
-	if !p.paused {
-		p.tasks.offerLocked()
-	}
 }
 
 // countLocked makes j an accepted task.
@@ -142,41 +212,150 @@ func (p *Pool[T, R]) countLocked(j *job[T, R]) {
 		j.index = p.index
 		p.index++
 	}
+	if p.window != nil && j.to == nil {
+		p.window.push(j)
+	}
+}
+
+// acceptLocked makes j an accepted task that waits for a worker, or behind
+// another of its key.
+func (p *Pool[T, R]) acceptLocked(j *job[T, R]) {
+	p.countLocked(j)
+	if j.isBehindLocked() {
+		p.queueBehindLocked(j)
+		return
+	}
+	if j.lane != nil {
+		j.lane.current = j
+	}
+	if j.promised {
+		p.promised++
+		p.queueLocked(j)
+		return
+	}
+	p.readyLocked(j)
+}
+
+// readyLocked sees to it that an accepted task runs as soon as it can. One that
+// a handler waits for, or that stands before such a one, doesn't wait for a
+// worker: they might all be waiting for it.
+func (p *Pool[T, R]) readyLocked(j *job[T, R]) {
+	switch {
+	case j.inside != nil:
+		p.startNestedLocked(j.inside.id, j)
+	case j.lane != nil && j.lane.awaited > 0:
+		p.startNestedLocked(j.lane.inside.id, j)
+	default:
+		p.queueLocked(j)
+	}
+}
+
+// queueLocked puts a task into the task channel.
+func (p *Pool[T, R]) queueLocked(j *job[T, R]) {
+	p.tasks.push(j)
+	if !p.paused {
+		p.tasks.offerLocked()
+	}
+	if p.special {
+		p.noteTaskLocked()
+	}
+}
+
+// noteTaskLocked does what else is to be done when there is a task to take.
+func (p *Pool[T, R]) noteTaskLocked() {
+	if p.elastic {
+		p.startNeededLocked()
+	}
+	if p.window != nil {
+		p.offerRoomLocked()
+	}
+}
+
+// unqueueLocked takes j out of the task channel.
+func (p *Pool[T, R]) unqueueLocked(j *job[T, R]) {
+	p.tasks.remove(j)
+	if j.promised {
+		j.promised = false
+		p.promised--
+	}
+}
+
+// blockLocked counts a task that has become one which can't be taken, or with
+// -1 is one no longer.
+func (p *Pool[T, R]) blockLocked(j *job[T, R], n int) {
+	p.blocked += n
+	p.tasks.levels[j.level].blocked += n
+}
+
+// dismissLocked frees the job of a task that was not accepted.
+func (p *Pool[T, R]) dismissLocked(j *job[T, R]) {
+	p.leaveLaneLocked(j)
+	j.ctx = nil
+	p.freeLocked(j)
 }
 
 // enterLocked gets a task accepted: at once if there is room; inside a
 // handler by running it in place of the handler's task, and then it returns a
 // channel that is closed when the task has ended; else after waiting for room.
-//
-// A task that a handler waits for (it has an answerer) may only be queued if
-// a worker is free to take it, and that one has to: all others might wait in
-// the same way.
-//
 // An error frees the job.
-func (p *Pool[T, R]) enterLocked(ctx context.Context, inside *worker[T, R], j *job[T, R]) (<-chan struct{}, error) {
-	room := p.roomLocked()
-	if inside != nil && j.to != nil {
-		room = p.tasks.n+p.granted < p.freeWorkersLocked()
-		j.promised = room && p.open
-	}
-	var ended <-chan struct{}
-	var err error
+func (p *Pool[T, R]) enterLocked(ctx context.Context, inside *worker[T, R], j *job[T, R]) (ended <-chan struct{}, err error) {
 	switch {
 	case !p.open:
 		err = ErrClosed
-	case room:
+	case inside != nil && j.to != nil:
+		ended = p.enterInsideLocked(inside, j)
+	case p.roomForLocked(j):
 		p.acceptLocked(j)
-	case inside != nil:
-		ended = p.startNestedLocked(inside, j)
 	default:
-		if err = p.awaitRoomLocked(ctx, j); err == nil {
+		var done bool
+		if j.to == nil {
+			ended, done, err = p.overflowLocked(j)
+		}
+		if done {
+			break
+		}
+		if inside != nil {
+			ended = p.runInPlaceLocked(inside, j)
+		} else if err = p.awaitRoomLocked(ctx, j); err == nil {
 			p.acceptLocked(j)
 		}
 	}
 	if err != nil {
-		p.freeLocked(j)
+		p.dismissLocked(j)
 	}
 	return ended, err
+}
+
+// enterInsideLocked accepts a task that a handler waits for. It may only be
+// queued if a worker is free to take it, and that one has to: all others might
+// wait in the same way. The handler's own key is no obstacle.
+func (p *Pool[T, R]) enterInsideLocked(inside *worker[T, R], j *job[T, R]) <-chan struct{} {
+	if j.isBehindLocked() && inside.holdsLocked(j.lane) {
+		p.leaveLaneLocked(j)
+	}
+	j.inside = inside
+	if !j.isBehindLocked() && p.tasks.n+p.granted < p.freeWorkersLocked() {
+		j.promised, j.level = true, urgent
+		p.acceptLocked(j)
+		return nil
+	}
+	return p.runInPlaceLocked(inside, j)
+}
+
+// runInPlaceLocked accepts a task for which there is no room from a handler,
+// and runs it in its place unless its key is busy.
+func (p *Pool[T, R]) runInPlaceLocked(inside *worker[T, R], j *job[T, R]) <-chan struct{} {
+	p.countLocked(j)
+	if j.isBehindLocked() {
+		p.queueBehindLocked(j)
+		return nil
+	}
+	if j.lane != nil {
+		j.lane.current = j
+	}
+	w := p.startNestedLocked(inside.id, j)
+	w.outer = inside
+	return w.nested
 }
 
 // awaitRoomLocked waits in line for room, without the mutex.
@@ -184,6 +363,7 @@ func (p *Pool[T, R]) awaitRoomLocked(ctx context.Context, j *job[T, R]) error {
 	if j.signal == nil {
 		j.signal = make(chan struct{}, 1)
 	}
+	j.place = inLine
 	p.waiting.push(j)
 	p.mu.Unlock()
 	var err error
@@ -195,7 +375,8 @@ func (p *Pool[T, R]) awaitRoomLocked(ctx context.Context, j *job[T, R]) error {
 		err = contextError(ctx)
 	}
 	p.mu.Lock()
-	if j.listed {
+	if j.place == inLine {
+		j.place = elsewhere
 		p.waiting.remove(j)
 	}
 	select { // sent after ctx had ended
@@ -204,7 +385,7 @@ func (p *Pool[T, R]) awaitRoomLocked(ctx context.Context, j *job[T, R]) error {
 	}
 	if j.granted {
 		j.granted = false
-		p.granted--
+		p.grantOneLocked(j, -1)
 	}
 	switch {
 	case err != nil:
@@ -217,25 +398,44 @@ func (p *Pool[T, R]) awaitRoomLocked(ctx context.Context, j *job[T, R]) error {
 
 // grantLocked gives the room that there is to those who wait for it.
 func (p *Pool[T, R]) grantLocked() {
-	for p.waiting.n > 0 && p.roomLocked() {
-		j := p.waiting.pop()
-		j.granted = true
-		p.granted++
-		j.signal <- struct{}{}
+	for j := p.waiting.first; j != nil; {
+		next := j.next
+		if p.roomForLocked(j) {
+			p.waiting.remove(j)
+			j.place = elsewhere
+			j.granted = true
+			p.grantOneLocked(j, 1)
+			if j.lane != nil && j.lane.current == nil {
+				j.lane.current = j
+			}
+			j.signal <- struct{}{}
+		} else if p.keyOf == nil && p.priorityOf == nil {
+			return // there is no more room for another one
+		}
+		j = next
 	}
+}
+
+// grantOneLocked counts a submitter that has been given room, or with -1 has
+// used it.
+func (p *Pool[T, R]) grantOneLocked(j *job[T, R], n int) {
+	p.granted += n
+	p.tasks.levels[j.level].granted += n
 }
 
 // refuseLocked turns away all who wait for room.
 func (p *Pool[T, R]) refuseLocked() {
 	for p.waiting.n > 0 {
-		p.waiting.pop().signal <- struct{}{}
+		j := p.waiting.pop()
+		j.place = elsewhere
+		j.signal <- struct{}{}
 	}
 }
 
 // gaveUp says in the error of a context that ended why it waited in vain. It
 // returns any other error as it is.
 func (p *Pool[T, R]) gaveUp(err error) error {
-	if err == nil || errors.Is(err, ErrClosed) {
+	if err == nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrQueueFull) {
 		return err
 	}
 	return fmt.Errorf("%w: gave up waiting for room: %s: %w", ErrQueueFull, p.load(), err)
@@ -246,7 +446,10 @@ func (p *Pool[T, R]) load() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	load := fmt.Sprintf("%d tasks queued, %d running, %d of %d workers wait for a receiver of their results",
-		p.tasks.n, p.running, p.held, p.size)
+		p.queuedLocked(), p.running, p.held, p.size)
+	if p.parked.n > 0 {
+		load += fmt.Sprintf(", %d of the queued wait for their next attempt", p.parked.n)
+	}
 	if p.paused {
 		load += ", paused"
 	}

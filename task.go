@@ -17,8 +17,8 @@ type Result[T, R any] struct {
 	Task    T      // the task as submitted
 	Value   R      // what the handler returned
 	Err     error  // what the handler returned, or a *PanicError, ErrGoexit, ErrAborted, or why the caller's context ended
-	Worker  int    // the worker that ran the task, 1..N; 0 if it never ran
-	Attempt int    // 1 unless retried
+	Worker  int    // the worker that ran the task, 1..N; 0 if it never ran, or ran in Submit by CallerRuns
+	Attempt int    // 1 unless retried: see RetryAfter
 }
 
 // A Func is a task that brings its own code. See [Call].
@@ -52,23 +52,46 @@ type job[T, R any] struct {
 	worker  int32
 	attempt int32
 
-	listed     bool // it is in a list
+	lane   *lane[T, R]   // of its key; nil without one
+	inside *worker[T, R] // whose handler waits for it
+
+	// These change under the mutex only.
+	place place
+	level level
+
 	granted    bool // a waiting submitter has been given room
-	promised   bool // a handler waits for it, and counts on a worker that was free
+	promised   bool // it counts on a worker that was free
 	positioned bool // the index is the position in a batch
+	bound      bool // its context ends with that of its caller
 	abandoned  bool // nobody waits for the answer any more
 }
+
+// A place is where a job is.
+type place uint8
+
+const (
+	elsewhere place = iota // in hand, spare, or on the way to a receiver
+	inLine                 // with a submitter that waits for room
+	queued                 // in the task channel
+	behind                 // behind another task of its key
+	parked                 // until its next attempt is due
+	finished               // before its turn, in an ordered pool
+)
 
 func (j *job[T, R]) result() Result[T, R] {
 	return Result[T, R]{Index: j.index, Task: j.task, Value: j.value, Err: j.err, Worker: int(j.worker), Attempt: int(j.attempt)}
 }
 
+// waits tells whether the task has been accepted, and no worker has it.
+func (j *job[T, R]) waits() bool { return j.place == queued || j.place == behind || j.place == parked }
+
 // reset forgets the task and its answer, so that the pool retains neither.
 func (j *job[T, R]) reset() {
 	var noTask T
 	var noValue R
-	j.ctx, j.task, j.value, j.err = nil, noTask, noValue, nil
-	j.to, j.promised, j.positioned, j.abandoned, j.worker = nil, false, false, false, 0
+	j.task, j.value, j.err = noTask, noValue, nil
+	j.to, j.inside, j.worker, j.level = nil, nil, 0, normal
+	j.promised, j.positioned, j.bound, j.abandoned = false, false, false, false
 }
 
 // An answerer gets the answer of a job in place of Results.

@@ -21,6 +21,7 @@ type worker[T, R any] struct {
 	held   bool          // its last result found no room
 	job    *job[T, R]    // what it has in hand
 	nested chan struct{} // of a worker for one nested task: closed when it leaves; else nil
+	outer  *worker[T, R] // the one in whose place it runs
 }
 
 // A phase is how far a worker has come with the job that it has in hand.
@@ -44,34 +45,41 @@ func (p *Pool[T, R]) setSizeLocked(size int) {
 		p.workers = append(p.workers, make([]*worker[T, R], more)...)
 	}
 	for i := range size {
-		if p.workers[i] == nil {
-			p.workers[i] = &worker[T, R]{pool: p, id: int32(i + 1)}
-			p.alive++
-			p.goroutines++
-			go p.workers[i].work()
+		if p.workers[i] == nil && (!p.elastic || p.alive < p.minWorkers) {
+			p.startWorkerLocked(i)
 		}
-		if !p.workers[i].busy {
+		if w := p.workers[i]; w == nil || !w.busy {
 			p.free++
 		}
 	}
 	if shrinks {
 		p.tasks.wakeAllLocked()
 	}
+	if p.elastic {
+		p.recountLocked()
+	}
 	p.grantLocked()
 }
 
-// startNestedLocked runs a task on behalf of the worker whose handler
-// submitted it and waits for it, and returns a channel that is closed when it
-// has ended. It runs on a goroutine of its own, since a Goexit takes the whole
-// goroutine along, and the outer task with it.
-func (p *Pool[T, R]) startNestedLocked(inside *worker[T, R], j *job[T, R]) <-chan struct{} {
-	w := &worker[T, R]{pool: p, id: inside.id, phase: taken, job: j, busy: true, nested: make(chan struct{})}
-	p.countLocked(j)
-	p.running++
+// startWorkerLocked starts the worker at an index of workers.
+func (p *Pool[T, R]) startWorkerLocked(i int) {
+	w := &worker[T, R]{pool: p, id: int32(i + 1)}
+	p.workers[i] = w
+	p.alive++
 	p.goroutines++
-	j.worker = w.id
 	go w.work()
-	return w.nested
+}
+
+// startNestedLocked runs an accepted task on a goroutine of its own, as a
+// worker with the number of the one that waits for it. It can't be the
+// goroutine of that one, since a Goexit takes the whole goroutine along, and
+// the outer task with it.
+func (p *Pool[T, R]) startNestedLocked(id int32, j *job[T, R]) *worker[T, R] {
+	w := &worker[T, R]{pool: p, id: id, nested: make(chan struct{})}
+	w.beginLocked(j)
+	p.goroutines++
+	go w.work()
+	return w
 }
 
 // work runs one task after the other until the pool needs w no longer.
@@ -80,10 +88,10 @@ func (w *worker[T, R]) work() {
 	for w.next() {
 		w.phase = handling
 		j := w.job
-		if j.to != nil && j.ctx.Err() != nil {
+		if j.bound && j.ctx.Err() != nil {
 			j.err, w.skipped = contextError(j.ctx), true // it ended while the task was queued
-		} else {
-			j.value, j.err = w.pool.handler(w.contextFor(j.ctx), j.task)
+		} else if j.value, j.err = w.pool.handler(w.contextFor(j.ctx), j.task); j.err != nil {
+			j.err = asRetry(j.err)
 		}
 		w.phase = handled
 	}
@@ -120,7 +128,7 @@ func (w *worker[T, R]) next() bool {
 	switch {
 	case w.phase == taken:
 		return true
-	case w.phase == handled && (w.job.to != nil || p.resultFunc != nil):
+	case w.phase == handled && (w.job.bound || p.resultFunc != nil):
 		w.conclude()
 	}
 	p.mu.Lock()
@@ -137,43 +145,52 @@ func (w *worker[T, R]) next() bool {
 // of the task.
 func (w *worker[T, R]) conclude() {
 	j := w.job
+	if _, again := j.err.(*retryError); again {
+		return
+	}
+	if call, ok := j.ctx.(*callContext); ok {
+		call.end()
+	}
 	switch {
-	case j.to != nil:
-		if call, ok := j.ctx.(*callContext); ok {
-			call.end()
-		}
-		if j.err != nil {
-			j.to.failed(j.err)
-		}
-	default:
+	case j.to == nil && w.pool.resultFunc != nil:
 		w.phase = telling
 		w.pool.resultFunc(j.result())
 		w.phase = told
+	case j.to != nil && j.err != nil:
+		j.to.failed(j.err)
 	}
 }
 
 // endLocked ends the job that w has in hand.
 func (w *worker[T, R]) endLocked() {
 	p, j := w.pool, w.job
+	skipped, panicked := w.skipped, w.panicked
+	w.job, w.phase, w.panicked, w.skipped = nil, idle, false, false
 	p.running--
 	switch {
 	case j.err == nil:
 		p.succeeded++
-	case w.skipped:
+		p.endRunLocked(j)
+	case skipped:
 		p.aborted++
 		j.worker = 0
-	case w.panicked:
+		p.endRunLocked(j)
+	case panicked:
 		p.panicked++
 		p.failed++
+		p.endRunLocked(j)
 	default:
+		if retry, again := j.err.(*retryError); again {
+			p.parkLocked(j, retry)
+			break
+		}
 		p.failed++
+		p.endRunLocked(j)
 	}
-	w.job, w.phase, w.panicked, w.skipped = nil, idle, false, false
-	p.answerLocked(j)
 	if p.running == 0 {
 		p.noteQuietLocked()
 	}
-	if p.overfullLocked() && p.open {
+	if p.open && p.overfullLocked() && (p.window == nil || w.nested == nil) {
 		w.held = true
 		p.held++
 		return
@@ -181,11 +198,22 @@ func (w *worker[T, R]) endLocked() {
 	w.releaseLocked()
 }
 
+// endRunLocked answers a task that has run.
+func (p *Pool[T, R]) endRunLocked(j *job[T, R]) {
+	if j.lane != nil {
+		p.leaveLaneLocked(j)
+	}
+	p.answerLocked(j)
+}
+
 // releaseLocked makes w free to take a task.
 func (w *worker[T, R]) releaseLocked() {
 	w.busy = false
 	if p := w.pool; int(w.id) <= p.size && w.nested == nil {
 		p.free++
+		if p.elastic {
+			p.noteIdleLocked()
+		}
 		if p.waiting.n > 0 {
 			p.grantLocked()
 		}
@@ -195,51 +223,71 @@ func (w *worker[T, R]) releaseLocked() {
 // takeLocked waits for a task and takes it in hand. It reports false if w is
 // to leave instead.
 func (w *worker[T, R]) takeLocked(fromTask bool) bool {
-	if w.held {
-		w.awaitReceiverLocked()
-	}
 	p := w.pool
-	for ; ; fromTask = false {
+	var j *job[T, R]
+	if w.held {
+		j = w.awaitReceiverLocked()
+	}
+	for ; j == nil; fromTask = false {
 		// A surplus worker that was free may be the one that was promised to
 		// the task of a handler that waits.
 		surplus := int(w.id) > p.size && (fromTask || p.promised == 0)
-		if w.nested != nil || surplus || !p.open && p.tasks.n == 0 {
+		if w.nested != nil || surplus || p.elastic && p.elasticity.leaving > 0 || !p.open && p.queuedLocked() == 0 {
 			w.leaveLocked()
 			return false
 		}
-		if p.tasks.n > 0 && !p.paused {
-			break
+		if p.tasks.n == 0 || p.paused {
+			w.forgetContext()
+			p.tasks.waitLocked(&p.mu)
+			continue
 		}
-		w.forgetContext()
-		p.tasks.waitLocked(&p.mu)
-	}
-	j := p.tasks.pop()
-	if j.promised {
-		p.promised--
+		j = p.tasks.pop()
+		if j.promised {
+			j.promised = false
+			p.promised--
+		}
 	}
 	if p.tasks.n > 0 {
 		p.tasks.offerLocked()
 	}
 	if int(w.id) <= p.size {
 		p.free--
+		if p.elastic {
+			p.noteBusyLocked()
+		}
 	}
-	p.running++
-	j.worker = w.id
-	w.job, w.phase, w.busy = j, taken, true
+	w.beginLocked(j)
 	return true
 }
 
+// beginLocked takes j in hand.
+func (w *worker[T, R]) beginLocked(j *job[T, R]) {
+	p := w.pool
+	p.running++
+	if j.attempt > 1 {
+		p.retried++
+	}
+	j.worker = w.id
+	w.job, w.phase, w.busy = j, taken, true
+}
+
 // awaitReceiverLocked waits until a receiver has made room for the last
-// result of w.
-func (w *worker[T, R]) awaitReceiverLocked() {
+// result of w. In an ordered pool it may return a task instead, for which the
+// receivers wait, and which w is to take.
+func (w *worker[T, R]) awaitReceiverLocked() (oldest *job[T, R]) {
 	p := w.pool
 	for p.open && !p.hasRoomForResultLocked() {
+		if oldest = p.oldestQueuedLocked(); oldest != nil {
+			p.unqueueLocked(oldest)
+			break
+		}
 		p.room.waitLocked(&p.mu)
 	}
 	w.held = false
 	p.held--
 	w.releaseLocked()
 	p.offerRoomLocked()
+	return oldest
 }
 
 // leaveLocked takes w off the list of workers.
@@ -250,8 +298,8 @@ func (w *worker[T, R]) leaveLocked() {
 	}
 	p.workers[w.id-1] = nil
 	p.alive--
-	if int(w.id) <= p.size {
-		p.free--
+	if p.elastic {
+		p.noteLeftLocked(w)
 	}
 	if p.tasks.n > 0 && !p.paused {
 		p.tasks.offerLocked() // the claim that woke w may have been meant for another

@@ -1,0 +1,158 @@
+package workpool
+
+// WithKey makes tasks of one key run one at a time, in the order of acceptance.
+// Tasks of different keys share all workers. T must be that of the pool.
+//
+// A key takes part only while it has tasks. When one of them has ended, the
+// next one of that key goes to the end of the queue: so a key with many tasks
+// keeps no other from the workers. The tasks behind a running one of their key
+// count as queued. They may fill the queue, but a task whose key is idle is
+// accepted whenever a worker is free.
+//
+// A task that is retried keeps its place: the next one of its key waits until
+// it has ended.
+//
+// A handler may hand in tasks of any key. With Submit, one whose key is busy is
+// queued, in excess of the queue depth where that is full. With Do, Map or
+// Stream, one of the handler's own key runs in place of the handler, and one
+// of another key waits for those before it, for which the pool adds workers
+// where none is free. Two handlers that each wait for the key of the other
+// wait until a context ends, as they would with locks.
+//
+// f is called by the goroutine that hands in the task, before it is accepted.
+// A panic of f is the error of that call. A key that does not equal itself, as
+// a NaN, is none: its task runs freely.
+func WithKey[T any, K comparable](f func(task T) K) Option {
+	return optionFunc(func(c *config) error {
+		if f == nil {
+			return invalid("WithKey(nil): pass a function from a task to its key")
+		}
+		c.keyFunc = f
+		c.key = func(task T) any {
+			if key := f(task); key == key { //nolint:staticcheck // a NaN isn't, and could not be found again
+				return key
+			}
+			return nil
+		}
+		return nil
+	})
+}
+
+// A lane is a key that has tasks.
+type lane[T, R any] struct {
+	key     any
+	tasks   int        // that are accepted or in line, and have not ended
+	current *job[T, R] // the one whose turn it is
+	waiting list[T, R] // those behind it
+
+	awaited int           // how many of waiting a handler waits for
+	inside  *worker[T, R] // the worker of one that does
+}
+
+// A class is what the functions of the user say about a task.
+type class struct {
+	key   any // nil without one
+	level level
+}
+
+// classify calls the functions given with WithKey and WithPriority.
+func (p *Pool[T, R]) classify(task T) (c class, err error) {
+	if p.keyOf == nil && p.priorityOf == nil {
+		return c, nil
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			err = newPanicError(v)
+		}
+	}()
+	if p.keyOf != nil {
+		c.key = p.keyOf(task)
+	}
+	if p.priorityOf != nil {
+		c.level, err = levelOf(p.priorityOf(task))
+	}
+	return c, err
+}
+
+// joinLocked gives j its class.
+func (p *Pool[T, R]) joinLocked(j *job[T, R], c class) {
+	j.level = c.level
+	if c.key == nil {
+		return
+	}
+	l := p.lanes[c.key]
+	if l == nil {
+		l = &lane[T, R]{key: c.key}
+		p.lanes[c.key] = l
+	}
+	l.tasks++
+	j.lane = l
+}
+
+// isBehindLocked tells whether j has to wait for another task of its key.
+func (j *job[T, R]) isBehindLocked() bool {
+	return j.lane != nil && j.lane.current != nil && j.lane.current != j
+}
+
+// queueBehindLocked puts j behind the others of its key.
+func (p *Pool[T, R]) queueBehindLocked(j *job[T, R]) {
+	l := j.lane
+	j.place = behind
+	l.waiting.push(j)
+	p.blockLocked(j, 1)
+	if j.inside == nil {
+		return
+	}
+	l.awaited++
+	l.inside = j.inside
+	if l.current.place == queued {
+		p.unqueueLocked(l.current)
+		p.readyLocked(l.current)
+	}
+}
+
+// takeFromBehindLocked takes j, which is behind another task, out of the line.
+func (p *Pool[T, R]) takeFromBehindLocked(j *job[T, R]) {
+	j.place = elsewhere
+	j.lane.waiting.remove(j)
+	p.blockLocked(j, -1)
+	if j.inside != nil {
+		j.lane.awaited--
+	}
+}
+
+// leaveLaneLocked ends the part of j in its lane, if it has one. If it was its
+// turn, the next one's comes.
+func (p *Pool[T, R]) leaveLaneLocked(j *job[T, R]) {
+	l := j.lane
+	if l == nil {
+		return
+	}
+	j.lane = nil
+	if l.tasks--; l.tasks == 0 {
+		delete(p.lanes, l.key)
+	}
+	if l.current != j {
+		return
+	}
+	l.current = nil
+	if next := l.waiting.first; next != nil {
+		p.takeFromBehindLocked(next)
+		l.current = next
+		p.readyLocked(next)
+	}
+}
+
+// holdsLocked tells whether w, or the worker in whose place it runs, is at
+// the task of l.
+func (w *worker[T, R]) holdsLocked(l *lane[T, R]) bool {
+	for ; w != nil && w.job != nil; w = w.outer {
+		if w.job == l.current {
+			return true
+		}
+		if w.job.abandoned {
+			break // the outer one no longer waits
+		}
+	}
+	return false
+}
