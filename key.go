@@ -99,7 +99,7 @@ func (p *Pool[T, R]) queueBehindLocked(j *job[T, R]) {
 	l := j.lane
 	j.place = behind
 	l.waiting.push(j)
-	p.blockLocked(j, 1)
+	p.countBlockedLocked(j, 1)
 	if j.inside == nil {
 		return
 	}
@@ -115,7 +115,7 @@ func (p *Pool[T, R]) queueBehindLocked(j *job[T, R]) {
 func (p *Pool[T, R]) takeFromBehindLocked(j *job[T, R]) {
 	j.place = elsewhere
 	j.lane.waiting.remove(j)
-	p.blockLocked(j, -1)
+	p.countBlockedLocked(j, -1)
 	if j.inside != nil {
 		j.lane.awaited--
 	}

@@ -26,9 +26,9 @@ type Option interface {
 
 // config is what the options of one pool add up to.
 type config struct {
-	workers         int
 	queueDepth      int
 	resultBuffer    int
+	workers         int
 	mode            ShutdownMode
 	shutdownTimeout time.Duration
 	ctx             context.Context

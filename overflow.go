@@ -105,7 +105,7 @@ func (p *Pool[T, R]) oldestLocked(j *job[T, R]) *job[T, R] {
 			return oldest
 		}
 	}
-	if oldest := oldestOf(&p.tasks.levels[j.level].list, j.level); oldest != nil {
+	if oldest := oldestOf(p.tasks.of(j.level), j.level); oldest != nil {
 		return oldest
 	}
 	for _, l := range p.lanes {

@@ -12,13 +12,16 @@ import (
 // closed one. A Pool must not be copied. All its methods may be called by many
 // goroutines at once.
 type Pool[T, R any] struct {
-	config
+	// What every task reads comes first.
 	handler    Handler[T, R]
 	resultFunc func(Result[T, R])
+	window     *window[T, R] // of pools with WithOrdered
+	elasticity *elastic      // of pools with WithElastic
+	collects   bool          // results go to the collector channel
+	special    bool          // an option is on that takes more than a place in the channel to accept a task
+	config
 	keyOf      func(T) any
 	priorityOf func(T) Priority
-	collects   bool // results go to the collector channel
-	special    bool // an option is on that takes more than a place in the channel to accept a task
 
 	// abortContext is cancelled, with the cause, when the pool is aborted.
 	abortContext context.Context
@@ -52,11 +55,9 @@ type Pool[T, R any] struct {
 
 	failed, panicked, aborted, retried uint64
 
-	lanes      map[any]*lane[T, R]        // by key; of pools with WithKey
-	window     *window[T, R]              // of pools with WithOrdered
-	elasticity *elastic                   // of pools with WithElastic
-	parked     list[T, R]                 // tasks that wait for their next attempt
-	timers     map[*job[T, R]]*time.Timer // of these
+	lanes  map[any]*lane[T, R]        // by key; of pools with WithKey
+	parked list[T, R]                 // tasks that wait for their next attempt
+	timers map[*job[T, R]]*time.Timer // of these
 
 	workers    []*worker[T, R] // by number, from 1 at index 0; nil where there is none
 	alive      int             // how many there are
@@ -85,7 +86,7 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 		handler:   handler,
 		special:   c.ordered || c.key != nil || c.priority != nil || c.elastic || c.overflow != Block,
 		done:      make(chan struct{}),
-		tasks:     taskChannel[T, R]{claims: newClaims(), prioritized: c.priority != nil},
+		tasks:     taskChannel[T, R]{claims: newClaims()},
 		collector: channel[T, R]{claims: newClaims()},
 		room:      newClaims(),
 	}
@@ -94,6 +95,9 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	}
 	if c.ordered {
 		p.window = new(window[T, R])
+	}
+	if c.priority != nil {
+		p.tasks.others = &otherLevels[T, R]{prioritized: true}
 	}
 	if c.elastic {
 		p.elasticity = new(elastic)
@@ -224,7 +228,7 @@ func (p *Pool[T, R]) workersLocked() int {
 		return p.alive
 	}
 	n := p.size
-	if p.elastic {
+	if p.elasticity != nil {
 		n = -p.elasticity.leaving
 		for _, w := range p.workers[:p.size] {
 			if w != nil {

@@ -77,39 +77,57 @@ func levelOf(priority Priority) (level, error) {
 // A taskChannel is a channel whose list is made of levels.
 type taskChannel[T, R any] struct {
 	claims
-	n           int // in all levels
-	levels      [levels]queue[T, R]
-	prioritized bool
-	turn        uint // counts the tasks taken
+	n      int                // in all levels
+	normal list[T, R]         // the only level that every pool needs
+	others *otherLevels[T, R] // made by WithPriority, or for the first urgent task
 }
 
-// A queue is what there is for each level.
-type queue[T, R any] struct {
-	list[T, R]
-	granted int // submitters that were given room and have not used it yet
-	blocked int // accepted tasks that can't be taken: behind another of their key, or parked
+type otherLevels[T, R any] struct {
+	lists       [levels]list[T, R]
+	prioritized bool
+	turn        uint // counts the tasks taken
+
+	// Per level, as in the pool for all of them:
+	granted, blocked [levels]int
+}
+
+// of returns the list of a level.
+func (c *taskChannel[T, R]) of(l level) *list[T, R] {
+	if l == normal {
+		return &c.normal
+	}
+	if c.others == nil {
+		c.others = new(otherLevels[T, R])
+	}
+	return &c.others.lists[l]
 }
 
 func (c *taskChannel[T, R]) push(j *job[T, R]) {
 	j.place = queued
-	c.levels[j.level].push(j)
 	c.n++
+	c.of(j.level).push(j)
+}
+
+func (c *taskChannel[T, R]) pushNormal(j *job[T, R]) {
+	j.place = queued
+	c.n++
+	c.normal.push(j)
 }
 
 func (c *taskChannel[T, R]) remove(j *job[T, R]) {
 	j.place = elsewhere
-	c.levels[j.level].remove(j)
 	c.n--
+	c.of(j.level).remove(j)
 }
 
 func (c *taskChannel[T, R]) pop() *job[T, R] {
-	l := normal
-	if c.prioritized || c.levels[urgent].n > 0 {
-		l = c.nextLevel()
+	l := &c.normal
+	if c.others != nil {
+		l = c.of(c.nextLevel())
 	}
-	j := c.levels[l].pop()
-	j.place = elsewhere
 	c.n--
+	j := l.pop()
+	j.place = elsewhere
 	return j
 }
 
@@ -119,18 +137,57 @@ func (c *taskChannel[T, R]) pop() *job[T, R] {
 func (c *taskChannel[T, R]) nextLevel() level {
 	order := [...]level{high, normal, low}
 	switch {
-	case c.levels[urgent].n > 0:
+	case c.of(urgent).n > 0:
 		return urgent
-	case c.turn%16 == 15:
+	case c.others.turn%16 == 15:
 		order = [...]level{low, high, normal}
-	case c.turn%4 == 3:
+	case c.others.turn%4 == 3:
 		order = [...]level{normal, high, low}
 	}
-	c.turn++
+	c.others.turn++
 	for _, l := range order {
-		if c.levels[l].n > 0 {
+		if c.of(l).n > 0 {
 			return l
 		}
 	}
 	panic("workpool: took a task from an empty channel")
+}
+
+// each calls f, which changes nothing, for every task in the channel.
+func (c *taskChannel[T, R]) each(f func(j *job[T, R])) {
+	c.normal.each(f)
+	if c.others != nil {
+		for i := range c.others.lists {
+			c.others.lists[i].each(f)
+		}
+	}
+}
+
+// usageLocked returns what tells whether a level has room: its tasks, those for
+// which room was granted, and those that can't be taken. Without WithPriority
+// all levels are one.
+func (p *Pool[T, R]) usageLocked(l level) (n, granted, blocked int) {
+	o := p.tasks.others
+	if o == nil || !o.prioritized {
+		return p.tasks.n, p.granted, p.blocked
+	}
+	return p.tasks.of(l).n, o.granted[l], o.blocked[l]
+}
+
+// countGrantedLocked counts a submitter of j that has been given room, or with
+// -1 has used it.
+func (p *Pool[T, R]) countGrantedLocked(j *job[T, R], n int) {
+	p.granted += n
+	if o := p.tasks.others; o != nil {
+		o.granted[j.level] += n
+	}
+}
+
+// countBlockedLocked counts a task that has become one which can't be taken, or
+// with -1 is one no longer.
+func (p *Pool[T, R]) countBlockedLocked(j *job[T, R], n int) {
+	p.blocked += n
+	if o := p.tasks.others; o != nil {
+		o.blocked[j.level] += n
+	}
 }

@@ -66,18 +66,19 @@ func (p *Pool[T, R]) receive(before *job[T, R]) *job[T, R] {
 // answerLocked hands a job that has ended to whom its answer is for.
 func (p *Pool[T, R]) answerLocked(j *job[T, R]) {
 	j.ctx = nil
+	if j.lane != nil {
+		p.leaveLaneLocked(j)
+	}
 	switch {
-	case j.abandoned:
-		p.freeLocked(j)
-	case j.to != nil:
-		j.to.answerLocked(j)
-	case p.collects:
+	case j.to == nil && p.collects:
 		if p.window == nil {
 			p.collector.push(j)
 		} else if p.window.finish(j, &p.collector.list); p.collector.n == 0 {
 			return
 		}
 		p.collector.offerLocked()
+	case j.to != nil && !j.abandoned:
+		j.to.answerLocked(j)
 	default:
 		p.freeLocked(j)
 	}

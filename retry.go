@@ -69,7 +69,7 @@ func (p *Pool[T, R]) parkLocked(j *job[T, R], retry *retryError) {
 	j.err = retry.err
 	j.place = parked
 	p.parked.push(j)
-	p.blockLocked(j, 1)
+	p.countBlockedLocked(j, 1)
 	switch {
 	case p.abortedBy != nil:
 		p.endQueuedLocked(j, p.abortedBy)
@@ -101,7 +101,7 @@ func (p *Pool[T, R]) nextAttemptLocked(j *job[T, R]) {
 func (p *Pool[T, R]) unparkLocked(j *job[T, R]) {
 	j.place = elsewhere
 	p.parked.remove(j)
-	p.blockLocked(j, -1)
+	p.countBlockedLocked(j, -1)
 	if timer := p.timers[j]; timer != nil {
 		p.stopTimerLocked(timer)
 		delete(p.timers, j)

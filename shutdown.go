@@ -168,9 +168,9 @@ func (p *Pool[T, R]) endAllQueuedLocked(err error) {
 			p.endQueuedLocked(l.waiting.first, err)
 		}
 	}
-	for i := range p.tasks.levels {
-		for l := &p.tasks.levels[i]; l.n > 0; {
-			p.endQueuedLocked(l.first, err)
+	for l := range levels {
+		for p.tasks.of(l).n > 0 {
+			p.endQueuedLocked(p.tasks.of(l).first, err)
 		}
 	}
 	for p.parked.n > 0 {
@@ -181,9 +181,7 @@ func (p *Pool[T, R]) endAllQueuedLocked(err error) {
 // eachQueuedLocked calls f, which changes nothing, for every task that no worker has.
 func (p *Pool[T, R]) eachQueuedLocked(f func(j *job[T, R])) {
 	p.parked.each(f)
-	for i := range p.tasks.levels {
-		p.tasks.levels[i].each(f)
-	}
+	p.tasks.each(f)
 	for _, l := range p.lanes {
 		l.waiting.each(f)
 	}
@@ -210,9 +208,9 @@ func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error) {
 
 // endUnrunLocked ends a task that is in no list with err.
 func (p *Pool[T, R]) endUnrunLocked(j *job[T, R], err error) {
-	p.leaveLaneLocked(j)
 	j.err = err
 	if j.to == nil && p.resultFunc != nil {
+		p.leaveLaneLocked(j)
 		p.unanswered.push(j)
 		if p.unanswered.n == 1 {
 			p.goroutines++

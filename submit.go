@@ -38,9 +38,14 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 		return err
 	}
 	j := p.newJobLocked()
-	j.ctx, j.task = ctx, task
-	p.countLocked(j)
-	p.queueLocked(j)
+	j.ctx, j.task, j.attempt = ctx, task, 1
+	j.index = p.index
+	p.index++
+	p.submitted++
+	p.tasks.pushNormal(j)
+	if !p.paused {
+		p.tasks.offerLocked()
+	}
 	ahead := p.tasks.n > p.queueDepth
 	p.mu.Unlock()
 	if ahead {
@@ -182,13 +187,13 @@ func (p *Pool[T, R]) roomForLocked(j *job[T, R]) bool {
 	if p.window != nil && !p.hasSpaceLocked(p.window.n()+p.collector.n) {
 		return false
 	}
-	own := &p.tasks.levels[j.level]
-	others := p.tasks.n - own.n + p.granted - own.granted
-	over := own.n + own.granted - max(0, p.freeWorkersLocked()-others)
+	n, granted, blocked := p.usageLocked(j.level)
+	others := p.tasks.n - n + p.granted - granted
+	over := n + granted - max(0, p.freeWorkersLocked()-others)
 	if over < 0 && !j.isBehindLocked() {
-		return own.blocked <= p.queueDepth
+		return blocked <= p.queueDepth
 	}
-	return own.blocked+max(0, over) < p.queueDepth
+	return blocked+max(0, over) < p.queueDepth
 }
 
 // hasSpaceLocked tells whether n tasks are fewer than an open pool may hold. It
@@ -263,7 +268,7 @@ func (p *Pool[T, R]) queueLocked(j *job[T, R]) {
 
 // noteTaskLocked does what else is to be done when there is a task to take.
 func (p *Pool[T, R]) noteTaskLocked() {
-	if p.elastic {
+	if p.elasticity != nil {
 		p.startNeededLocked()
 	}
 	if p.window != nil {
@@ -278,13 +283,6 @@ func (p *Pool[T, R]) unqueueLocked(j *job[T, R]) {
 		j.promised = false
 		p.promised--
 	}
-}
-
-// blockLocked counts a task that has become one which can't be taken, or with
-// -1 is one no longer.
-func (p *Pool[T, R]) blockLocked(j *job[T, R], n int) {
-	p.blocked += n
-	p.tasks.levels[j.level].blocked += n
 }
 
 // dismissLocked frees the job of a task that was not accepted.
@@ -385,7 +383,7 @@ func (p *Pool[T, R]) awaitRoomLocked(ctx context.Context, j *job[T, R]) error {
 	}
 	if j.granted {
 		j.granted = false
-		p.grantOneLocked(j, -1)
+		p.countGrantedLocked(j, -1)
 	}
 	switch {
 	case err != nil:
@@ -404,7 +402,7 @@ func (p *Pool[T, R]) grantLocked() {
 			p.waiting.remove(j)
 			j.place = elsewhere
 			j.granted = true
-			p.grantOneLocked(j, 1)
+			p.countGrantedLocked(j, 1)
 			if j.lane != nil && j.lane.current == nil {
 				j.lane.current = j
 			}
@@ -414,13 +412,6 @@ func (p *Pool[T, R]) grantLocked() {
 		}
 		j = next
 	}
-}
-
-// grantOneLocked counts a submitter that has been given room, or with -1 has
-// used it.
-func (p *Pool[T, R]) grantOneLocked(j *job[T, R], n int) {
-	p.granted += n
-	p.tasks.levels[j.level].granted += n
 }
 
 // refuseLocked turns away all who wait for room.

@@ -45,7 +45,7 @@ func (p *Pool[T, R]) setSizeLocked(size int) {
 		p.workers = append(p.workers, make([]*worker[T, R], more)...)
 	}
 	for i := range size {
-		if p.workers[i] == nil && (!p.elastic || p.alive < p.minWorkers) {
+		if p.workers[i] == nil && (p.elasticity == nil || p.alive < p.minWorkers) {
 			p.startWorkerLocked(i)
 		}
 		if w := p.workers[i]; w == nil || !w.busy {
@@ -55,7 +55,7 @@ func (p *Pool[T, R]) setSizeLocked(size int) {
 	if shrinks {
 		p.tasks.wakeAllLocked()
 	}
-	if p.elastic {
+	if p.elasticity != nil {
 		p.recountLocked()
 	}
 	p.grantLocked()
@@ -167,25 +167,11 @@ func (w *worker[T, R]) endLocked() {
 	skipped, panicked := w.skipped, w.panicked
 	w.job, w.phase, w.panicked, w.skipped = nil, idle, false, false
 	p.running--
-	switch {
-	case j.err == nil:
+	if j.err == nil {
 		p.succeeded++
-		p.endRunLocked(j)
-	case skipped:
-		p.aborted++
-		j.worker = 0
-		p.endRunLocked(j)
-	case panicked:
-		p.panicked++
-		p.failed++
-		p.endRunLocked(j)
-	default:
-		if retry, again := j.err.(*retryError); again {
-			p.parkLocked(j, retry)
-			break
-		}
-		p.failed++
-		p.endRunLocked(j)
+		p.answerLocked(j)
+	} else {
+		p.endFailedLocked(j, skipped, panicked)
 	}
 	if p.running == 0 {
 		p.noteQuietLocked()
@@ -198,10 +184,22 @@ func (w *worker[T, R]) endLocked() {
 	w.releaseLocked()
 }
 
-// endRunLocked answers a task that has run.
-func (p *Pool[T, R]) endRunLocked(j *job[T, R]) {
-	if j.lane != nil {
-		p.leaveLaneLocked(j)
+// endFailedLocked ends a task with an error, unless that asks for another
+// attempt.
+func (p *Pool[T, R]) endFailedLocked(j *job[T, R], skipped, panicked bool) {
+	retry, again := j.err.(*retryError)
+	switch {
+	case skipped:
+		p.aborted++
+		j.worker = 0
+	case again:
+		p.parkLocked(j, retry)
+		return
+	case panicked:
+		p.panicked++
+		p.failed++
+	default:
+		p.failed++
 	}
 	p.answerLocked(j)
 }
@@ -211,7 +209,7 @@ func (w *worker[T, R]) releaseLocked() {
 	w.busy = false
 	if p := w.pool; int(w.id) <= p.size && w.nested == nil {
 		p.free++
-		if p.elastic {
+		if p.elasticity != nil {
 			p.noteIdleLocked()
 		}
 		if p.waiting.n > 0 {
@@ -232,7 +230,7 @@ func (w *worker[T, R]) takeLocked(fromTask bool) bool {
 		// A surplus worker that was free may be the one that was promised to
 		// the task of a handler that waits.
 		surplus := int(w.id) > p.size && (fromTask || p.promised == 0)
-		if w.nested != nil || surplus || p.elastic && p.elasticity.leaving > 0 || !p.open && p.queuedLocked() == 0 {
+		if w.nested != nil || surplus || p.elasticity != nil && p.elasticity.leaving > 0 || !p.open && p.queuedLocked() == 0 {
 			w.leaveLocked()
 			return false
 		}
@@ -252,7 +250,7 @@ func (w *worker[T, R]) takeLocked(fromTask bool) bool {
 	}
 	if int(w.id) <= p.size {
 		p.free--
-		if p.elastic {
+		if p.elasticity != nil {
 			p.noteBusyLocked()
 		}
 	}
@@ -298,7 +296,7 @@ func (w *worker[T, R]) leaveLocked() {
 	}
 	p.workers[w.id-1] = nil
 	p.alive--
-	if p.elastic {
+	if p.elasticity != nil {
 		p.noteLeftLocked(w)
 	}
 	if p.tasks.n > 0 && !p.paused {
