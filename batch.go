@@ -203,7 +203,9 @@ func (b *batch[T, R]) takeBack() {
 		}
 	})
 	for _, j := range own {
-		p.endQueuedLocked(j, err)
+		if j.waits() { // and did not get its turn by the end of another
+			p.endQueuedLocked(j, err)
+		}
 	}
 }
 

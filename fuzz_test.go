@@ -23,8 +23,8 @@ import (
 // An input is a pool and up to four programs that use it at once. The bytes
 // mean, and bytes that are missing are 0:
 //
-//	0   workers, less 1 (mod 4)
-//	1   queue depth (mod 5)
+//	0   workers, less 1 (mod 4); a quarter of it: which features are on
+//	1   queue depth (mod 5); a fifth of it: what Submit does without room (mod 5)
 //	2   result buffer (mod 5)
 //	3   who gets results (mod 5): no one, one receiver, two, a result function, WithoutResults
 //	4   how it ends (mod 12): an index into endings, and half of them with a timeout of Close
@@ -79,6 +79,17 @@ var seeds = [][]byte{
 	{3, 4, 0, 3, 5, 15, 3 << 2, 0 | 5<<3, 7 << 2, 10<<2 | 1, 0, 0, 10<<2 | 1, 0, 5 << 2, 6<<2 | 2, 0 | 4<<3, 7 << 2, 10<<2 | 1, 0, 1 << 2},
 	// A broken Stream, an input that panics, and a short deadline, on one worker.
 	{0, 0, 0, 1, 3, 12, 8 << 2, 0 | 4<<3, 7 << 2, 17<<2 | 1, 0, 7 << 2, 7<<2 | 2, 4 | 6<<3, 7<<2 | 1, 6<<2 | 3, 4 | 6<<3, 7<<2 | 1},
+	// Keys, order, priorities and retries on an elastic pool; all at once.
+	{2 | 31<<2, 2, 1, 1, 0, 20, 3 << 2, 0 | 2<<3, 7 << 2, 3<<2 | 1, 1, 7 << 2, 4<<2 | 2, 2, 1 << 2, 7<<2 | 3, 0 | 3<<3, 7 << 2, 18 << 2, 4 | 6<<3, 5 << 2, 6<<2 | 2, 0, 7 << 2},
+	// The oldest result in order is that of a task that comes again, and no one has room.
+	{0 | 17<<2, 0, 0, 1, 0, 30, 3 << 2, 0, 7 << 2, 3<<2 | 1, 0, 7 << 2},
+	// Handlers that wait for tasks of busy keys, on one worker.
+	{0 | 2<<2, 1, 1, 1, 0, 20, 1 << 2, 6 | 2<<3, 1 << 2, 1<<2 | 1, 7 | 2<<3, 2 << 2, 1<<2 | 2, 5 | 2<<3, 1 << 2, 3<<2 | 3, 0 | 2<<3, 7 << 2},
+	// Each way to overflow.
+	{0 | 2<<2, 0 + 5*1, 1, 1, 0, 10, 3 << 2, 0 | 4<<3, 7 << 2, 3<<2 | 1, 0, 7 << 2},
+	{0 | 2<<2, 1 + 5*2, 2, 1, 0, 10, 3 << 2, 0 | 4<<3, 7 << 2, 3<<2 | 1, 0, 7 << 2},
+	{0 | 4<<2, 1 + 5*3, 2, 0, 0, 10, 3 << 2, 0 | 4<<3, 7 << 2, 3<<2 | 1, 0, 7 << 2},
+	{0 | 1<<2, 1 + 5*4, 2, 3, 0, 10, 3 << 2, 0 | 4<<3, 7 << 2, 3<<2 | 1, 0, 7 << 2},
 	// Several ends at once.
 	{1, 2, 1, 1, 6, 4, 3 << 2, 4 | 7<<3, 7 << 2, 15<<2 | 1, 0, 0, 16<<2 | 2, 0, 1, 16<<2 | 3, 0, 0},
 }
@@ -86,11 +97,36 @@ var seeds = [][]byte{
 // A script is what an input means.
 type script struct {
 	workers, depth, buffer int
+	features               features
+	overflow               workpool.Overflow
 	audience               audience
 	ending                 ending
 	closeTimeout           time.Duration
 	endAfter               time.Duration
 	programs               [4][]step
+}
+
+// features are the options that are on.
+type features int
+
+const (
+	ordered features = 1 << iota
+	keyed
+	prioritized
+	elastic
+	flaky // not an option: two of three tasks ask for one or two more attempts
+)
+
+func (f features) has(one features) bool { return f&one != 0 }
+
+func (f features) String() string {
+	var names []string
+	for i, name := range []string{"ordered", "keyed", "prioritized", "elastic", "flaky"} {
+		if f.has(1 << i) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // An audience says who gets the results.
@@ -157,7 +193,11 @@ var operations = []operation{
 	{"Stream", func(r *replay, s step) { r.stream(s, -1, false) }},
 	{"Stream with break", func(r *replay, s step) { r.stream(s, s.number>>3, false) }},
 	{"Results with break", func(r *replay, s step) { r.receive(1 + s.number%4) }},
-	{"Resize", func(r *replay, s step) { r.check(r.pool.Resize(1+s.number%mostWorkers), mayBeClosed) }},
+	{"Resize", func(r *replay, s step) {
+		r.check(r.pool.Resize(1+s.number%mostWorkers), mayBeClosed, func(r *replay, err error) bool {
+			return 1+s.number%mostWorkers < r.minimum() && errors.Is(err, workpool.ErrInvalidOption)
+		})
+	}},
 	{"Pause", func(r *replay, _ step) { r.pool.Pause() }},
 	{"Resume", func(r *replay, _ step) { r.pool.Resume() }},
 	{"Wait", (*replay).wait},
@@ -165,6 +205,7 @@ var operations = []operation{
 	{"Close", func(r *replay, _ step) { r.end(closePool) }},
 	{"Shutdown", (*replay).shutdown},
 	{"Stream of an input that panics", func(r *replay, s step) { r.stream(s, -1, true) }},
+	{"SubmitCancel", (*replay).submitCancel},
 }
 
 // mostWorkers is the most that Resize asks for, and no less than a pool
@@ -217,7 +258,15 @@ func decode(data []byte) *script {
 		data = data[1:]
 		return int(b)
 	}
-	s := &script{workers: 1 + next()%4, depth: next() % 5, buffer: next() % 5, audience: audience(next() % 5)}
+	workers, depth := next(), next()
+	s := &script{
+		workers: 1 + workers%4, features: features(workers / 4 % 32),
+		depth: depth % 5, overflow: workpool.Overflow(depth / 5 % 5),
+		buffer: next() % 5, audience: audience(next() % 5),
+	}
+	if s.audience == resultFunc || s.audience == withoutResults {
+		s.features &^= ordered
+	}
 	how := next() % (2 * len(endings))
 	s.ending = endings[how%len(endings)]
 	if how >= len(endings) {
@@ -247,6 +296,7 @@ func (s *script) String() string {
 	var b strings.Builder
 	audiences := [...]string{"no one", "one receiver", "two receivers", "a result function", "no one, dropped"}
 	fmt.Fprintf(&b, "%d workers, queue depth %d, result buffer %d, results for %s\n", s.workers, s.depth, s.buffer, audiences[s.audience])
+	fmt.Fprintf(&b, "features: %v; overflow: %v\n", s.features, s.overflow)
 	fmt.Fprintf(&b, "%s after %v, Close within %v\n", s.ending.name, s.endAfter, s.closeTimeout)
 	for i, program := range s.programs {
 		for _, step := range program {
@@ -280,13 +330,18 @@ type deed struct {
 	ctx      context.Context // of the caller
 	position int             // in its batch, or -1
 	answer   answer
+	key      int
+	priority workpool.Priority
+	attempts int // that it takes
 
 	// Guarded by the mutex of the replay:
-	accepted bool
-	ran      int // how often its handler was called
-	ended    int // and how often that has ended
-	answered int
-	info     workpool.Info // of its run
+	accepted  bool
+	cancelled bool // by the function of SubmitCancel
+	again     bool // the last run has asked for another one
+	ran       int  // how often its handler was called
+	ended     int  // and how often that has ended
+	answered  int
+	info      workpool.Info // of its run
 }
 
 // An answer says where the Result of a deed goes.
@@ -328,13 +383,16 @@ type replay struct {
 	endContext context.CancelFunc
 	closing    atomic.Bool // somebody has begun to close the pool
 	running    atomic.Int32
-	pending    sync.WaitGroup // answers of DoChan
+	pending    sync.WaitGroup // answers of DoChan, and cancellations
 
 	mu       sync.Mutex
 	deeds    []*deed
 	indexes  map[uint64]*deed
 	outcomes []error // of Shutdown and Close
 	counts   workpool.Stats
+	busy     map[int]*deed  // by key: the one that runs
+	newest   map[int]uint64 // by key: the index of the last that has begun, plus 1
+	received uint64         // the Index of the last result, plus 1
 }
 
 type markKey struct{}
@@ -342,14 +400,30 @@ type markKey struct{}
 func (s *script) replay(t *testing.T) {
 	ctx, endContext := context.WithCancel(context.Background())
 	defer endContext()
-	r := &replay{script: s, t: t, endContext: endContext, indexes: map[uint64]*deed{}}
+	r := &replay{
+		script: s, t: t, endContext: endContext,
+		indexes: map[uint64]*deed{}, busy: map[int]*deed{}, newest: map[int]uint64{},
+	}
 	opts := []workpool.Option{
 		workpool.WithWorkers(s.workers), workpool.WithQueueDepth(s.depth), workpool.WithContext(ctx),
 		workpool.WithShutdown(s.ending.mode, s.closeTimeout), workpool.WithName("fuzz"),
 	}
+	opts = append(opts, workpool.WithOverflow(s.overflow))
+	if s.features.has(ordered) {
+		opts = append(opts, workpool.WithOrdered())
+	}
+	if s.features.has(keyed) {
+		opts = append(opts, workpool.WithKey(func(d *deed) int { return d.key }))
+	}
+	if s.features.has(prioritized) {
+		opts = append(opts, workpool.WithPriority(func(d *deed) workpool.Priority { return d.priority }))
+	}
+	if s.features.has(elastic) {
+		opts = append(opts, workpool.WithElastic(s.minimum(), 20*time.Millisecond))
+	}
 	switch s.audience {
 	case resultFunc:
-		opts = append(opts, workpool.WithResultFunc(r.received))
+		opts = append(opts, workpool.WithResultFunc(r.receiveOne))
 	case withoutResults:
 		opts = append(opts, workpool.WithoutResults())
 	default:
@@ -390,6 +464,14 @@ func (s *script) replay(t *testing.T) {
 	r.checkEnd()
 }
 
+// minimum is that of an elastic pool.
+func (s *script) minimum() int {
+	if !s.features.has(elastic) {
+		return 0
+	}
+	return s.workers / 2
+}
+
 // handle is the handler of the pool.
 func (r *replay) handle(ctx context.Context, d *deed) (int, error) {
 	running := r.running.Add(1)
@@ -398,9 +480,16 @@ func (r *replay) handle(ctx context.Context, d *deed) (int, error) {
 		defer r.mu.Unlock()
 		d.ended++
 		r.running.Add(-1)
+		if r.busy[d.key] == d {
+			delete(r.busy, d.key)
+		}
 	}()
 	info, ok := workpool.InfoFrom(ctx)
-	if !ok || info.Pool != "fuzz" || info.Worker < 1 || info.Worker > mostWorkers || info.Attempt != 1 {
+	least := 1
+	if r.overflow == workpool.CallerRuns {
+		least = 0
+	}
+	if !ok || info.Pool != "fuzz" || info.Worker < least || info.Worker > mostWorkers {
 		r.t.Errorf("deed %d: InfoFrom returns %+v, %v", d.id, info, ok)
 	}
 	if mark := ctx.Value(markKey{}); mark != d.ctx.Value(markKey{}) {
@@ -411,12 +500,22 @@ func (r *replay) handle(ctx context.Context, d *deed) (int, error) {
 	if hasDeadline != (callerHas && d.answer == toCaller) {
 		r.t.Errorf("deed %d: has a deadline: %v", d.id, hasDeadline)
 	}
-	if !r.nests() && running > mostWorkers {
+	if !r.nests() && int(running) > mostWorkers+r.callers() {
 		r.t.Errorf("%d handlers run at once", running)
 	}
 	r.mu.Lock()
 	d.ran++
 	d.info = info
+	if info.Attempt != d.ran {
+		r.t.Errorf("deed %d: attempt %d is said to be number %d", d.id, d.ran, info.Attempt)
+	}
+	r.checkTurn(d)
+	if d.again = d.ran < d.attempts; d.again {
+		r.mu.Unlock()
+		time.Sleep(d.nap / 2)
+		return 0, fmt.Errorf("deed %d: %w", d.id, workpool.RetryAfter(d.nap/2, errAgain))
+	}
+	r.counts.Retried += uint64(d.ran - 1)
 	switch d.kind {
 	case fail, leave:
 		r.counts.Failed++
@@ -435,6 +534,36 @@ func (r *replay) handle(ctx context.Context, d *deed) (int, error) {
 		r.counts.Failed++
 	}
 	return value, err
+}
+
+// errAgain is why an attempt asks for another one.
+var errAgain = errors.New("not yet")
+
+// callers is how many tasks may run in Submit.
+func (s *script) callers() int {
+	if s.overflow == workpool.CallerRuns {
+		return len(s.programs)
+	}
+	return 0
+}
+
+// checkTurn checks, when d begins to run, that it is the turn of d among those
+// of its key. A handler may hand in tasks of its own key, out of turn.
+func (r *replay) checkTurn(d *deed) {
+	if !r.features.has(keyed) || r.nests() {
+		return
+	}
+	if other := r.busy[d.key]; other != nil {
+		r.t.Errorf("deeds %d and %d of key %d run at once", other.id, d.id, d.key)
+	}
+	r.busy[d.key] = d
+	if r.features.has(prioritized) && r.overflow == workpool.Block || d.position >= 0 || d.ran > 1 {
+		return
+	}
+	if d.info.Index < r.newest[d.key] {
+		r.t.Errorf("deed %d of key %d has Index %d, and one of Index %d has begun", d.id, d.key, d.info.Index, r.newest[d.key]-1)
+	}
+	r.newest[d.key] = d.info.Index + 1
 }
 
 // work does what d asks for.
@@ -500,6 +629,13 @@ func (r *replay) deed(ctx context.Context, s step, answer answer, position int) 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d := &deed{id: len(r.deeds), kind: s.kind, child: s.child, nap: s.nap, ctx: ctx, answer: answer, position: position}
+	d.key, d.priority, d.attempts = d.id%3, workpool.Priority(d.id%3-1), 1
+	if r.features.has(flaky) {
+		d.attempts += d.id % 3
+	}
+	if r.features.has(prioritized) {
+		d.key = d.id / 3 % 3
+	}
 	r.deeds = append(r.deeds, d)
 	return d
 }
@@ -549,13 +685,19 @@ func (r *replay) check(err error, excuses ...excuse) {
 func (r *replay) checkAnswer(d *deed, value int, err error, excuses ...excuse) {
 	r.mu.Lock()
 	d.answered++
-	ran, answered := d.ran, d.answered
+	ran, answered, again, cancelled := d.ran, d.answered, d.again, d.cancelled
 	r.mu.Unlock()
 	if answered > 1 {
 		r.t.Errorf("deed %d: answer %d: %d, %v", d.id, answered, value, err)
 	}
-	if ran > 0 && d.endedRight(value, err) {
+	if ran > 0 && !again && d.endedRight(value, err) {
 		return
+	}
+	if cancelled && errors.Is(err, context.Canceled) && (ran == 0 || again || d.kind == heed) {
+		return
+	}
+	if again && !errors.Is(err, errAgain) && d.answer == toResults {
+		r.t.Errorf("deed %d has asked for another attempt, and ends without the reason: %v", d.id, err)
 	}
 	for _, excuse := range excuses {
 		if err != nil && excuse(r, err) {
@@ -580,7 +722,33 @@ func (r *replay) submitWith(ctx context.Context, s step) {
 	if err == nil {
 		r.accept(d)
 	}
-	r.check(err, mayBeClosed, mayHaveEnded(ctx))
+	r.check(err, mayBeClosed, mayHaveEnded(ctx), mayBeRejected)
+}
+
+// mayBeRejected accepts ErrQueueFull from a pool that rejects.
+func mayBeRejected(r *replay, err error) bool {
+	return r.overflow == workpool.Reject && errors.Is(err, workpool.ErrQueueFull)
+}
+
+func (r *replay) submitCancel(s step) {
+	ctx, end := r.context(s)
+	defer end()
+	d := r.deed(ctx, s, toResults, -1)
+	cancel, err := r.pool.SubmitCancel(ctx, d)
+	r.check(err, mayBeClosed, mayHaveEnded(ctx), mayBeRejected)
+	if err != nil {
+		cancel()
+		return
+	}
+	r.accept(d)
+	r.pending.Go(func() {
+		time.Sleep(time.Duration(s.number) * time.Millisecond / 2)
+		r.mu.Lock()
+		d.cancelled = true
+		r.mu.Unlock()
+		cancel()
+		cancel()
+	})
 }
 
 func (r *replay) trySubmit(s step) {
@@ -609,7 +777,7 @@ func (r *replay) submitAllWith(ctx context.Context, s step) {
 			}
 		}
 	})
-	r.check(err, mayBeClosed, mayHaveEnded(ctx))
+	r.check(err, mayBeClosed, mayHaveEnded(ctx), mayBeRejected)
 	if accepted > len(pulled) || accepted < len(pulled)-1 || err == nil && accepted < s.number%8 {
 		r.t.Errorf("SubmitAll accepted %d of %d, and took %d: %v", accepted, s.number%8, len(pulled), err)
 	}
@@ -634,9 +802,9 @@ func (r *replay) doWith(ctx context.Context, s step) {
 func mayNotHaveRun(d *deed) excuse {
 	return func(r *replay, err error) bool {
 		r.mu.Lock()
-		ran := d.ran
+		ran, again := d.ran, d.again
 		r.mu.Unlock()
-		return ran == 0 && (mayBeClosed(r, err) || mayBeAborted(r, err))
+		return (ran == 0 || again) && (mayBeClosed(r, err) || mayBeAborted(r, err))
 	}
 }
 
@@ -659,7 +827,7 @@ func (r *replay) startDoChan(ctx context.Context, s step) (wait func()) {
 	answer := r.pool.DoChan(ctx, d)
 	return func() {
 		result := <-answer
-		if result.Task != d || result.Attempt != 1 {
+		if result.Task != d || result.Attempt < 1 || result.Attempt > d.attempts {
 			r.t.Errorf("deed %d: DoChan yields %+v", d.id, result)
 		}
 		r.checkAnswer(d, result.Value, result.Err, mayNotHaveRun(d), mayHaveEnded(ctx))
@@ -683,7 +851,7 @@ func (r *replay) mapWith(ctx context.Context, s step) {
 		r.mu.Lock()
 		ran, ended := d.ran, d.ended
 		r.mu.Unlock()
-		if err == nil && (ran != 1 || values[d.position] != d.value()) || ran != ended {
+		if err == nil && (ran != d.attempts || values[d.position] != d.value()) || ran != ended {
 			r.t.Errorf("deed %d ran %d times and ended %d times, and Map returns %v, %v", d.id, ran, ended, values, err)
 		}
 	}
@@ -750,6 +918,9 @@ func (r *replay) streamWith(ctx context.Context, s step, breakAfter int, panics 
 			continue
 		}
 		yielded++
+		if r.features.has(ordered) && d.position != yielded-1 {
+			r.t.Errorf("deed %d is at position %d, and yielded at %d", d.id, d.position, yielded-1)
+		}
 		if result.Index != uint64(d.position) {
 			r.t.Errorf("deed %d is at position %d, and its Index is %d", d.id, d.position, result.Index)
 		}
@@ -780,28 +951,49 @@ func (r *replay) streamWith(ctx context.Context, s step, breakAfter int, panics 
 // receive receives results: n, or all that come if n is negative.
 func (r *replay) receive(n int) {
 	for result := range r.pool.Results() {
-		r.received(result)
+		r.receiveOne(result)
 		if n--; n == 0 {
 			break
 		}
 	}
 }
 
-func (r *replay) received(result workpool.Result[*deed, int]) {
+func (r *replay) receiveOne(result workpool.Result[*deed, int]) {
 	d := result.Task
 	if d.answer != toResults {
 		r.t.Errorf("deed %d: its answer is for its caller alone", d.id)
 	}
-	r.checkAnswer(d, result.Value, result.Err, mayNotHaveRun(d))
+	r.checkAnswer(d, result.Value, result.Err, mayNotHaveRun(d), func(r *replay, err error) bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return (d.ran == 0 || d.again) && errors.Is(err, workpool.ErrDropped) &&
+			(r.overflow == workpool.DropOldest || r.overflow == workpool.DropNewest)
+	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if other := r.indexes[result.Index]; other != nil {
 		r.t.Errorf("deeds %d and %d have the Index %d", other.id, d.id, result.Index)
 	}
 	r.indexes[result.Index] = d
-	if d.ran > 0 && (result.Worker != d.info.Worker || result.Index != d.info.Index) || d.ran == 0 && result.Worker != 0 || result.Attempt != 1 {
+	if r.features.has(ordered) && r.audience == oneReceiver && r.receivesAlone() && result.Index < r.received {
+		r.t.Errorf("the result of Index %d comes after that of %d", result.Index, r.received-1)
+	}
+	r.received = result.Index + 1
+	if d.ran > 0 && (result.Worker != d.info.Worker || result.Index != d.info.Index) || d.ran == 0 && result.Worker != 0 || result.Attempt < max(1, d.ran) {
 		r.t.Errorf("deed %d ran as %+v, and its Result is %+v", d.id, d.info, result)
 	}
+}
+
+// receivesAlone tells whether no program receives results too.
+func (s *script) receivesAlone() bool {
+	for _, program := range s.programs {
+		for _, step := range program {
+			if step.operation.name == "Results with break" {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (r *replay) wait(s step) {
@@ -835,9 +1027,25 @@ func (r *replay) checkStats() {
 		return
 	}
 	held := stats.Queued + stats.Running + stats.Undelivered
-	if held > r.depth+r.buffer+mostWorkers || stats.Running > mostWorkers || stats.Workers > 2*mostWorkers {
+	depth := r.depth
+	if r.features.has(prioritized) {
+		depth *= 3
+	}
+	buffer := r.buffer
+	if r.audience == resultFunc {
+		buffer = 128 // for dropped tasks that the function has not been told of
+	}
+	if held > depth+buffer+mostWorkers+2*r.callers() || stats.Running > mostWorkers || stats.Workers > 2*mostWorkers {
 		r.t.Errorf("the pool is not bounded: %+v", stats)
 	}
+}
+
+// retries counts the attempts beyond the first.
+func (r *replay) retries() (n uint64) {
+	for _, d := range r.deeds {
+		n += uint64(max(0, d.attempts-1))
+	}
+	return n
 }
 
 // checkEnd goes through the table when all is over.
@@ -861,7 +1069,7 @@ func (r *replay) checkEnd() {
 		if d.answer == toResults && d.answered != want {
 			r.t.Errorf("deed %d (%v) was accepted: %v, and answered %d times", d.id, d.kind, d.accepted, d.answered)
 		}
-		if d.ran > 1 || d.answer == toResults && d.ran > 0 && !d.accepted {
+		if d.ran > d.attempts || d.answer == toResults && d.ran > 0 && !d.accepted {
 			r.t.Errorf("deed %d was accepted: %v, and ran %d times", d.id, d.accepted, d.ran)
 		}
 		if d.position >= 0 && d.ran > 0 && d.info.Index != uint64(d.position) {
@@ -877,6 +1085,9 @@ func (r *replay) checkEnd() {
 	stats := r.pool.Stats()
 	if stats.Submitted != stats.Succeeded+stats.Failed+stats.Aborted || stats.Workers+stats.Queued+stats.Running+stats.Undelivered != 0 {
 		r.t.Errorf("Stats at the end: %+v", stats)
+	}
+	if stats.Retried > r.retries() || stats.Retried < r.counts.Retried {
+		r.t.Errorf("Stats at the end: %+v, and there were %d further attempts", stats, r.retries())
 	}
 	if stats.Succeeded != r.counts.Succeeded || stats.Failed != r.counts.Failed || stats.Panicked != r.counts.Panicked {
 		r.t.Errorf("Stats at the end: %+v, and the handlers counted %+v", stats, r.counts)

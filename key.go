@@ -1,5 +1,7 @@
 package workpool
 
+import "slices"
+
 // WithKey makes tasks of one key run one at a time, in the order of acceptance.
 // Tasks of different keys share all workers. T must be that of the pool.
 //
@@ -14,10 +16,10 @@ package workpool
 //
 // A handler may hand in tasks of any key. With Submit, one whose key is busy is
 // queued, in excess of the queue depth where that is full. With Do, Map or
-// Stream, one of the handler's own key runs in place of the handler, and one
-// of another key waits for those before it, for which the pool adds workers
-// where none is free. Two handlers that each wait for the key of the other
-// wait until a context ends, as they would with locks.
+// Stream, one of the handler's own key, or of the key of another handler that
+// waits for this one, runs in the place of those that wait. One of any other
+// busy key waits for its turn, for which the pool adds workers where none is
+// free: so handlers never wait for one another in a circle.
 //
 // f is called by the goroutine that hands in the task, before it is accepted.
 // A panic of f is the error of that call. A key that does not equal itself, as
@@ -41,13 +43,24 @@ func WithKey[T any, K comparable](f func(task T) K) Option {
 // A lane is a key that has tasks.
 type lane[T, R any] struct {
 	key     any
-	tasks   int        // that are accepted or in line, and have not ended
-	current *job[T, R] // the one whose turn it is
-	waiting list[T, R] // those behind it
+	tasks   int          // that are accepted or in line, and have not ended
+	turn    []*job[T, R] // the one whose turn it is; where handlers wait for tasks of their own key, the last of these
+	waiting list[T, R]   // those behind it
 
 	awaited int           // how many of waiting a handler waits for
 	inside  *worker[T, R] // the worker of one that does
 }
+
+// current returns the job whose turn it is, or nil.
+func (l *lane[T, R]) current() *job[T, R] {
+	if len(l.turn) == 0 {
+		return nil
+	}
+	return l.turn[len(l.turn)-1]
+}
+
+// claim makes it the turn of j.
+func (l *lane[T, R]) claim(j *job[T, R]) { l.turn = append(l.turn, j) }
 
 // A class is what the functions of the user say about a task.
 type class struct {
@@ -91,7 +104,14 @@ func (p *Pool[T, R]) joinLocked(j *job[T, R], c class) {
 
 // isBehindLocked tells whether j has to wait for another task of its key.
 func (j *job[T, R]) isBehindLocked() bool {
-	return j.lane != nil && j.lane.current != nil && j.lane.current != j
+	return j.lane != nil && len(j.lane.turn) > 0 && j.lane.current() != j
+}
+
+// takeTurnLocked makes it the turn of j, which is behind no other.
+func (j *job[T, R]) takeTurnLocked() {
+	if j.lane != nil && len(j.lane.turn) == 0 {
+		j.lane.claim(j)
+	}
 }
 
 // queueBehindLocked puts j behind the others of its key.
@@ -105,9 +125,9 @@ func (p *Pool[T, R]) queueBehindLocked(j *job[T, R]) {
 	}
 	l.awaited++
 	l.inside = j.inside
-	if l.current.place == queued {
-		p.unqueueLocked(l.current)
-		p.readyLocked(l.current)
+	if first := l.current(); first.place == queued {
+		p.unqueueLocked(first)
+		p.readyLocked(first)
 	}
 }
 
@@ -132,26 +152,56 @@ func (p *Pool[T, R]) leaveLaneLocked(j *job[T, R]) {
 	if l.tasks--; l.tasks == 0 {
 		delete(p.lanes, l.key)
 	}
-	if l.current != j {
+	i := slices.Index(l.turn, j)
+	if i < 0 {
 		return
 	}
-	l.current = nil
-	if next := l.waiting.first; next != nil {
+	l.turn = slices.Delete(l.turn, i, i+1)
+	if next := l.nextLocked(); next != nil {
 		p.takeFromBehindLocked(next)
-		l.current = next
+		l.claim(next)
 		p.readyLocked(next)
 	}
 }
 
-// holdsLocked tells whether w, or the worker in whose place it runs, is at
-// the task of l.
-func (w *worker[T, R]) holdsLocked(l *lane[T, R]) bool {
-	for ; w != nil && w.job != nil; w = w.outer {
-		if w.job == l.current {
+// nextLocked returns the task whose turn comes next. While a handler of the key
+// waits for others, that can only be one that it waits for.
+func (l *lane[T, R]) nextLocked() *job[T, R] {
+	if len(l.turn) == 0 {
+		return l.waiting.first
+	}
+	for j := l.waiting.first; j != nil; j = j.next {
+		if j.inside != nil && j.inside.isAwaitedByLocked(l.current()) {
+			return j
+		}
+	}
+	return nil
+}
+
+// isAwaitedByLocked tells whether j is the task of w, or of a handler that
+// waits for it, if only through others: then that one does not go on before w
+// does, and w may run tasks in its place.
+func (w *worker[T, R]) isAwaitedByLocked(j *job[T, R]) bool {
+	found := []*worker[T, R]{w}
+	add := func(w *worker[T, R]) {
+		if w != nil && !slices.Contains(found, w) {
+			found = append(found, w)
+		}
+	}
+	for i := 0; i < len(found); i++ {
+		own := found[i].job
+		if own == nil {
+			continue
+		}
+		if own == j {
 			return true
 		}
-		if w.job.abandoned {
-			break // the outer one no longer waits
+		if !own.abandoned {
+			add(found[i].outer)
+			add(own.inside)
+		}
+		if own.lane != nil {
+			own.lane.waiting.each(func(behind *job[T, R]) { add(behind.inside) })
 		}
 	}
 	return false

@@ -59,7 +59,7 @@ func (p *Pool[T, R]) oldestQueuedLocked() *job[T, R] {
 	}
 	j := p.window.jobs[p.window.first]
 	if j.place == behind {
-		j = j.lane.current
+		j = j.lane.current()
 	}
 	if j.place != queued {
 		return nil

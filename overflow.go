@@ -80,9 +80,7 @@ func (p *Pool[T, R]) overflowLocked(j *job[T, R]) (ended <-chan struct{}, done b
 		return nil, true, nil
 	case p.overflow == CallerRuns && !j.isBehindLocked():
 		p.countLocked(j)
-		if j.lane != nil {
-			j.lane.current = j
-		}
+		j.takeTurnLocked()
 		return p.startNestedLocked(0, j).nested, true, nil
 	}
 	return nil, false, nil

@@ -93,7 +93,6 @@ func (p *Pool[T, R]) parkLocked(j *job[T, R], retry *retryError) {
 // nextAttemptLocked makes a parked task ready to run again.
 func (p *Pool[T, R]) nextAttemptLocked(j *job[T, R]) {
 	p.unparkLocked(j)
-	j.err = nil
 	j.attempt++
 	p.readyLocked(j)
 }

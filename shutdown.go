@@ -193,13 +193,14 @@ func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error) {
 	switch j.place {
 	case queued:
 		p.unqueueLocked(j)
+		j.attempt = max(1, j.attempt-1) // the one that does not come
 	case behind:
 		p.takeFromBehindLocked(j)
 	case parked:
 		p.unparkLocked(j)
-		if j.err != nil {
-			err = fmt.Errorf("%w: %w", err, j.err)
-		}
+	}
+	if j.err != nil {
+		err = fmt.Errorf("%w: %w", err, j.err)
 	}
 	p.endUnrunLocked(j, err)
 	p.grantLocked()

@@ -230,9 +230,7 @@ func (p *Pool[T, R]) acceptLocked(j *job[T, R]) {
 		p.queueBehindLocked(j)
 		return
 	}
-	if j.lane != nil {
-		j.lane.current = j
-	}
+	j.takeTurnLocked()
 	if j.promised {
 		p.promised++
 		p.queueLocked(j)
@@ -326,10 +324,11 @@ func (p *Pool[T, R]) enterLocked(ctx context.Context, inside *worker[T, R], j *j
 
 // enterInsideLocked accepts a task that a handler waits for. It may only be
 // queued if a worker is free to take it, and that one has to: all others might
-// wait in the same way. The handler's own key is no obstacle.
+// wait in the same way. A key that is busy with those that wait for this
+// handler is no obstacle.
 func (p *Pool[T, R]) enterInsideLocked(inside *worker[T, R], j *job[T, R]) <-chan struct{} {
-	if j.isBehindLocked() && inside.holdsLocked(j.lane) {
-		p.leaveLaneLocked(j)
+	if j.isBehindLocked() && inside.isAwaitedByLocked(j.lane.current()) {
+		j.lane.claim(j)
 	}
 	j.inside = inside
 	if !j.isBehindLocked() && p.tasks.n+p.granted < p.freeWorkersLocked() {
@@ -348,9 +347,7 @@ func (p *Pool[T, R]) runInPlaceLocked(inside *worker[T, R], j *job[T, R]) <-chan
 		p.queueBehindLocked(j)
 		return nil
 	}
-	if j.lane != nil {
-		j.lane.current = j
-	}
+	j.takeTurnLocked()
 	w := p.startNestedLocked(inside.id, j)
 	w.outer = inside
 	return w.nested
@@ -403,9 +400,6 @@ func (p *Pool[T, R]) grantLocked() {
 			j.place = elsewhere
 			j.granted = true
 			p.countGrantedLocked(j, 1)
-			if j.lane != nil && j.lane.current == nil {
-				j.lane.current = j
-			}
 			j.signal <- struct{}{}
 		} else if p.keyOf == nil && p.priorityOf == nil {
 			return // there is no more room for another one

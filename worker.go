@@ -17,6 +17,7 @@ type worker[T, R any] struct {
 
 	// Guarded by the pool's mutex:
 	id     int32
+	before int32         // the worker of the attempt before
 	busy   bool          // it has something in hand, if only a result that found no room
 	held   bool          // its last result found no room
 	job    *job[T, R]    // what it has in hand
@@ -153,8 +154,12 @@ func (w *worker[T, R]) conclude() {
 	}
 	switch {
 	case j.to == nil && w.pool.resultFunc != nil:
+		result := j.result()
+		if w.skipped {
+			result.Worker, result.Attempt = int(w.before), max(1, result.Attempt-1)
+		}
 		w.phase = telling
-		w.pool.resultFunc(j.result())
+		w.pool.resultFunc(result)
 		w.phase = told
 	case j.to != nil && j.err != nil:
 		j.to.failed(j.err)
@@ -167,11 +172,14 @@ func (w *worker[T, R]) endLocked() {
 	skipped, panicked := w.skipped, w.panicked
 	w.job, w.phase, w.panicked, w.skipped = nil, idle, false, false
 	p.running--
+	if j.attempt > 1 && !skipped {
+		p.retried++
+	}
 	if j.err == nil {
 		p.succeeded++
 		p.answerLocked(j)
 	} else {
-		p.endFailedLocked(j, skipped, panicked)
+		w.endFailedLocked(j, skipped, panicked)
 	}
 	if p.running == 0 {
 		p.noteQuietLocked()
@@ -186,12 +194,13 @@ func (w *worker[T, R]) endLocked() {
 
 // endFailedLocked ends a task with an error, unless that asks for another
 // attempt.
-func (p *Pool[T, R]) endFailedLocked(j *job[T, R], skipped, panicked bool) {
+func (w *worker[T, R]) endFailedLocked(j *job[T, R], skipped, panicked bool) {
+	p := w.pool
 	retry, again := j.err.(*retryError)
 	switch {
 	case skipped:
 		p.aborted++
-		j.worker = 0
+		j.worker, j.attempt = w.before, max(1, j.attempt-1)
 	case again:
 		p.parkLocked(j, retry)
 		return
@@ -230,7 +239,7 @@ func (w *worker[T, R]) takeLocked(fromTask bool) bool {
 		// A surplus worker that was free may be the one that was promised to
 		// the task of a handler that waits.
 		surplus := int(w.id) > p.size && (fromTask || p.promised == 0)
-		if w.nested != nil || surplus || p.elasticity != nil && p.elasticity.leaving > 0 || !p.open && p.queuedLocked() == 0 {
+		if w.nested != nil || surplus || p.elasticity != nil && p.elasticity.leaving > 0 || !p.open && p.running+p.queuedLocked() == 0 {
 			w.leaveLocked()
 			return false
 		}
@@ -262,10 +271,7 @@ func (w *worker[T, R]) takeLocked(fromTask bool) bool {
 func (w *worker[T, R]) beginLocked(j *job[T, R]) {
 	p := w.pool
 	p.running++
-	if j.attempt > 1 {
-		p.retried++
-	}
-	j.worker = w.id
+	w.before, j.worker = j.worker, w.id
 	w.job, w.phase, w.busy = j, taken, true
 }
 
