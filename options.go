@@ -225,10 +225,10 @@ func WithResultFunc[T, R any](f func(Result[T, R])) Option {
 
 // typedOf returns a function that was given with the option name for the
 // types of a pool, which has to be an F. It returns nil where there is none.
-func typedOf[F any](name string, given, function any, of string) (F, error) {
+func typedOf[F any](name string, given, function any, want string) (F, error) {
 	f, ok := function.(F)
 	if function == nil || ok {
 		return f, nil
 	}
-	return f, invalid("%s(%T): %s need a %T", name, given, of, f)
+	return f, invalid("%s(%T): this pool needs a %s", name, given, want)
 }

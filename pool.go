@@ -3,6 +3,7 @@ package workpool
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"sync"
 	"time"
 )
@@ -118,13 +119,14 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 // the types of the pool.
 func (p *Pool[T, R]) setFuncs() (err error) {
 	c := p.config
-	if p.resultFunc, err = typedOf[func(Result[T, R])]("WithResultFunc", c.resultFunc, c.resultFunc, "the results of this pool"); err != nil {
+	wantResult, wantKey, wantPriority := fmt.Sprintf("%T", p.resultFunc), fmt.Sprintf("func(%v) K", reflect.TypeFor[T]()), fmt.Sprintf("%T", p.priorityOf)
+	if p.resultFunc, err = typedOf[func(Result[T, R])]("WithResultFunc", c.resultFunc, c.resultFunc, wantResult); err != nil {
 		return err
 	}
-	if p.keyOf, err = typedOf[func(T) any]("WithKey", c.keyFunc, c.key, "the tasks of this pool"); err != nil {
+	if p.keyOf, err = typedOf[func(T) any]("WithKey", c.keyFunc, c.key, wantKey); err != nil {
 		return err
 	}
-	if p.priorityOf, err = typedOf[func(T) Priority]("WithPriority", c.priority, c.priority, "the tasks of this pool"); err != nil {
+	if p.priorityOf, err = typedOf[func(T) Priority]("WithPriority", c.priority, c.priority, wantPriority); err != nil {
 		return err
 	}
 	if p.keyOf != nil {

@@ -57,6 +57,36 @@ func TestNew_RefusesBadOptions(t *testing.T) {
 			[]workpool.Option{workpool.WithResultFunc(intResult), workpool.WithResultBuffer(3)},
 			[]string{"WithResultFunc", "WithResultBuffer(3)"},
 		},
+		{
+			"order without results",
+			[]workpool.Option{workpool.WithOrdered(), workpool.WithoutResults()},
+			[]string{"WithOrdered", "WithoutResults"},
+		},
+		{
+			"order and function",
+			[]workpool.Option{workpool.WithResultFunc(intResult), workpool.WithOrdered()},
+			[]string{"WithOrdered", "WithResultFunc"},
+		},
+		{"nil key", []workpool.Option{workpool.WithKey[int, int](nil)}, []string{"WithKey(nil)"}},
+		{
+			"key of another type",
+			[]workpool.Option{workpool.WithKey(func(string) bool { return true })},
+			[]string{"WithKey(func(string) bool)", "func(int) K"},
+		},
+		{"nil priority", []workpool.Option{workpool.WithPriority[int](nil)}, []string{"WithPriority(nil)"}},
+		{
+			"priority of another type",
+			[]workpool.Option{workpool.WithPriority(func(string) workpool.Priority { return workpool.High })},
+			[]string{"WithPriority(func(string) workpool.Priority)", "func(int) workpool.Priority"},
+		},
+		{"elastic minimum", []workpool.Option{workpool.WithElastic(-1, time.Second)}, []string{"WithElastic(-1, 1s)"}},
+		{"elastic time", []workpool.Option{workpool.WithElastic(1, 0)}, []string{"WithElastic(1, 0s)"}},
+		{
+			"elastic minimum above the workers",
+			[]workpool.Option{workpool.WithElastic(5, time.Second), workpool.WithWorkers(4)},
+			[]string{"WithElastic(5, 1s)", "WithWorkers(4)"},
+		},
+		{"overflow", []workpool.Option{workpool.WithOverflow(9)}, []string{"WithOverflow(Overflow(9))"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p, err := workpool.New(identity, c.opts...)

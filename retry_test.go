@@ -1,0 +1,261 @@
+package workpool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-a18b2dc9/workpool"
+)
+
+var errNotYet = errors.New("not yet")
+
+// after returns a handler that succeeds at a number of the attempt, and asks for
+// each further one after d.
+func after(attempts int, d time.Duration) workpool.Handler[int, int] {
+	return func(ctx context.Context, n int) (int, error) {
+		if info, _ := workpool.InfoFrom(ctx); info.Attempt < attempts {
+			return 0, workpool.RetryAfter(d, errNotYet)
+		}
+		return n, nil
+	}
+}
+
+func TestRetryAfter_RunsTheTaskAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		p := mustNew(t, after(4, time.Minute), workpool.WithWorkers(1))
+		require.NoError(t, p.Submit(t.Context(), 7))
+		r := receive(t, p)
+		assert.Equal(t, workpool.Result[int, int]{Task: 7, Value: 7, Worker: 1, Attempt: 4}, r)
+		assert.Equal(t, 3*time.Minute, time.Since(begin))
+		closed(t, p)
+		stats := p.Stats()
+		assert.EqualValues(t, 3, stats.Retried)
+		assert.EqualValues(t, 1, stats.Succeeded)
+		assert.Zero(t, stats.Failed)
+	})
+}
+
+func TestRetryAfter_HoldsNoWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, func(ctx context.Context, n int) (int, error) {
+			if n < 0 {
+				return after(2, time.Hour)(ctx, n)
+			}
+			return n, nil
+		}, workpool.WithWorkers(1))
+		defer closed(t, p)
+		require.NoError(t, p.Submit(t.Context(), -1))
+		synctest.Wait()
+		assert.Equal(t, workpool.Stats{Workers: 1, Queued: 1, Submitted: 1}, p.Stats())
+		for n := range 100 {
+			value, err := p.Do(t.Context(), n)
+			require.NoError(t, err)
+			require.Equal(t, n, value)
+		}
+	})
+}
+
+func TestRetryAfter_ParkedTasksTakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, after(2, time.Hour), workpool.WithWorkers(2), workpool.WithQueueDepth(3))
+		accepted := 0
+		for ; p.TrySubmit(accepted) == nil; accepted++ {
+			synctest.Wait()
+			require.Less(t, accepted, 100, "the pool is not bounded")
+		}
+		assert.LessOrEqual(t, accepted, 3+2)
+		assert.GreaterOrEqual(t, accepted, 3)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := p.Submit(ctx, 0)
+		require.ErrorIs(t, err, workpool.ErrQueueFull)
+		require.ErrorContains(t, err, "wait for their next attempt")
+		require.NoError(t, p.Submit(t.Context(), 0), "when the first are due")
+		closed(t, p)
+		assert.Len(t, collect(p), accepted+1)
+	})
+}
+
+func TestRetryAfter_IsWaitedForByADrain(t *testing.T) {
+	for _, opts := range [][]workpool.Option{
+		nil,
+		{workpool.WithElastic(0, time.Millisecond)},
+		{workpool.WithOrdered()},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			begin := time.Now()
+			p := mustNew(t, after(3, time.Hour), append(opts, workpool.WithWorkers(2))...)
+			for n := range 5 {
+				require.NoError(t, p.Submit(t.Context(), n))
+			}
+			require.NoError(t, p.Shutdown(t.Context()))
+			assert.Equal(t, 2*time.Hour, time.Since(begin))
+			for _, r := range collect(p) {
+				require.NoError(t, r.Err)
+				assert.Equal(t, 3, r.Attempt)
+			}
+		})
+	}
+}
+
+func TestRetryAfter_AnAbortAnswersParkedTasksWithTheirLastError(t *testing.T) {
+	for _, mode := range []workpool.ShutdownMode{workpool.FinishRunning, workpool.Abort} {
+		synctest.Test(t, func(t *testing.T) {
+			p := mustNew(t, after(2, time.Hour), workpool.WithWorkers(1), workpool.WithShutdown(mode, 0))
+			require.NoError(t, p.Submit(t.Context(), 1))
+			synctest.Wait()
+			begin := time.Now()
+			closed(t, p)
+			assert.Zero(t, time.Since(begin))
+			results := collect(p)
+			require.Len(t, results, 1)
+			require.ErrorIs(t, results[0].Err, workpool.ErrAborted)
+			require.ErrorIs(t, results[0].Err, errNotYet)
+			assert.Equal(t, 1, results[0].Attempt)
+			assert.Equal(t, 1, results[0].Worker)
+			assert.EqualValues(t, 1, p.Stats().Aborted)
+		})
+	}
+}
+
+func TestRetryAfter_AnAttemptAfterTheAbortIsTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, func(ctx context.Context, _ int) (int, error) {
+			<-ctx.Done()
+			return 0, workpool.RetryAfter(0, errNotYet)
+		}, workpool.WithWorkers(1), workpool.WithShutdown(workpool.Abort, 0))
+		require.NoError(t, p.Submit(t.Context(), 1))
+		synctest.Wait()
+		closed(t, p)
+		results := collect(p)
+		require.Len(t, results, 1)
+		require.ErrorIs(t, results[0].Err, workpool.ErrAborted)
+		require.ErrorIs(t, results[0].Err, errNotYet)
+	})
+}
+
+func TestRetryAfter_CallersWaitForTheLastAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, after(3, time.Second), workpool.WithWorkers(1))
+		defer closed(t, p)
+		value, err := p.Do(t.Context(), 5)
+		require.NoError(t, err)
+		assert.Equal(t, 5, value)
+		r := <-p.DoChan(t.Context(), 6)
+		require.NoError(t, r.Err)
+		assert.Equal(t, 3, r.Attempt)
+		values, err := p.Map(t.Context(), upTo(10))
+		require.NoError(t, err)
+		assert.Equal(t, upTo(10), values)
+		n := 0
+		for r := range p.Stream(t.Context(), count(10)) {
+			require.NoError(t, r.Err)
+			assert.Equal(t, 3, r.Attempt)
+			n++
+		}
+		assert.Equal(t, 10, n)
+	})
+}
+
+func TestRetryAfter_AParkedTaskIsTakenBackWhenItsCallerLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, after(2, time.Hour), workpool.WithWorkers(1))
+		defer closed(t, p)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begin := time.Now()
+		_, err := p.Do(ctx, 1)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		r := <-p.DoChan(ctx, 1)
+		require.ErrorIs(t, r.Err, context.DeadlineExceeded)
+		_, err = p.Map(ctx, upTo(3))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, time.Second, time.Since(begin))
+		require.NoError(t, p.Wait(t.Context()))
+		assert.Equal(t, time.Second, time.Since(begin), "nothing is parked any more")
+	})
+}
+
+// On one worker, whose handler waits for a task that comes again.
+func TestRetryAfter_InsideAHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p *workpool.Pool[int, int]
+		p = mustNew(t, func(ctx context.Context, n int) (int, error) {
+			if n == 0 {
+				return p.Do(ctx, 1)
+			}
+			return after(3, time.Second)(ctx, n)
+		}, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
+		value, err := p.Do(t.Context(), 0)
+		require.NoError(t, err)
+		assert.Equal(t, 1, value)
+		closed(t, p)
+	})
+}
+
+func TestRetryAfter_WithoutDelayGoesToTheEndOfTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, after(3, 0), workpool.WithWorkers(1), workpool.WithQueueDepth(10))
+		p.Pause()
+		for n := range 3 {
+			require.NoError(t, p.Submit(t.Context(), n))
+		}
+		closed(t, p)
+		for i, r := range collect(p) {
+			assert.Equal(t, i, r.Value)
+			assert.Equal(t, 3, r.Attempt)
+		}
+		assert.EqualValues(t, 6, p.Stats().Retried)
+	})
+}
+
+func TestRetryAfter_ANegativeDelayIsAMistake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, after(2, -time.Second))
+		defer closed(t, p)
+		_, err := p.Do(t.Context(), 1)
+		require.ErrorIs(t, err, workpool.ErrInvalidOption)
+		require.ErrorIs(t, err, errNotYet)
+		require.ErrorContains(t, err, "RetryAfter(-1s)")
+		require.ErrorIs(t, workpool.RetryAfter(-1, nil), workpool.ErrInvalidOption)
+		require.ErrorContains(t, workpool.RetryAfter(time.Second, errNotYet), "retry after 1s: not yet")
+		require.EqualError(t, workpool.RetryAfter(time.Second, nil), "workpool: retry after 1s")
+	})
+}
+
+func TestRetryAfter_MayBeWrapped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, func(ctx context.Context, n int) (int, error) {
+			value, err := after(2, time.Second)(ctx, n)
+			if err != nil {
+				err = fmt.Errorf("handling %d: %w", n, err)
+			}
+			return value, err
+		}, workpool.WithWorkers(1))
+		value, err := p.Do(t.Context(), 3)
+		require.NoError(t, err)
+		assert.Equal(t, 3, value)
+		closed(t, p)
+	})
+}
+
+func TestRetryAfter_TenThousandParkedTasks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		p := mustNew(t, after(3, time.Second), workpool.WithQueueDepth(10_000), workpool.WithResultBuffer(math.MaxInt))
+		_, err := p.SubmitAll(t.Context(), count(10_000))
+		require.NoError(t, err)
+		closed(t, p)
+		assert.Equal(t, 2*time.Second, time.Since(begin))
+		assert.Len(t, collect(p), 10_000)
+	})
+}
