@@ -1,0 +1,319 @@
+package workpool_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-a18b2dc9/workpool"
+)
+
+// fates says for each task what it ended with: its value, or -1 if it was
+// dropped.
+func fates(t *testing.T, results []workpool.Result[int, int]) map[int]int {
+	t.Helper()
+	m := map[int]int{}
+	for _, r := range results {
+		if _, twice := m[r.Task]; twice {
+			t.Errorf("task %d is answered twice", r.Task)
+		}
+		m[r.Task] = r.Value
+		if r.Err != nil {
+			require.ErrorIs(t, r.Err, workpool.ErrDropped)
+			assert.Zero(t, r.Worker)
+			m[r.Task] = -1
+		}
+	}
+	return m
+}
+
+// overflowing returns a paused pool, whose queue of 2 is full of tasks 0 and 1.
+func overflowing(t *testing.T, opts ...workpool.Option) *workpool.Pool[int, int] {
+	t.Helper()
+	opts = append([]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(2)}, opts...)
+	p := mustNew(t, func(_ context.Context, n int) (int, error) { return n, nil }, opts...)
+	p.Pause()
+	require.NoError(t, p.Submit(t.Context(), 0))
+	require.NoError(t, p.Submit(t.Context(), 1))
+	return p
+}
+
+func TestOverflow_Reject(t *testing.T) {
+	p := overflowing(t, workpool.WithOverflow(workpool.Reject))
+	require.ErrorIs(t, p.Submit(t.Context(), 2), workpool.ErrQueueFull)
+	accepted, err := p.SubmitAll(t.Context(), count(3))
+	require.ErrorIs(t, err, workpool.ErrQueueFull)
+	assert.Zero(t, accepted)
+	closed(t, p)
+	assert.Equal(t, map[int]int{0: 0, 1: 1}, fates(t, collect(p)))
+}
+
+func TestOverflow_DropOldest(t *testing.T) {
+	p := overflowing(t, workpool.WithOverflow(workpool.DropOldest))
+	for n := 2; n < 5; n++ {
+		require.NoError(t, p.Submit(t.Context(), n))
+	}
+	stats := p.Stats()
+	assert.Equal(t, workpool.Stats{Workers: 1, Queued: 2, Undelivered: 3, Submitted: 5, Aborted: 3}, stats)
+	closed(t, p)
+	assert.Equal(t, map[int]int{0: -1, 1: -1, 2: -1, 3: 3, 4: 4}, fates(t, collect(p)))
+}
+
+func TestOverflow_DropNewest(t *testing.T) {
+	p := overflowing(t, workpool.WithOverflow(workpool.DropNewest))
+	for n := 2; n < 5; n++ {
+		require.NoError(t, p.Submit(t.Context(), n))
+	}
+	closed(t, p)
+	assert.Equal(t, map[int]int{0: 0, 1: 1, 2: -1, 3: -1, 4: -1}, fates(t, collect(p)))
+}
+
+func TestOverflow_CallerRuns(t *testing.T) {
+	p := overflowing(t, workpool.WithOverflow(workpool.CallerRuns))
+	require.NoError(t, p.Submit(t.Context(), 2))
+	r := receive(t, p)
+	assert.Equal(t, workpool.Result[int, int]{Index: 2, Task: 2, Value: 2, Attempt: 1}, r, "it has run when Submit returns, on no worker")
+	closed(t, p)
+	assert.Equal(t, map[int]int{0: 0, 1: 1}, fates(t, collect(p)))
+}
+
+func TestOverflow_BlockIsTheDefault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, opts := range [][]workpool.Option{nil, {workpool.WithOverflow(workpool.Block)}} {
+			p := overflowing(t, opts...)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			require.ErrorIs(t, p.Submit(ctx, 2), context.DeadlineExceeded)
+			cancel()
+			closed(t, p)
+			assert.Len(t, collect(p), 2)
+		}
+	})
+}
+
+// Results of dropped tasks are bounded like all others.
+func TestOverflow_ADropNeedsRoomForItsResult(t *testing.T) {
+	for _, overflow := range []workpool.Overflow{workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns} {
+		t.Run(overflow.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := overflowing(t, workpool.WithOverflow(overflow), workpool.WithResultBuffer(3))
+				for n := 2; n < 5; n++ {
+					require.NoError(t, p.Submit(t.Context(), n))
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				require.ErrorIs(t, p.Submit(ctx, 5), context.DeadlineExceeded)
+				receive(t, p)
+				require.NoError(t, p.Submit(t.Context(), 6))
+				closed(t, p)
+				assert.Len(t, collect(p), 5)
+			})
+		})
+	}
+}
+
+func TestOverflow_DroppedTasksReachTheResultFunction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, overflow := range []workpool.Overflow{workpool.DropOldest, workpool.DropNewest} {
+			results := make(chan workpool.Result[int, int], 10)
+			p := overflowing(t, workpool.WithOverflow(overflow),
+				workpool.WithResultFunc(func(r workpool.Result[int, int]) { results <- r }))
+			require.NoError(t, p.Submit(t.Context(), 2))
+			require.ErrorIs(t, (<-results).Err, workpool.ErrDropped)
+			closed(t, p)
+			assert.Len(t, results, 2)
+		}
+	})
+}
+
+func TestOverflow_TasksOfCallersAreNotDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithOverflow(workpool.DropOldest))
+		p.Pause()
+		answers := []<-chan workpool.Result[int, int]{p.DoChan(t.Context(), 0), p.DoChan(t.Context(), 1)}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, p.Submit(ctx, 2), context.DeadlineExceeded)
+		p.Resume()
+		for _, answer := range answers {
+			require.NoError(t, (<-answer).Err)
+		}
+		closed(t, p)
+	})
+}
+
+func TestOverflow_DropOldestKeepsToKeyAndPriority(t *testing.T) {
+	byTens := func(n int) int { return n / 10 }
+	t.Run("key", func(t *testing.T) {
+		p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(3),
+			workpool.WithOverflow(workpool.DropOldest), workpool.WithKey(byTens))
+		p.Pause()
+		for _, n := range []int{1, 11, 12, 13} {
+			require.NoError(t, p.Submit(t.Context(), n))
+		}
+		closed(t, p)
+		assert.Equal(t, map[int]int{1: 1, 11: 11, 12: -1, 13: 13}, fates(t, collect(p)), "behind 11 of the same key")
+	})
+	t.Run("priority", func(t *testing.T) {
+		p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(2),
+			workpool.WithOverflow(workpool.DropOldest), workpool.WithPriority(sign))
+		p.Pause()
+		for _, n := range []int{-1, -2, 1, 2, 3} {
+			require.NoError(t, p.Submit(t.Context(), n))
+		}
+		closed(t, p)
+		assert.Equal(t, []int{1}, dropped(collect(p)))
+	})
+}
+
+// dropped returns the tasks that were dropped.
+func dropped(results []workpool.Result[int, int]) (tasks []int) {
+	for _, r := range results {
+		if r.Err != nil {
+			tasks = append(tasks, r.Task)
+		}
+	}
+	return tasks
+}
+
+func TestOverflow_FromInsideAHandler(t *testing.T) {
+	for _, overflow := range []workpool.Overflow{workpool.Block, workpool.Reject, workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns} {
+		t.Run(overflow.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var p *workpool.Pool[int, int]
+				p = mustNew(t, func(ctx context.Context, n int) (int, error) {
+					if n == 0 {
+						return 0, p.Submit(ctx, 1)
+					}
+					return n, nil
+				}, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithOverflow(overflow))
+				require.NoError(t, p.Submit(t.Context(), 0))
+				require.NoError(t, p.Wait(t.Context()))
+				closed(t, p)
+				results := collect(p)
+				switch overflow {
+				case workpool.Reject:
+					require.Len(t, results, 1)
+					require.ErrorIs(t, results[0].Err, workpool.ErrQueueFull)
+				case workpool.DropNewest:
+					require.Len(t, results, 2)
+					require.ErrorIs(t, results[0].Err, workpool.ErrDropped)
+				default:
+					require.Len(t, results, 2)
+					assert.Equal(t, 1, results[0].Value)
+				}
+			})
+		})
+	}
+}
+
+func TestOverflow_NamesOfConstants(t *testing.T) {
+	var names []string
+	for o := workpool.Block; o <= workpool.CallerRuns+1; o++ {
+		names = append(names, o.String())
+	}
+	assert.Equal(t, []string{"Block", "Reject", "DropOldest", "DropNewest", "CallerRuns", "Overflow(5)"}, names)
+}
+
+func TestSubmitCancel_EndsAQueuedTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, identity, workpool.WithWorkers(1))
+		p.Pause()
+		cancelFirst, err := p.SubmitCancel(t.Context(), 1)
+		require.NoError(t, err)
+		_, err = p.SubmitCancel(t.Context(), 2)
+		require.NoError(t, err)
+		cancelFirst()
+		cancelFirst()
+		r := receive(t, p)
+		assert.Equal(t, 1, r.Task)
+		require.ErrorIs(t, r.Err, context.Canceled)
+		assert.Zero(t, r.Worker)
+		assert.Equal(t, 1, p.Stats().Queued)
+		p.Resume()
+		assert.Equal(t, 2, receive(t, p).Value)
+		closed(t, p)
+		assert.EqualValues(t, 1, p.Stats().Aborted)
+	})
+}
+
+func TestSubmitCancel_CancelsARunningTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, func(ctx context.Context, _ int) (int, error) {
+			<-ctx.Done()
+			return 0, context.Cause(ctx)
+		}, workpool.WithWorkers(2))
+		cancel, err := p.SubmitCancel(t.Context(), 1)
+		require.NoError(t, err)
+		synctest.Wait()
+		cancel()
+		r := receive(t, p)
+		require.ErrorIs(t, r.Err, context.Canceled)
+		assert.NotZero(t, r.Worker)
+		closed(t, p)
+	})
+}
+
+func TestSubmitCancel_CancelsARetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		p := mustNew(t, after(2, time.Hour), workpool.WithWorkers(1))
+		cancel, err := p.SubmitCancel(t.Context(), 1)
+		require.NoError(t, err)
+		synctest.Wait()
+		cancel()
+		r := receive(t, p)
+		require.ErrorIs(t, r.Err, context.Canceled)
+		require.ErrorIs(t, r.Err, errNotYet)
+		assert.Equal(t, 1, r.Attempt)
+		closed(t, p)
+		assert.Zero(t, time.Since(begin))
+	})
+}
+
+func TestSubmitCancel_LeavesOtherTasksAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, identity, workpool.WithWorkers(1))
+		var cancels []func()
+		for n := range 1000 {
+			cancel, err := p.SubmitCancel(t.Context(), n)
+			require.NoError(t, err)
+			cancels = append(cancels, cancel)
+			require.NoError(t, receive(t, p).Err)
+			require.NoError(t, p.Submit(t.Context(), n)) // perhaps on the same job
+			for _, late := range cancels[max(0, n-3):] {
+				late()
+			}
+			require.NoError(t, receive(t, p).Err)
+		}
+		closed(t, p)
+	})
+}
+
+func TestSubmitCancel_ItsContextBoundsTheWaitingAlone(t *testing.T) {
+	type keyType struct{}
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, func(ctx context.Context, _ int) (int, error) {
+			time.Sleep(time.Second)
+			if ctx.Err() != nil {
+				return 0, ctx.Err()
+			}
+			return ctx.Value(keyType{}).(int), nil
+		}, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
+		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), keyType{}, 7))
+		_, err := p.SubmitCancel(ctx, 1)
+		require.NoError(t, err)
+		cancel()
+		assert.Equal(t, 7, receive(t, p).Value)
+		stop, err := p.SubmitCancel(ctx, 1)
+		require.ErrorIs(t, err, context.Canceled)
+		stop()
+		closed(t, p)
+		stop, err = p.SubmitCancel(t.Context(), 1)
+		require.ErrorIs(t, err, workpool.ErrClosed)
+		stop()
+	})
+}
