@@ -32,7 +32,10 @@ var implementations = []struct {
 	name string
 	run  func(b *testing.B, way string, workers, n int, handler workpool.Handler[int, int])
 }{
-	{"workpool", runWorkpool},
+	{"workpool", func(b *testing.B, way string, workers, n int, handler workpool.Handler[int, int]) {
+		b.Helper()
+		runWorkpool(b, way, workers, n, handler)
+	}},
 	{"channels", runChannels},
 }
 
@@ -45,6 +48,44 @@ func BenchmarkPool(b *testing.B) {
 					impl.run(b, way, workers, b.N, increment)
 				})
 			}
+		}
+	}
+}
+
+// BenchmarkFeature is the way from Submit to Results with one feature on, beside
+// that with none. With keys, there are as many as tasks, a thousand, or one.
+func BenchmarkFeature(b *testing.B) {
+	twice := func(ctx context.Context, n int) (int, error) {
+		if info, _ := workpool.InfoFrom(ctx); info.Attempt < 2 {
+			return 0, workpool.RetryAfter(0, nil)
+		}
+		return n + 1, nil
+	}
+	retry := workpool.Retry[int, int](3, workpool.ExponentialBackoff(time.Second, time.Minute))
+	timeout := workpool.Timeout[int, int](time.Minute)
+	key := func(keys int) workpool.Option { return workpool.WithKey(func(n int) int { return n % keys }) }
+	for _, feature := range []struct {
+		name    string
+		handler workpool.Handler[int, int]
+		opts    []workpool.Option
+	}{
+		{"none", increment, nil},
+		{"ordered", increment, []workpool.Option{workpool.WithOrdered()}},
+		{"keys-all", increment, []workpool.Option{workpool.WithKey(func(n int) int { return n })}},
+		{"keys-1000", increment, []workpool.Option{key(1000)}},
+		{"keys-1", increment, []workpool.Option{key(1)}},
+		{"priority", increment, []workpool.Option{workpool.WithPriority(func(n int) workpool.Priority { return workpool.Priority(n%3 - 1) })}},
+		{"elastic", increment, []workpool.Option{workpool.WithElastic(0, time.Second)}},
+		{"overflow", increment, []workpool.Option{workpool.WithOverflow(workpool.CallerRuns)}},
+		{"Retry", workpool.Chain(increment, retry), nil},
+		{"RetryAfter", twice, nil},
+		{"Timeout", workpool.Chain(increment, timeout), nil},
+	} {
+		for _, workers := range []int{1, 8} {
+			b.Run(fmt.Sprintf("feature=%s/workers=%d", feature.name, workers), func(b *testing.B) {
+				b.ReportAllocs()
+				runWorkpool(b, "Submit", workers, b.N, feature.handler, feature.opts...)
+			})
 		}
 	}
 }
@@ -110,10 +151,10 @@ func count(n int) iter.Seq[int] {
 	}
 }
 
-func runWorkpool(b *testing.B, way string, workers, n int, handler workpool.Handler[int, int]) {
+func runWorkpool(b *testing.B, way string, workers, n int, handler workpool.Handler[int, int], opts ...workpool.Option) {
 	b.Helper()
 	ctx := context.Background()
-	p, err := workpool.New(handler, workpool.WithWorkers(workers))
+	p, err := workpool.New(handler, append(opts, workpool.WithWorkers(workers))...)
 	if err != nil {
 		b.Fatal(err)
 	}

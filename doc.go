@@ -22,7 +22,8 @@
 //
 //   - A stream in, a stream out, in different places: [Pool.Submit],
 //     [Pool.TrySubmit] or [Pool.SubmitAll] on one side, [Pool.Results] on the
-//     other. [WithResultFunc] replaces the other side by a function,
+//     other, with [Pool.SubmitCancel] where a single task may have to be
+//     cancelled. [WithResultFunc] replaces the other side by a function,
 //     [WithoutResults] by nothing.
 //   - A question and its answer, as in a web server: [Pool.Do], or
 //     [Pool.DoChan] in a select.
@@ -42,7 +43,8 @@
 // is at any moment the sum of Queued, Running, Succeeded, Failed and Aborted.
 //
 // 2. The pool is bounded. While it is open, it holds at most queue depth,
-// result buffer and workers together. A task is accepted if there is room in
+// result buffer and workers together; with [WithPriority] each priority has a
+// queue of that depth. A task is accepted if there is room in
 // the queue or a worker has nothing in hand. When nobody receives results and
 // their buffer is full, workers wait with the result that did not fit, the
 // queue fills, and Submit waits. Memory stays flat however many tasks go
@@ -87,7 +89,44 @@
 // several tasks were submitted with may be kept until the next task.
 //
 // 10. A pool works inside a testing/synctest bubble, and uses no timers but
-// for a timeout of Close and at the end of a Stream whose input is blocked.
+// for a timeout of Close, at the end of a Stream whose input is blocked, and
+// for what is about time: RetryAfter, WithElastic and Timeout.
+//
+// # Flow
+//
+// What follows is off unless it is asked for, and then costs nothing.
+//
+//   - Order. With [WithOrdered], Results and Stream yield in the order of
+//     submission. Results that are ready before their turn wait in a window,
+//     which is bounded as the pool is, and no number of workers, retries, panics
+//     or aborts can block it.
+//   - Keys. With [WithKey], tasks of one key run one at a time, in order, while
+//     different keys share all workers. A key that is busy may fill the queue,
+//     but keeps no other from an idle worker, and one that is idle takes no
+//     memory.
+//   - Priorities. With [WithPriority], tasks of a higher [Priority] are taken
+//     first, 12 of 16, then 3 Normal and 1 Low, so that nobody starves. Each
+//     has a queue of its own.
+//   - Retries. A handler that returns [RetryAfter] is called again for the same
+//     task when the time has passed. Until then the task holds no worker, counts
+//     as queued, and is waited for by Shutdown. An abort answers it with
+//     ErrAborted and the error of its last attempt.
+//   - Middleware. [Retry], [Timeout] and [Limit] make a handler of a handler, as
+//     does one's own [Middleware]. [Chain] puts them together, the first
+//     outermost; every attempt passes through all.
+//   - Elastic size. With [WithElastic], workers start when tasks wait and leave
+//     when they have not been needed for a time. A submit that meets a worker on
+//     its way out is not stranded.
+//   - Overflow. [WithOverflow] makes Submit reject, drop or run what finds no
+//     room, in place of waiting. A dropped task still yields its Result, with
+//     [ErrDropped].
+//   - Cancellation. The task of a Do, DoChan, Map or Stream ends with the context
+//     of the call; that of [Pool.SubmitCancel] with a function. Either way it
+//     never runs if it was queued, and its handler's context ends if it was
+//     running.
+//
+// All of them may be combined, but for WithOrdered with WithoutResults or
+// WithResultFunc, which [New] refuses.
 //
 // # Memory order
 //

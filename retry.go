@@ -1,6 +1,8 @@
 package workpool
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -70,11 +72,11 @@ func (p *Pool[T, R]) parkLocked(j *job[T, R], retry *retryError) {
 	j.place = parked
 	p.parked.push(j)
 	p.countBlockedLocked(j, 1)
-	switch {
-	case p.abortedBy != nil:
-		p.endQueuedLocked(j, p.abortedBy)
+	if err := cmp.Or(p.abortedBy, j.calledOffLocked()); err != nil {
+		p.endQueuedLocked(j, err)
 		return
-	case retry.after == 0:
+	}
+	if retry.after == 0 {
 		p.nextAttemptLocked(j)
 		return
 	}
@@ -88,6 +90,23 @@ func (p *Pool[T, R]) parkLocked(j *job[T, R], retry *retryError) {
 		}
 	})
 	p.timers[j] = timer
+}
+
+// calledOffLocked returns why nobody waits for j any more, or nil. The caller,
+// who takes back what is queued when its context ends, may have done so while j
+// was running. The contexts that are asked are of package context.
+func (j *job[T, R]) calledOffLocked() error {
+	switch c := j.ctx.(type) {
+	case *batchContext:
+		if c.Err() != nil {
+			return contextError(c)
+		}
+	case *callContext:
+		if j.abandoned || j.to == nil && c.caller.Err() != nil {
+			return context.Canceled
+		}
+	}
+	return nil
 }
 
 // nextAttemptLocked makes a parked task ready to run again.

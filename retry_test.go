@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -182,6 +183,47 @@ func TestRetryAfter_AParkedTaskIsTakenBackWhenItsCallerLeaves(t *testing.T) {
 		assert.Equal(t, time.Second, time.Since(begin))
 		require.NoError(t, p.Wait(t.Context()))
 		assert.Equal(t, time.Second, time.Since(begin), "nothing is parked any more")
+	})
+}
+
+// The caller leaves while an attempt runs, which then asks for another one.
+func TestRetryAfter_AnAttemptThatNobodyWaitsForIsTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, func(context.Context, int) (int, error) {
+			time.Sleep(2 * time.Second) // whatever becomes of the context
+			return 0, workpool.RetryAfter(time.Hour, errNotYet)
+		}, workpool.WithWorkers(5))
+		defer closed(t, p)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begin := time.Now()
+		var group sync.WaitGroup
+		group.Go(func() {
+			_, err := p.Do(ctx, 1)
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+		})
+		group.Go(func() {
+			assert.ErrorIs(t, (<-p.DoChan(ctx, 1)).Err, context.DeadlineExceeded)
+		})
+		group.Go(func() {
+			_, err := p.Map(ctx, upTo(1))
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+		})
+		group.Go(func() {
+			for r := range p.Stream(ctx, count(1)) {
+				assert.ErrorIs(t, r.Err, context.DeadlineExceeded)
+				assert.ErrorIs(t, r.Err, errNotYet)
+			}
+		})
+		stop, err := p.SubmitCancel(t.Context(), 1)
+		require.NoError(t, err)
+		time.AfterFunc(time.Second, stop)
+		r := receive(t, p)
+		require.ErrorIs(t, r.Err, context.Canceled)
+		require.ErrorIs(t, r.Err, errNotYet)
+		group.Wait()
+		require.NoError(t, p.Wait(t.Context()))
+		assert.Equal(t, 2*time.Second, time.Since(begin))
 	})
 }
 

@@ -1,0 +1,228 @@
+package workpool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/seed-a18b2dc9/workpool"
+)
+
+// nap sleeps for longer the longer its task is, and returns it.
+func nap(_ context.Context, s string) (string, error) {
+	time.Sleep(time.Duration(len(s)) * 10 * time.Millisecond)
+	return s, nil
+}
+
+// printAll submits the tasks, closes the pool and prints the results.
+func printAll[T, R any](p *workpool.Pool[T, R], tasks ...T) {
+	for _, task := range tasks {
+		if err := p.Submit(context.Background(), task); err != nil {
+			fmt.Println(err)
+		}
+	}
+	p.Close()
+	for r := range p.Results() {
+		fmt.Println(r.Task, r.Err)
+	}
+}
+
+func ExampleWithOrdered() {
+	p, err := workpool.New(nap, workpool.WithWorkers(3), workpool.WithOrdered())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	printAll(p, "the slowest", "slower", "slow")
+	// Output:
+	// the slowest <nil>
+	// slower <nil>
+	// slow <nil>
+}
+
+// The tasks of one account run one at a time, in order.
+func ExampleWithKey() {
+	type transfer struct {
+		account string
+		amount  int
+	}
+	balance := map[string]*int{"ann": new(int), "bob": new(int)}
+	book := func(_ context.Context, t transfer) (int, error) {
+		b := balance[t.account] // no other task of this account runs now
+		if *b+t.amount < 0 {
+			return *b, errors.New("not enough money")
+		}
+		*b += t.amount
+		return *b, nil
+	}
+	p, err := workpool.New(book, workpool.WithWorkers(4),
+		workpool.WithKey(func(t transfer) string { return t.account }))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	printAll(p, transfer{"ann", 10}, transfer{"bob", 5}, transfer{"ann", -10}, transfer{"bob", -6})
+	// Unordered output:
+	// {ann 10} <nil>
+	// {bob 5} <nil>
+	// {ann -10} <nil>
+	// {bob -6} not enough money
+}
+
+func ExampleWithPriority() {
+	p, err := workpool.New(upper, workpool.WithWorkers(1), workpool.WithPriority(func(s string) workpool.Priority {
+		switch {
+		case strings.HasSuffix(s, "!"):
+			return workpool.High
+		case strings.HasSuffix(s, "..."):
+			return workpool.Low
+		}
+		return workpool.Normal
+	}))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	p.Pause() // until all are queued
+	printAll(p, "some day...", "today", "now!")
+	// Output:
+	// now! <nil>
+	// today <nil>
+	// some day... <nil>
+}
+
+func ExampleWithOverflow() {
+	p, err := workpool.New(upper, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithOverflow(workpool.DropOldest))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	p.Pause() // so that the queue fills
+	printAll(p, "yesterday", "today", "tomorrow")
+	// Unordered output:
+	// yesterday workpool: task dropped
+	// today <nil>
+	// tomorrow <nil>
+}
+
+func ExampleWithElastic() {
+	p, err := workpool.New(nap, workpool.WithWorkers(100), workpool.WithoutResults(), workpool.WithElastic(0, time.Minute))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(p.Stats().Workers)
+	for range 3 {
+		if err := p.Submit(context.Background(), "a task"); err != nil {
+			fmt.Println(err)
+		}
+	}
+	fmt.Println(p.Stats().Workers)
+	p.Close()
+	// Output:
+	// 0
+	// 3
+}
+
+func ExamplePool_SubmitCancel() {
+	p, err := workpool.New(upper)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	p.Pause()
+	cancel, err := p.SubmitCancel(context.Background(), "never mind")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	cancel()
+	printAll(p)
+	// Output:
+	// never mind context canceled
+}
+
+// fetch succeeds at the third attempt.
+func fetch(ctx context.Context, url string) (string, error) {
+	if info, _ := workpool.InfoFrom(ctx); info.Attempt < 3 {
+		return "", fmt.Errorf("attempt %d failed", info.Attempt)
+	}
+	return "the page", nil
+}
+
+func ExampleRetryAfter() {
+	polite := func(ctx context.Context, url string) (string, error) {
+		page, err := fetch(ctx, url)
+		if err != nil {
+			return "", workpool.RetryAfter(10*time.Millisecond, err) // as the server has asked
+		}
+		return page, nil
+	}
+	p, err := workpool.New(polite)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer p.Close()
+	page, err := p.Do(context.Background(), "https://example.com")
+	fmt.Println(page, err, p.Stats().Retried)
+	// Output:
+	// the page <nil> 2
+}
+
+func ExampleRetry() {
+	backoff := workpool.ExponentialBackoff(10*time.Millisecond, time.Second)
+	p, err := workpool.New(workpool.Retry[string, string](5, backoff)(fetch))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer p.Close()
+	fmt.Println(p.Do(context.Background(), "https://example.com"))
+	// Output:
+	// the page <nil>
+}
+
+// Middleware of one's own: it logs every attempt.
+func logged(log *slog.Logger) workpool.Middleware[string, string] {
+	return func(next workpool.Handler[string, string]) workpool.Handler[string, string] {
+		return func(ctx context.Context, url string) (string, error) {
+			page, err := next(ctx, url)
+			info, _ := workpool.InfoFrom(ctx)
+			log.InfoContext(ctx, "fetch", "url", url, "attempt", info.Attempt, "err", err)
+			return page, err
+		}
+	}
+}
+
+func ExampleChain() {
+	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
+	handler := workpool.Chain(fetch,
+		workpool.Retry[string, string](5, workpool.ExponentialBackoff(time.Millisecond, time.Second)),
+		logged(log),
+		workpool.Timeout[string, string](time.Second),
+	)
+	p, err := workpool.New(handler)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer p.Close()
+	fmt.Println(p.Do(context.Background(), "https://example.com"))
+	// Output:
+	// level=INFO msg=fetch url=https://example.com attempt=1 err="attempt 1 failed"
+	// level=INFO msg=fetch url=https://example.com attempt=2 err="attempt 2 failed"
+	// level=INFO msg=fetch url=https://example.com attempt=3 err=<nil>
+	// the page <nil>
+}
