@@ -31,7 +31,7 @@ func WithKey[T any, K comparable](f func(task T) K) Option {
 		}
 		c.keyFunc = f
 		c.key = func(task T) any {
-			if key := f(task); key == key { //nolint:staticcheck // a NaN isn't, and could not be found again
+			if key := f(task); key == key { //nolint:gocritic,staticcheck // a NaN isn't, and could not be found again
 				return key
 			}
 			return nil
@@ -188,7 +188,7 @@ func (w *worker[T, R]) isAwaitedByLocked(j *job[T, R]) bool {
 			found = append(found, w)
 		}
 	}
-	for i := 0; i < len(found); i++ {
+	for i := 0; i < len(found); i++ { //nolint:intrange // it grows
 		own := found[i].job
 		if own == nil {
 			continue

@@ -53,10 +53,16 @@ func (e *retryError) Unwrap() error { return e.err }
 func asRetry(err error) error {
 	var retry *retryError
 	var last *finalError
-	if !errors.As(err, &retry) || err == error(retry) || errors.As(err, &last) {
+	if retryIn(err) != nil || !errors.As(err, &retry) || errors.As(err, &last) {
 		return err
 	}
 	return &retryError{after: retry.after, err: err}
+}
+
+// retryIn returns what asRetry has found.
+func retryIn(err error) *retryError {
+	retry, _ := err.(*retryError) //nolint:errorlint // it is not wrapped any more
+	return retry
 }
 
 // A finalError is the error of a task that asks for an attempt that Retry does

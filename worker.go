@@ -146,7 +146,7 @@ func (w *worker[T, R]) next() bool {
 // of the task.
 func (w *worker[T, R]) conclude() {
 	j := w.job
-	if _, again := j.err.(*retryError); again {
+	if retryIn(j.err) != nil {
 		return
 	}
 	if call, ok := j.ctx.(*callContext); ok {
@@ -196,12 +196,12 @@ func (w *worker[T, R]) endLocked() {
 // attempt.
 func (w *worker[T, R]) endFailedLocked(j *job[T, R], skipped, panicked bool) {
 	p := w.pool
-	retry, again := j.err.(*retryError)
+	retry := retryIn(j.err)
 	switch {
 	case skipped:
 		p.aborted++
 		j.worker, j.attempt = w.before, max(1, j.attempt-1)
-	case again:
+	case retry != nil:
 		p.parkLocked(j, retry)
 		return
 	case panicked:
