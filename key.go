@@ -22,8 +22,8 @@ import "slices"
 // free: so handlers never wait for one another in a circle.
 //
 // f is called by the goroutine that hands in the task, before it is accepted.
-// A panic of f is the error of that call. A key that does not equal itself, as
-// a NaN, is none: its task runs freely.
+// A panic of f is the error of that call. A nil interface is no key, and neither
+// is what does not equal itself, as a NaN: such a task runs freely.
 func WithKey[T any, K comparable](f func(task T) K) Option {
 	return optionFunc(func(c *config) error {
 		if f == nil {
@@ -31,7 +31,7 @@ func WithKey[T any, K comparable](f func(task T) K) Option {
 		}
 		c.keyFunc = f
 		c.key = func(task T) any {
-			if key := f(task); key == key { //nolint:gocritic,staticcheck // a NaN isn't, and could not be found again
+			if key := f(task); key == key { //nolint:gocritic // a NaN isn't, and could not be found again
 				return key
 			}
 			return nil
