@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"runtime"
 )
 
 // Submit hands task to the pool. Its answer comes from [Pool.Results], or
@@ -46,11 +45,7 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 	if !p.paused {
 		p.tasks.offerLocked()
 	}
-	ahead := p.tasks.n > p.queueDepth
 	p.mu.Unlock()
-	if ahead {
-		runtime.Gosched() // for the workers that the task counts on
-	}
 	return nil
 }
 
