@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// benchtimes says how much is run of each benchmark at a time: numbers rather
+// than times, since rounds are to be alike.
+var benchtimes = map[string]string{
+	"Collect":  "300000x",
+	"Batch":    "300000x",
+	"Call":     "100000x",
+	"Mixed":    "20000x",
+	"Life":     "2000x",
+	"Sleepers": "1x",
+
+	"CPU/task=1µs":   "100000x",
+	"CPU/task=20µs":  "10000x",
+	"CPU/task=200µs": "1000x",
+}
+
+func benchtime(name string) (string, error) {
+	for prefix, n := range benchtimes {
+		if strings.HasPrefix(name, prefix+"/") {
+			return n, nil
+		}
+	}
+	return "", fmt.Errorf("no benchtime is set for benchmark %s", name)
+}
+
+// measure builds the benchmarks and runs those that match, each in a process of
+// its own, in rounds. It returns what they print.
+func measure(rounds int, only *regexp.Regexp) ([]byte, error) {
+	dir, err := os.MkdirTemp("", "report")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	binary := filepath.Join(dir, "benchmarks.test")
+	build := exec.Command("go", "test", "-c", "-o", binary, ".")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return nil, fmt.Errorf("building the benchmarks, in the folder of their module: %w", err)
+	}
+	names, err := list(binary, only)
+	if err != nil {
+		return nil, err
+	}
+	var runs bytes.Buffer
+	fmt.Fprintf(&runs, "# go run ./cmd/report -rounds %d -only '%s', %s, %s\n", rounds, only, runtime.Version(), today())
+	begin := time.Now()
+	for round := range rounds {
+		for i, name := range names {
+			fmt.Fprintf(os.Stderr, "\r\033[Kround %d of %d, %d of %d, %v: %s", round+1, rounds, i+1, len(names), time.Since(begin).Round(time.Second), name)
+			n, err := benchtime(name)
+			if err != nil {
+				return nil, err
+			}
+			printed, err := bench(binary, exactly(name), n)
+			if err != nil {
+				return nil, err
+			}
+			if round+i == 0 {
+				runs.Write(printed)
+				continue
+			}
+			for line := range bytes.Lines(printed) {
+				if bytes.HasPrefix(line, []byte("Benchmark")) {
+					runs.Write(line)
+				}
+			}
+		}
+	}
+	fmt.Fprint(os.Stderr, "\r\033[K")
+	return runs.Bytes(), nil
+}
+
+// list runs every benchmark once to learn their names, without "Benchmark" and
+// the number of processors.
+func list(binary string, only *regexp.Regexp) (names []string, err error) {
+	printed, err := bench(binary, ".", "1x")
+	if err != nil {
+		return nil, err
+	}
+	for line := range bytes.Lines(printed) {
+		if fields := strings.Fields(string(line)); len(fields) > 2 && strings.HasPrefix(fields[0], "Benchmark") {
+			if name := nameOf(fields[0]); only.MatchString(name) {
+				names = append(names, name)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("no benchmark matches -only '%s'", only)
+	}
+	return names, nil
+}
+
+// nameOf takes "Benchmark" and the number of processors off a name.
+func nameOf(printed string) string {
+	name := strings.TrimPrefix(printed, "Benchmark")
+	if i := strings.LastIndexByte(name, '-'); i > 0 && strings.Trim(name[i+1:], "0123456789") == "" {
+		name = name[:i]
+	}
+	return name
+}
+
+// exactly returns a pattern that only this benchmark matches.
+func exactly(name string) string {
+	parts := strings.Split("Benchmark"+name, "/")
+	for i, part := range parts {
+		parts[i] = "^" + regexp.QuoteMeta(part) + "$"
+	}
+	return strings.Join(parts, "/")
+}
+
+func bench(binary, pattern, benchtime string) ([]byte, error) {
+	command := exec.Command(binary, "-test.run", "^$", "-test.bench", pattern, "-test.benchtime", benchtime)
+	var printed bytes.Buffer
+	command.Stdout, command.Stderr = &printed, &printed
+	if err := command.Run(); err != nil {
+		return nil, fmt.Errorf("benchmark %s: %w\n%s", pattern, err, &printed)
+	}
+	return printed.Bytes(), nil
+}
