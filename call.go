@@ -17,17 +17,19 @@ func (p *Pool[T, R]) Do(ctx context.Context, task T) (R, error) {
 	if err != nil {
 		return none, err
 	}
-	select {
-	case <-j.signal:
-	case <-ctx.Done():
-		if p.takeBack(j) {
-			return none, contextError(ctx)
+	if ended := ctx.Done(); ended == nil {
+		<-j.signal
+	} else {
+		select {
+		case <-j.signal:
+		case <-ended:
+			if p.takeBack(j) {
+				return none, contextError(ctx)
+			}
 		}
 	}
 	value, err := j.value, j.err
-	p.mu.Lock()
-	p.freeLocked(j)
-	p.mu.Unlock()
+	p.giveBack(j)
 	return value, err
 }
 
@@ -64,7 +66,12 @@ func (p *Pool[T, R]) call(ctx context.Context, task T, to answerer[T, R]) (*job[
 	if j.signal == nil {
 		j.signal = make(chan struct{}, 1)
 	}
-	_, err = p.enterLocked(ctx, inside, j)
+	if inside == nil && !p.special && p.open && p.roomLocked() {
+		p.countLocked(j)
+		p.queueLocked(j)
+	} else {
+		_, err = p.enterLocked(ctx, inside, j)
+	}
 	p.mu.Unlock()
 	return j, p.gaveUp(err)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,6 +30,8 @@ type Pool[T, R any] struct {
 	cancel       context.CancelCauseFunc
 	stopWatching func() bool   // of the context given with WithContext
 	done         chan struct{} // closed when the last goroutine of the pool leaves
+
+	returned atomic.Pointer[job[T, R]] // spare jobs that were given back without the mutex
 
 	// mu guards what follows, and the jobs and workers. No code of the user
 	// runs under it, and no goroutine waits under it. What every task touches
@@ -308,11 +311,28 @@ const maxSpares = 1 << 16
 func (p *Pool[T, R]) newJobLocked() *job[T, R] {
 	j := p.spare
 	if j == nil {
-		return new(job[T, R])
+		if j = p.returned.Swap(nil); j == nil {
+			return new(job[T, R])
+		}
+		for k := j; k != nil; k = k.next {
+			p.spares++
+		}
 	}
 	p.spare, j.next = j.next, nil
 	p.spares--
 	return j
+}
+
+// giveBack is freeLocked for a caller that has not the mutex, and would take it
+// for nothing else.
+func (p *Pool[T, R]) giveBack(j *job[T, R]) {
+	j.reset()
+	for {
+		j.next = p.returned.Load()
+		if p.returned.CompareAndSwap(j.next, j) {
+			return
+		}
+	}
 }
 
 // freeLocked keeps a job that nobody needs any more for the next task.
