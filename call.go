@@ -63,6 +63,7 @@ func (p *Pool[T, R]) call(ctx context.Context, task T, to answerer[T, R]) (*job[
 	j := p.newJobLocked()
 	j.ctx, j.task, j.to, j.bound = handlerContext, task, to, true
 	p.joinLocked(j, class)
+	_, j.signals = to.(reply[T, R])
 	if j.signal == nil {
 		j.signal = make(chan struct{}, 1)
 	}

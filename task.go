@@ -64,6 +64,7 @@ type job[T, R any] struct {
 	positioned bool // the index is the position in a batch
 	bound      bool // its context ends with that of its caller
 	abandoned  bool // nobody waits for the answer any more
+	signals    bool // its caller waits for the signal alone
 }
 
 // A place is where a job is.
@@ -91,7 +92,7 @@ func (j *job[T, R]) reset() {
 	var noValue R
 	j.task, j.value, j.err = noTask, noValue, nil
 	j.to, j.inside, j.worker, j.level = nil, nil, 0, normal
-	j.promised, j.positioned, j.bound, j.abandoned = false, false, false, false
+	j.promised, j.positioned, j.bound, j.abandoned, j.signals = false, false, false, false, false
 }
 
 // An answerer gets the answer of a job in place of Results.

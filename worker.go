@@ -134,11 +134,21 @@ func (w *worker[T, R]) next() bool {
 	}
 	p.mu.Lock()
 	fromTask := w.phase != idle
+	var answered *job[T, R] // whose caller is to be woken, better without the mutex that it needs soon
 	if fromTask {
-		w.endLocked()
+		answered = w.endLocked()
+	}
+	if answered != nil && (p.tasks.n == 0 || p.paused) { // the worker may wait now
+		p.mu.Unlock()
+		answered.signal <- struct{}{}
+		answered = nil
+		p.mu.Lock()
 	}
 	more := w.takeLocked(fromTask)
 	p.mu.Unlock()
+	if answered != nil {
+		answered.signal <- struct{}{}
+	}
 	return more
 }
 
@@ -167,7 +177,7 @@ func (w *worker[T, R]) conclude() {
 }
 
 // endLocked ends the job that w has in hand.
-func (w *worker[T, R]) endLocked() {
+func (w *worker[T, R]) endLocked() (answered *job[T, R]) {
 	p, j := w.pool, w.job
 	skipped, panicked := w.skipped, w.panicked
 	w.job, w.phase, w.panicked, w.skipped = nil, idle, false, false
@@ -177,7 +187,12 @@ func (w *worker[T, R]) endLocked() {
 	}
 	if j.err == nil {
 		p.succeeded++
-		p.answerLocked(j)
+		if j.signals && !j.abandoned && j.lane == nil {
+			answered = j
+			j.ctx = nil
+		} else {
+			p.answerLocked(j)
+		}
 	} else {
 		w.endFailedLocked(j, skipped, panicked)
 	}
@@ -187,9 +202,10 @@ func (w *worker[T, R]) endLocked() {
 	if p.open && p.overfullLocked() && (p.window == nil || w.nested == nil) {
 		w.held = true
 		p.held++
-		return
+		return answered
 	}
 	w.releaseLocked()
+	return answered
 }
 
 // endFailedLocked ends a task with an error, unless that asks for another
