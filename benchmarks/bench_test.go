@@ -158,6 +158,24 @@ func spinner(d time.Duration) Work {
 	}
 }
 
+// BenchmarkLanguages is what the programs in languages do in theirs.
+func BenchmarkLanguages(b *testing.B) {
+	for _, task := range []struct {
+		name string
+		work Work
+	}{{"noop", noop}, {"20µs", spinner(20 * time.Microsecond)}} {
+		for _, workers := range []int{1, 2, 8} {
+			for _, impl := range Collectors[:2] {
+				b.Run(fmt.Sprintf("task=%s/workers=%d/impl=%s", task.name, workers, impl.Name), func(b *testing.B) {
+					var c check
+					impl.Run(workers, 1, b.N, task.work, c.receive)
+					c.complete(b, 1, b.N)
+				})
+			}
+		}
+	}
+}
+
 // BenchmarkMixed asks from 16 callers, of whose tasks one in a hundred sleeps for
 // a millisecond, and reports how long the answers to the others take. One
 // operation is one call.

@@ -25,6 +25,9 @@ var benchtimes = map[string]string{
 	"CPU/task=1µs":   "100000x",
 	"CPU/task=20µs":  "10000x",
 	"CPU/task=200µs": "1000x",
+
+	"Languages/task=noop": "200000x",
+	"Languages/task=20µs": "10000x",
 }
 
 func benchtime(name string) (string, error) {
@@ -72,15 +75,56 @@ func measure(rounds int, only *regexp.Regexp) ([]byte, error) {
 				runs.Write(printed)
 				continue
 			}
-			for line := range bytes.Lines(printed) {
-				if bytes.HasPrefix(line, []byte("Benchmark")) {
-					runs.Write(line)
-				}
+			keepResults(&runs, printed)
+		}
+		if only.MatchString("Languages/") {
+			fmt.Fprint(os.Stderr, "\r\033[K")
+			if err := runLanguages(&runs, dir, round == 0); err != nil {
+				return nil, err
 			}
 		}
 	}
 	fmt.Fprint(os.Stderr, "\r\033[K")
 	return runs.Bytes(), nil
+}
+
+func keepResults(runs *bytes.Buffer, printed []byte) {
+	for line := range bytes.Lines(printed) {
+		if bytes.HasPrefix(line, []byte("Benchmark")) {
+			runs.Write(line)
+		}
+	}
+}
+
+// runLanguages runs the same jobs in other languages, where they are installed.
+func runLanguages(runs *bytes.Buffer, dir string, first bool) error {
+	rust := filepath.Join(dir, "rust")
+	for _, program := range []struct {
+		needs string
+		steps [][]string
+	}{
+		{"python3", [][]string{{"python3", "languages/pool.py"}}},
+		{"java", [][]string{{"java", "languages/Pool.java"}}},
+		{"rustc", [][]string{{"rustc", "-O", "-o", rust, "languages/pool.rs"}, {rust}}},
+	} {
+		if _, err := exec.LookPath(program.needs); err != nil {
+			if first {
+				fmt.Fprintf(os.Stderr, "%s is not installed, and left out\n", program.needs)
+			}
+			continue
+		}
+		for _, step := range program.steps {
+			command := exec.Command(step[0], step[1:]...)
+			var wrong bytes.Buffer
+			command.Stderr = &wrong
+			printed, err := command.Output()
+			if err != nil {
+				return fmt.Errorf("%s: %w\n%s", strings.Join(step, " "), err, &wrong)
+			}
+			keepResults(runs, printed)
+		}
+	}
+	return nil
 }
 
 // list runs every benchmark once to learn their names, without "Benchmark" and

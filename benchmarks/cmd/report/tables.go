@@ -12,13 +12,14 @@ const baseline = "channels"
 
 // titles says what the workloads are.
 var titles = map[string]string{
-	"Collect":  "One task at a time, submitted and collected, no-op",
-	"Batch":    "A batch, no-op",
-	"Call":     "Question and answer, no-op",
-	"CPU":      "Tasks that compute",
-	"Mixed":    "Sixteen callers, one task in a hundred sleeps for 1 ms",
-	"Sleepers": "A million tasks that sleep for 10 ms, on 50,000 workers",
-	"Life":     "Make a pool of eight workers, run eight tasks, close it",
+	"Collect":   "One task at a time, submitted and collected, no-op",
+	"Batch":     "A batch, no-op",
+	"Call":      "Question and answer, no-op",
+	"CPU":       "Tasks that compute",
+	"Languages": "The same in other languages",
+	"Mixed":     "Sixteen callers, one task in a hundred sleeps for 1 ms",
+	"Sleepers":  "A million tasks that sleep for 10 ms, on 50,000 workers",
+	"Life":      "Make a pool of eight workers, run eight tasks, close it",
 }
 
 // units are shown in this order. Those with a lower number are all of a kind:
