@@ -143,11 +143,11 @@ func (p picture) draw(t theme, file string) error {
 	bars := p.x == ""
 	plt.NominalX(p.xNames...)
 	if !bars {
-		plt.Legend.Top = true
+		plt.Legend.Top, plt.Legend.Padding = true, 3
 		plt.Y.Scale, plt.Y.Tick.Marker = plot.LogScale{}, plot.TickerFunc(logTicks)
 	} else {
 		plt.Y.Min = 0
-		plt.X.Tick.Label.Rotation, plt.X.Tick.Label.XAlign, plt.X.Tick.Label.YAlign = 0.6, text.XRight, text.YCenter
+		plt.X.Tick.Label.Rotation, plt.X.Tick.Label.XAlign, plt.X.Tick.Label.YAlign = 0.6, text.XRight, text.YTop
 	}
 	others := 0
 	for i, l := range p.lines {
@@ -180,10 +180,10 @@ func (p picture) draw(t theme, file string) error {
 		drawn.Color, drawn.Width = tone, width
 		dots.Color, dots.Shape, dots.Radius = tone, draw.CircleGlyph{}, vg.Points(2.5)
 		plt.Add(drawn, dots)
-		plt.Legend.Add(l.impl, drawn, dots)
+		plt.Legend.Add(l.impl+"   ", drawn, dots) // fonts of pages are wider than those that it measures
 	}
 	if !bars {
-		plt.X.Max += 1.6 // room for the legend
+		plt.X.Max += 0.3 * float64(len(p.xNames)) // room for the legend
 	}
 	canvas := vgsvg.New(720, 420)
 	plt.Draw(draw.Crop(draw.New(canvas), 6, -12, 6, -6))
