@@ -142,7 +142,7 @@ func (w *worker[T, R]) next() bool {
 	if fromTask {
 		answered = w.endLocked()
 	}
-	if answered != nil && (p.tasks.n == 0 || p.paused) { // the worker may wait now
+	if answered != nil && (w.held || p.tasks.n == 0 || p.paused) { // the worker may wait now
 		p.mu.Unlock()
 		answered.signal <- struct{}{}
 		answered = nil
