@@ -49,14 +49,28 @@ func (e *retryError) Error() string {
 
 func (e *retryError) Unwrap() error { return e.err }
 
-// asRetry makes an error that wraps one of RetryAfter into one itself.
-func asRetry(err error) error {
+// RetryDelay tells whether err asks for another attempt, as [RetryAfter] does and
+// any error that wraps one of it, and after which time. Within a pool there is no
+// need for it; it is for code that runs a [Handler] by other means, or that decides
+// by what another handler returned.
+func RetryDelay(err error) (d time.Duration, ok bool) {
 	var retry *retryError
 	var last *finalError
-	if retryIn(err) != nil || !errors.As(err, &retry) || errors.As(err, &last) {
+	if !errors.As(err, &retry) || errors.As(err, &last) {
+		return 0, false
+	}
+	return retry.after, true
+}
+
+// asRetry makes an error that wraps one of RetryAfter into one itself.
+func asRetry(err error) error {
+	if retryIn(err) != nil {
 		return err
 	}
-	return &retryError{after: retry.after, err: err}
+	if after, ok := RetryDelay(err); ok {
+		return &retryError{after: after, err: err}
+	}
+	return err
 }
 
 // retryIn returns what asRetry has found.

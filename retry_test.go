@@ -290,6 +290,25 @@ func TestRetryAfter_MayBeWrapped(t *testing.T) {
 	})
 }
 
+func TestRetryDelay(t *testing.T) {
+	asked := workpool.RetryAfter(3*time.Second, errNotYet)
+	for _, err := range []error{asked, fmt.Errorf("handling 1: %w", asked)} {
+		d, ok := workpool.RetryDelay(err)
+		assert.True(t, ok)
+		assert.Equal(t, 3*time.Second, d)
+	}
+	for _, err := range []error{nil, errNotYet, workpool.RetryAfter(-1, errNotYet)} {
+		_, ok := workpool.RetryDelay(err)
+		assert.False(t, ok, "%v", err)
+	}
+	again := func(context.Context, int) (int, error) { return 0, asked }
+	once := workpool.Retry[int, int](1, func(int) time.Duration { return 0 })
+	_, err := workpool.Map(t.Context(), []int{1}, workpool.Chain(again, once))
+	require.ErrorIs(t, err, errNotYet)
+	_, ok := workpool.RetryDelay(err)
+	assert.False(t, ok, "Retry had no attempt left")
+}
+
 func TestRetryAfter_TenThousandParkedTasks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
