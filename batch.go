@@ -196,6 +196,7 @@ func (b *batch[T, R]) takeBack() {
 	p := b.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.recallLocked()
 	var own []*job[T, R]
 	p.eachQueuedLocked(func(j *job[T, R]) {
 		if j.to == b.self {
@@ -203,7 +204,7 @@ func (b *batch[T, R]) takeBack() {
 		}
 	})
 	for _, j := range own {
-		if j.waits() { // and did not get its turn by the end of another
+		if p.waitsLocked(j) { // and did not get its turn by the end of another
 			p.endQueuedLocked(j, err)
 		}
 	}

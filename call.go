@@ -61,9 +61,10 @@ func (p *Pool[T, R]) call(ctx context.Context, task T, to answerer[T, R]) (*job[
 	handlerContext := p.newCallContext(ctx)
 	p.mu.Lock()
 	j := p.newJobLocked()
-	j.ctx, j.task, j.to, j.bound = handlerContext, task, to, true
+	j.ctx, j.task, j.to, j.bound = handlerContext, task, to, ctx.Done() != nil
 	p.joinLocked(j, class)
 	_, j.signals = to.(reply[T, R])
+	j.plain = j.signals && !j.bound
 	if j.signal == nil {
 		j.signal = make(chan struct{}, 1)
 	}
@@ -94,7 +95,7 @@ func (p *Pool[T, R]) takeBack(j *job[T, R]) bool {
 	default:
 	}
 	j.abandoned = true
-	if j.waits() {
+	if p.waitsLocked(j) {
 		p.endQueuedLocked(j, context.Canceled)
 	}
 	return true
@@ -132,7 +133,7 @@ func (d *delivery[T, R]) watch(ctx context.Context, j *job[T, R]) {
 		defer p.mu.Unlock()
 		switch {
 		case d.answered:
-		case j.waits():
+		case p.waitsLocked(j):
 			p.endQueuedLocked(j, err)
 		default:
 			d.answered = true

@@ -1,7 +1,5 @@
 package workpool
 
-import "sync"
-
 // A channel is one of the pool's two channels. What is in it lies in a list
 // under the pool's mutex; the Go channel inside carries claims, each of which
 // tells one receiver that there is something to take.
@@ -31,7 +29,7 @@ func newClaims() claims { return claims{c: make(chan struct{}, 1)} }
 
 // offerLocked wakes one of those who wait, if there are any.
 func (c *claims) offerLocked() {
-	if c.waiting > 0 && !c.offered {
+	if c.wantsLocked() {
 		c.sendLocked()
 	}
 }
@@ -41,19 +39,24 @@ func (c *claims) sendLocked() {
 	c.c <- struct{}{}
 }
 
-// waitLocked unlocks mu, waits for a claim and locks mu again. The caller
+// waitLocked unlocks the mutex, waits for a claim and locks it again. The caller
 // then checks what it waited for: others may have been faster.
-func (c *claims) waitLocked(mu *sync.Mutex) {
+func (p *Pool[T, R]) waitLocked(c *claims) {
 	c.waiting++
+	p.watchLocked()
 	waitingOn := c.c
-	mu.Unlock()
+	p.mu.Unlock()
 	<-waitingOn
-	mu.Lock()
+	p.mu.Lock()
 	if waitingOn == c.c {
 		c.waiting--
 		c.offered = false
 	}
+	p.watchLocked()
 }
+
+// wantsLocked tells whether somebody waits, and no claim is on the way.
+func (c *claims) wantsLocked() bool { return c.waiting > 0 && !c.offered }
 
 // wakeAllLocked wakes all who wait.
 func (c *claims) wakeAllLocked() {
@@ -76,6 +79,16 @@ func (l *list[T, R]) push(j *job[T, R]) {
 		j.previous, l.last.next = l.last, j
 	}
 	l.last = j
+	l.n++
+}
+
+func (l *list[T, R]) pushFront(j *job[T, R]) {
+	if l.n == 0 {
+		l.last = j
+	} else {
+		j.next, l.first.previous = l.first, j
+	}
+	l.first = j
 	l.n++
 }
 

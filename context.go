@@ -171,10 +171,11 @@ func (w *worker[T, R]) forgetContext() {
 func (w *worker[T, R]) info() (Info, bool) {
 	w.pool.mu.Lock()
 	defer w.pool.mu.Unlock()
-	if w.job == nil {
+	j := w.jobLocked()
+	if j == nil {
 		return Info{}, false
 	}
-	return Info{Pool: w.pool.name, Worker: int(w.id), Index: w.job.index, Attempt: int(w.job.attempt)}, true
+	return Info{Pool: w.pool.name, Worker: int(w.id), Index: j.index, Attempt: int(j.attempt)}, true
 }
 
 // A batchContext marks the context of a Map or Stream, which ends with that

@@ -31,7 +31,11 @@ type Pool[T, R any] struct {
 	stopWatching func() bool   // of the context given with WithContext
 	done         chan struct{} // closed when the last goroutine of the pool leaves
 
+	began    time.Time                 // where the clock of the pool starts
 	returned atomic.Pointer[job[T, R]] // spare jobs that were given back without the mutex
+
+	// attention says that somebody waits for what is done without the mutex.
+	attention atomic.Bool
 
 	// mu guards what follows, and the jobs and workers. No code of the user
 	// runs under it, and no goroutine waits under it. What every task touches
@@ -56,6 +60,11 @@ type Pool[T, R any] struct {
 	waiting   list[T, R]    // submitters that wait for room
 	quiet     chan struct{} // made by Wait, closed when nothing is queued or running
 	room      claims        // where held workers wait for a receiver
+	runs      runList[T, R] // of workers
+	receivers runList[T, R] // the runs of receivers
+	pace      pace[T, R]
+	watched   bool // what attention says
+	awaited   int  // streams that wait for a result
 
 	failed, panicked, aborted, retried uint64
 
@@ -89,6 +98,8 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 		config:    c,
 		handler:   handler,
 		special:   c.ordered || c.key != nil || c.priority != nil || c.elastic || c.overflow != Block,
+		began:     time.Now(),
+		pace:      pace[T, R]{limit: 1},
 		done:      make(chan struct{}),
 		tasks:     taskChannel[T, R]{claims: newClaims()},
 		collector: channel[T, R]{claims: newClaims()},
@@ -166,6 +177,7 @@ func (p *Pool[T, R]) Pause() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.paused = p.open
+	p.recallLocked()
 }
 
 // Resume ends a [Pool.Pause].
@@ -212,6 +224,8 @@ type Stats struct {
 func (p *Pool[T, R]) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.settleLocked()
+	p.settleReceiversLocked()
 	return Stats{
 		Workers:     p.workersLocked(),
 		Running:     p.running,
@@ -250,7 +264,7 @@ func (p *Pool[T, R]) workersLocked() int {
 }
 
 // queuedLocked returns how many accepted tasks no worker has.
-func (p *Pool[T, R]) queuedLocked() int { return p.tasks.n + p.blocked }
+func (p *Pool[T, R]) queuedLocked() int { return p.tasks.n + p.runs.rest + p.blocked }
 
 // Wait waits until everything accepted has ended: nothing is queued, no
 // handler runs. The pool stays open, and tasks accepted meanwhile are waited

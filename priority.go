@@ -114,6 +114,18 @@ func (c *taskChannel[T, R]) pushNormal(j *job[T, R]) {
 	c.normal.push(j)
 }
 
+// pushFront puts back a normal task.
+func (c *taskChannel[T, R]) pushFront(j *job[T, R]) {
+	j.place = queued
+	c.n++
+	c.normal.pushFront(j)
+}
+
+func (c *taskChannel[T, R]) popNormal() *job[T, R] {
+	c.n--
+	return c.normal.pop()
+}
+
 func (c *taskChannel[T, R]) remove(j *job[T, R]) {
 	j.place = elsewhere
 	c.n--

@@ -20,38 +20,53 @@ func (p *Pool[T, R]) deliver(yield func(Result[T, R]) bool) {
 	if !p.collects {
 		return
 	}
-	var j *job[T, R] // the one before
+	r := receiver[T, R]{pool: p}
+	defer r.leave()
 	for {
-		j = p.receive(j)
+		j := r.next()
 		if j == nil {
 			return
 		}
 		more := yield(j.result())
 		j.reset()
+		j.next, r.done = r.done, j
 		if !more {
-			p.mu.Lock()
-			p.keepLocked(j)
-			p.mu.Unlock()
 			return
 		}
 	}
 }
 
-// receive gives back the job that was received before, if any, and waits for
-// the next one. It returns nil at the end of all results.
-func (p *Pool[T, R]) receive(before *job[T, R]) *job[T, R] {
-	p.mu.Lock()
-	if before != nil {
-		p.keepLocked(before)
+// A receiver is one range over Results.
+type receiver[T, R any] struct {
+	pool *Pool[T, R]
+	run  *run[T, R] // what it took with the last result; nil before its first
+	done *job[T, R] // jobs to give back, linked by next
+}
+
+// next waits for the next result. It returns nil at the end of all.
+func (r *receiver[T, R]) next() *job[T, R] {
+	p := r.pool
+	if r.run != nil && r.run.left > 0 {
+		if j := r.run.claim(); j != nil {
+			if p.attention.Load() {
+				r.attend()
+			}
+			return j
+		}
 	}
-	for p.collector.n == 0 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r.giveBackLocked()
+	for !p.findResultLocked() {
 		if !p.open && p.quietLocked() {
-			p.mu.Unlock()
 			return nil
 		}
-		p.collector.waitLocked(&p.mu)
+		p.waitLocked(&p.collector.claims)
 	}
 	j := p.collector.pop()
+	if n := min(runLength-1, p.collector.n); n > 0 && !p.special && p.collector.waiting == 0 {
+		r.beginRunLocked(j, n)
+	}
 	if p.collector.n > 0 {
 		p.collector.offerLocked()
 	}
@@ -59,8 +74,67 @@ func (p *Pool[T, R]) receive(before *job[T, R]) *job[T, R] {
 	if p.window != nil {
 		p.grantLocked()
 	}
-	p.mu.Unlock()
 	return j
+}
+
+// attend is what a receiver does after a result of its run while somebody waits.
+func (r *receiver[T, R]) attend() {
+	p := r.pool
+	p.mu.Lock()
+	p.settleReceiversLocked()
+	p.wakeLocked()
+	p.watchLocked()
+	p.mu.Unlock()
+}
+
+// findResultLocked tells whether there is a result, and looks for one where they
+// may be.
+func (p *Pool[T, R]) findResultLocked() bool {
+	if p.collector.n == 0 {
+		p.settleLocked()
+	}
+	if p.collector.n == 0 {
+		p.recallReceiversLocked()
+	}
+	return p.collector.n > 0
+}
+
+// beginRunLocked makes j and the next n results the run of r.
+func (r *receiver[T, R]) beginRunLocked(j *job[T, R], n int) {
+	p := r.pool
+	if r.run == nil {
+		r.run = new(run[T, R])
+	}
+	r.run.jobs[0] = j
+	for i := range n {
+		r.run.jobs[i+1] = p.collector.pop()
+	}
+	p.receivers.beginLocked(r.run, n+1)
+	p.watchLocked()
+}
+
+// giveBackLocked gives back what r has received, and what it has not come to.
+func (r *receiver[T, R]) giveBackLocked() {
+	if r.run != nil {
+		r.pool.recallReceiverLocked(r.run)
+	}
+	for r.done != nil {
+		j := r.done
+		r.done = j.next
+		r.pool.keepLocked(j)
+	}
+}
+
+// leave ends the range, by whatever it ended.
+func (r *receiver[T, R]) leave() {
+	p := r.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r.giveBackLocked()
+	if p.collector.n > 0 {
+		p.collector.offerLocked()
+	}
+	p.offerRoomLocked()
 }
 
 // answerLocked hands a job that has ended to whom its answer is for.
@@ -87,20 +161,27 @@ func (p *Pool[T, R]) answerLocked(j *job[T, R]) {
 // undeliveredLocked returns how many results wait for a receiver, or for their
 // turn.
 func (p *Pool[T, R]) undeliveredLocked() int {
-	if p.window == nil {
-		return p.collector.n
+	n := p.collector.n + p.receivers.rest
+	if p.window != nil {
+		n += p.window.finished
 	}
-	return p.collector.n + p.window.finished
+	return n
 }
 
-// overfullLocked tells whether a result has just been added for which there
-// was no room: every worker that is held back stands for one such result.
-func (p *Pool[T, R]) overfullLocked() bool { return p.undeliveredLocked()-p.held > p.resultBuffer }
+// overfullLocked tells whether n results more are too many for the buffer. Every
+// worker that is held back stands for one that has found no room. For those that
+// are expected of runs, room is kept, unless it is needed for one that is there.
+func (p *Pool[T, R]) overfullLocked(n int) bool {
+	if p.undeliveredLocked()-p.held+p.runs.rest+n <= p.resultBuffer {
+		return false
+	}
+	p.recallLocked()
+	p.settleReceiversLocked()
+	return p.undeliveredLocked()-p.held+n > p.resultBuffer
+}
 
 // hasRoomForResultLocked tells whether a worker that is held back can go on.
-func (p *Pool[T, R]) hasRoomForResultLocked() bool {
-	return p.undeliveredLocked()-p.held < p.resultBuffer
-}
+func (p *Pool[T, R]) hasRoomForResultLocked() bool { return !p.overfullLocked(1) }
 
 func (p *Pool[T, R]) offerRoomLocked() {
 	if p.held > 0 && (p.hasRoomForResultLocked() || p.oldestQueuedLocked() != nil) {

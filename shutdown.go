@@ -59,6 +59,7 @@ func (p *Pool[T, R]) Close() error {
 func (p *Pool[T, R]) close(mode ShutdownMode) {
 	p.mu.Lock()
 	began := p.beginLocked()
+	p.recallLocked()
 	switch {
 	case mode == Drain:
 		p.draining = true
@@ -138,6 +139,7 @@ func (p *Pool[T, R]) abortByContext() {
 func (p *Pool[T, R]) abort(cause, err error) bool {
 	p.mu.Lock()
 	began := p.beginLocked()
+	p.recallLocked()
 	quiet := p.quietLocked()
 	if !quiet {
 		p.outcomeLocked(cause)

@@ -37,7 +37,7 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 		return err
 	}
 	j := p.newJobLocked()
-	j.ctx, j.task, j.attempt = ctx, task, 1
+	j.ctx, j.task, j.attempt, j.plain = ctx, task, 1, true
 	j.index = p.index
 	p.index++
 	p.submitted++
@@ -61,6 +61,7 @@ func (p *Pool[T, R]) submit(ctx, handlerContext context.Context, task T) (*job[T
 	j := p.newJobLocked()
 	j.ctx, j.task = handlerContext, task
 	j.bound = handlerContext != ctx
+	j.plain = !j.bound
 	p.joinLocked(j, class)
 	ended, err := p.enterLocked(ctx, inside, j)
 	p.mu.Unlock()
@@ -84,7 +85,7 @@ func (p *Pool[T, R]) TrySubmit(task T) error {
 		return ErrClosed
 	}
 	j := p.newJobLocked()
-	j.ctx, j.task = context.Background(), task
+	j.ctx, j.task, j.plain = context.Background(), task, true
 	p.joinLocked(j, class)
 	if !p.roomForLocked(j) {
 		p.dismissLocked(j)
@@ -121,7 +122,7 @@ func (p *Pool[T, R]) SubmitCancel(ctx context.Context, task T) (cancel func(), e
 		end()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if j.ctx == context.Context(bound) && j.waits() { // else the job is at another task
+		if j.ctx == context.Context(bound) && p.waitsLocked(j) { // else the job is at another task
 			p.endQueuedLocked(j, context.Canceled)
 		}
 	}, nil
@@ -167,7 +168,18 @@ func endedContext(ctx context.Context) error {
 // the queue, or a worker has nothing in hand. What can't be taken yet may fill
 // the queue, but leaves the workers to others.
 func (p *Pool[T, R]) roomLocked() bool {
-	over := p.tasks.n + p.granted - p.freeWorkersLocked()
+	if p.seemsToHaveRoomLocked() {
+		return true
+	}
+	if p.runs.rest == 0 {
+		return false
+	}
+	p.settleLocked()
+	return p.seemsToHaveRoomLocked()
+}
+
+func (p *Pool[T, R]) seemsToHaveRoomLocked() bool {
+	over := p.tasks.n + p.runs.rest + p.granted - p.freeWorkersLocked()
 	if over < 0 {
 		return p.blocked <= p.queueDepth
 	}
@@ -269,6 +281,14 @@ func (p *Pool[T, R]) noteTaskLocked() {
 	}
 }
 
+// waitsLocked tells whether j has been accepted, and no worker has begun it.
+func (p *Pool[T, R]) waitsLocked(j *job[T, R]) bool {
+	if j.place == inRun {
+		p.recallLocked()
+	}
+	return j.place == queued || j.place == behind || j.place == parked
+}
+
 // unqueueLocked takes j out of the task channel.
 func (p *Pool[T, R]) unqueueLocked(j *job[T, R]) {
 	p.tasks.remove(j)
@@ -326,7 +346,7 @@ func (p *Pool[T, R]) enterInsideLocked(inside *worker[T, R], j *job[T, R]) <-cha
 		j.lane.claim(j)
 	}
 	j.inside = inside
-	if !j.isBehindLocked() && p.tasks.n+p.granted < p.freeWorkersLocked() {
+	if !j.isBehindLocked() && p.tasks.n+p.runs.rest+p.granted < p.freeWorkersLocked() {
 		j.promised, j.level = true, urgent
 		p.acceptLocked(j)
 		return nil
@@ -355,6 +375,7 @@ func (p *Pool[T, R]) awaitRoomLocked(ctx context.Context, j *job[T, R]) error {
 	}
 	j.place = inLine
 	p.waiting.push(j)
+	p.watchLocked()
 	p.mu.Unlock()
 	var err error
 	select {
@@ -425,6 +446,7 @@ func (p *Pool[T, R]) gaveUp(err error) error {
 func (p *Pool[T, R]) load() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.settleLocked()
 	load := fmt.Sprintf("%d tasks queued, %d running, %d of %d workers wait for a receiver of their results",
 		p.queuedLocked(), p.running, p.held, p.size)
 	if p.parked.n > 0 {

@@ -59,6 +59,7 @@ type job[T, R any] struct {
 	place place
 	level level
 
+	plain      bool // its end is to be counted and handed on, if that is without an error of RetryAfter
 	granted    bool // a waiting submitter has been given room
 	promised   bool // it counts on a worker that was free
 	positioned bool // the index is the position in a batch
@@ -74,6 +75,7 @@ const (
 	elsewhere place = iota // in hand, spare, or on the way to a receiver
 	inLine                 // with a submitter that waits for room
 	queued                 // in the task channel
+	inRun                  // taken by a worker, which has perhaps not begun it
 	behind                 // behind another task of its key
 	parked                 // until its next attempt is due
 	finished               // before its turn, in an ordered pool
@@ -83,16 +85,14 @@ func (j *job[T, R]) result() Result[T, R] {
 	return Result[T, R]{Index: j.index, Task: j.task, Value: j.value, Err: j.err, Worker: int(j.worker), Attempt: int(j.attempt)}
 }
 
-// waits tells whether the task has been accepted, and no worker has it.
-func (j *job[T, R]) waits() bool { return j.place == queued || j.place == behind || j.place == parked }
-
 // reset forgets the task and its answer, so that the pool retains neither.
 func (j *job[T, R]) reset() {
 	var noTask T
 	var noValue R
 	j.task, j.value, j.err = noTask, noValue, nil
 	j.to, j.inside, j.worker, j.level = nil, nil, 0, normal
-	j.promised, j.positioned, j.bound, j.abandoned, j.signals = false, false, false, false, false
+	j.place = elsewhere
+	j.plain, j.promised, j.positioned, j.bound, j.abandoned, j.signals = false, false, false, false, false, false
 }
 
 // An answerer gets the answer of a job in place of Results.

@@ -14,13 +14,14 @@ type worker[T, R any] struct {
 	panicked bool         // the handler did
 	skipped  bool         // the handler was not called
 	phase    phase
+	job      *job[T, R] // what it has in hand; for others, see jobLocked
 
 	// Guarded by the pool's mutex:
 	id     int32
 	before int32         // the worker of the attempt before
 	busy   bool          // it has something in hand, if only a result that found no room
 	held   bool          // its last result found no room
-	job    *job[T, R]    // what it has in hand
+	run    *run[T, R]    // what it took with the job in hand; nil before its first
 	nested chan struct{} // of a worker for one nested task: closed when it leaves; else nil
 	outer  *worker[T, R] // the one in whose place it runs
 }
@@ -54,6 +55,7 @@ func (p *Pool[T, R]) setSizeLocked(size int) {
 		}
 	}
 	if shrinks {
+		p.recallLocked()
 		p.tasks.wakeAllLocked()
 	}
 	if p.elasticity != nil {
@@ -132,7 +134,14 @@ func (w *worker[T, R]) next() bool {
 	case w.phase == handled && (w.job.bound || p.resultFunc != nil):
 		w.conclude()
 	}
+	if w.run != nil && w.run.left > 0 && w.goOn() {
+		return true
+	}
 	p.mu.Lock()
+	if w.run != nil && w.run.active {
+		p.recallRunLocked(w.run)
+		w.run.active, w.run.left = false, 0
+	}
 	if w.phase == handled && w.exchangeLocked() {
 		p.mu.Unlock()
 		return true
@@ -156,26 +165,51 @@ func (w *worker[T, R]) next() bool {
 	return more
 }
 
+// goOn goes on to the next job of the run without the mutex, unless there is none
+// or the end of the one in hand is none that can wait to be counted.
+func (w *worker[T, R]) goOn() bool {
+	r, j := w.run, w.job
+	signals := j.signals
+	if j.err != nil && (signals || w.panicked || w.skipped || retryIn(j.err) != nil) {
+		return false
+	}
+	if signals {
+		j.ctx = nil
+		r.answered[r.at] = true
+	}
+	next := r.claim()
+	if next == nil {
+		r.answered[r.at] = false
+		return false
+	}
+	if signals {
+		j.signal <- struct{}{}
+	}
+	w.job, w.phase = next, taken
+	if w.pool.attention.Load() {
+		w.attend()
+	}
+	return true
+}
+
 // exchangeLocked hands in the result of w and takes the next task, where there is
 // one and nothing is out of the ordinary: then w does not become free in between.
 // It is for speed alone. Otherwise it does nothing and reports false.
 func (w *worker[T, R]) exchangeLocked() bool {
 	p, j := w.pool, w.job
-	if j.err != nil || j.bound || j.attempt > 1 || p.special || !p.collects || // the task ends in no other way
-		p.tasks.n == 0 || p.tasks.others != nil || p.paused || !p.open || w.nested != nil || int(w.id) > p.size || // w takes the next
-		p.collector.n-p.held >= p.resultBuffer { // its result finds room
+	if j.err != nil || !j.plain || j.to != nil || j.attempt > 1 || p.special || !p.collects || // the task ends in no other way
+		p.tasks.n == 0 || p.tasks.normal.n < p.tasks.n || p.paused || !p.open || w.nested != nil || int(w.id) > p.size || // w takes the next
+		p.overfullLocked(1) { // its result finds room
 		return false
 	}
 	p.succeeded++
 	j.ctx = nil
 	p.collector.push(j)
 	p.collector.offerLocked()
-	j = p.tasks.normal.pop()
-	p.tasks.n--
-	j.place, j.worker = elsewhere, w.id
+	j = w.popLocked()
+	w.before, j.worker = j.worker, w.id
 	w.job, w.phase = j, taken
-	w.before = 0
-	if p.tasks.n > 0 {
+	if p.tasks.n+p.runs.rest > 0 {
 		p.tasks.offerLocked()
 	}
 	if p.waiting.n > 0 {
@@ -231,7 +265,7 @@ func (w *worker[T, R]) endLocked() (answered *job[T, R]) {
 	if p.running+p.tasks.n == 0 {
 		p.noteQuietLocked()
 	}
-	if p.open && p.overfullLocked() && (p.window == nil || w.nested == nil) {
+	if p.open && p.overfullLocked(0) && (p.window == nil || w.nested == nil) {
 		w.held = true
 		p.held++
 		return answered
@@ -259,6 +293,15 @@ func (w *worker[T, R]) endFailedLocked(j *job[T, R], skipped, panicked bool) {
 		p.failed++
 	}
 	p.answerLocked(j)
+}
+
+// jobLocked returns what w has in hand, or nil.
+func (w *worker[T, R]) jobLocked() *job[T, R] {
+	if r := w.run; r != nil && r.active {
+		claimed, _ := r.claimed()
+		return r.jobs[claimed-1]
+	}
+	return w.job
 }
 
 // releaseLocked makes w free to take a task.
@@ -291,18 +334,22 @@ func (w *worker[T, R]) takeLocked(fromTask bool) bool {
 			w.leaveLocked()
 			return false
 		}
+		if p.tasks.n == 0 && p.runs.rest > 0 {
+			p.recallLocked()
+		}
 		if p.tasks.n == 0 || p.paused {
 			w.forgetContext()
-			p.tasks.waitLocked(&p.mu)
+			p.pace.forgetLocked(w)
+			p.waitLocked(&p.tasks.claims)
 			continue
 		}
-		j = p.tasks.pop()
+		j = w.popLocked()
 		if j.promised {
 			j.promised = false
 			p.promised--
 		}
 	}
-	if p.tasks.n > 0 {
+	if p.tasks.n+p.runs.rest > 0 {
 		p.tasks.offerLocked()
 	}
 	if int(w.id) <= p.size {
@@ -333,8 +380,9 @@ func (w *worker[T, R]) awaitReceiverLocked() (oldest *job[T, R]) {
 			p.unqueueLocked(oldest)
 			break
 		}
-		p.room.waitLocked(&p.mu)
+		p.waitLocked(&p.room)
 	}
+	p.pace.forgetLocked(w)
 	w.held = false
 	p.held--
 	w.releaseLocked()

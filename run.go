@@ -1,0 +1,329 @@
+package workpool
+
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// runLength is how many jobs a goroutine takes at once at most.
+	runLength = 16
+
+	// runTime is how long the run of a worker is to take at most. Where tasks
+	// take so long that fewer than two fit, they are taken one by one.
+	runTime = 10 * time.Microsecond
+)
+
+// A run is a number of jobs that a worker or a receiver has taken at once and
+// goes through one by one, so that it needs the mutex once for all of them.
+//
+// Nobody has to wait for that. The owner claims each job with one atomic
+// operation, which also says that it is done with the one before. Whoever holds
+// the mutex sees how far the owner has come, and can take back what is not
+// claimed: an idle worker does, a receiver who finds nothing else, and all that
+// is about queued tasks, such as a pause or an abort. What a worker has done of
+// its run is ended, as far as the pool is concerned, when somebody looks; those
+// who wait for it have the owner look after each job, see watchLocked.
+//
+// The owner's claims are those of the deque in "Dynamic Circular Work-Stealing
+// Deque" by Chase and Lev, SPAA 2005. The mutex makes the other side simpler.
+type run[T, R any] struct {
+	// progress is how many of the jobs are claimed, and in the lower half how
+	// many there are. A claim beyond these means that the owner found none.
+	progress atomic.Uint64
+
+	// Of the owner alone:
+	at   int // the job in hand
+	left int // jobs to claim, if none was taken back
+
+	jobs     [runLength]*job[T, R] // written under the mutex, read by the owner where claimed
+	answered [runLength]bool       // written by the owner before its next claim: the caller of Do has the job
+
+	// Guarded by the mutex:
+	next, previous *run[T, R] // in the list of those that have a rest
+	listed         bool
+	active         bool          // the owner has not yet come back for more
+	began          time.Duration // on the clock of the pool
+	ended          int           // jobs of a worker that the pool knows to have ended
+	rest           int           // jobs not claimed when somebody looked last
+}
+
+// claim takes the next job. It returns nil if there is none left.
+func (r *run[T, R]) claim() *job[T, R] {
+	progress := r.progress.Add(1 << 32)
+	claimed := progress >> 32
+	if claimed > uint64(uint32(progress)) {
+		r.left = 0
+		return nil
+	}
+	r.at++
+	r.left--
+	return r.jobs[claimed-1]
+}
+
+// claimed returns how many of the jobs are claimed, and how many there are.
+func (r *run[T, R]) claimed() (claimed, n int) {
+	progress := r.progress.Load()
+	n = int(uint32(progress))
+	return min(int(progress>>32), n), n
+}
+
+// takeBack returns the jobs that are not claimed, which then aren't part of r.
+func (r *run[T, R]) takeBack() []*job[T, R] {
+	for {
+		progress := r.progress.Load()
+		claimed, n := progress>>32, uint64(uint32(progress))
+		if claimed >= n {
+			return nil
+		}
+		if r.progress.CompareAndSwap(progress, claimed<<32|claimed) {
+			return r.jobs[claimed:n]
+		}
+	}
+}
+
+// A runList holds runs in the order in which they began.
+type runList[T, R any] struct {
+	first, last *run[T, R]
+	rest        int // the sum of theirs
+}
+
+// beginLocked makes a run of its first n jobs, one of which is claimed.
+func (l *runList[T, R]) beginLocked(r *run[T, R], n int) {
+	r.at, r.left, r.ended, r.rest = 0, n-1, 0, n-1
+	r.progress.Store(1<<32 | uint64(n))
+	r.active, r.listed = true, true
+	r.previous, r.next = l.last, nil
+	if l.last == nil {
+		l.first = r
+	} else {
+		l.last.next = r
+	}
+	l.last = r
+	l.rest += r.rest
+}
+
+// setRestLocked notes how many jobs are not claimed.
+func (l *runList[T, R]) setRestLocked(r *run[T, R], rest int) {
+	l.rest += rest - r.rest
+	r.rest = rest
+	if rest > 0 || !r.listed {
+		return
+	}
+	r.listed = false
+	if r.previous == nil {
+		l.first = r.next
+	} else {
+		r.previous.next = r.next
+	}
+	if r.next == nil {
+		l.last = r.previous
+	} else {
+		r.next.previous = r.previous
+	}
+	r.next, r.previous = nil, nil
+}
+
+// settleLocked ends what the workers have done of their runs.
+func (p *Pool[T, R]) settleLocked() {
+	for r := p.runs.first; r != nil; {
+		next := r.next
+		p.settleRunLocked(r)
+		r = next
+	}
+}
+
+func (p *Pool[T, R]) settleRunLocked(r *run[T, R]) {
+	claimed, n := r.claimed()
+	for ; r.ended < claimed-1; r.ended++ {
+		j := r.jobs[r.ended]
+		switch {
+		case r.answered[r.ended]:
+			r.answered[r.ended] = false
+			p.succeeded++
+			continue
+		case j.err == nil:
+			p.succeeded++
+		default:
+			p.failed++
+		}
+		p.answerLocked(j)
+	}
+	p.runs.setRestLocked(r, n-claimed)
+}
+
+// recallLocked puts what no worker has begun back into the task channel.
+func (p *Pool[T, R]) recallLocked() {
+	for r := p.runs.last; r != nil; {
+		previous := r.previous
+		p.recallRunLocked(r)
+		r = previous
+	}
+}
+
+func (p *Pool[T, R]) recallRunLocked(r *run[T, R]) {
+	for _, j := range slices.Backward(r.takeBack()) {
+		j.worker = 0
+		p.tasks.pushFront(j)
+	}
+	p.settleRunLocked(r)
+}
+
+// settleReceiversLocked notes what receivers have taken of their runs.
+func (p *Pool[T, R]) settleReceiversLocked() {
+	for r := p.receivers.first; r != nil; {
+		next := r.next
+		claimed, n := r.claimed()
+		p.receivers.setRestLocked(r, n-claimed)
+		r = next
+	}
+}
+
+// recallReceiversLocked puts the results that receivers have not come to back
+// into the collector channel.
+func (p *Pool[T, R]) recallReceiversLocked() {
+	for r := p.receivers.last; r != nil; {
+		previous := r.previous
+		p.recallReceiverLocked(r)
+		r = previous
+	}
+}
+
+func (p *Pool[T, R]) recallReceiverLocked(r *run[T, R]) {
+	for _, j := range slices.Backward(r.takeBack()) {
+		p.collector.pushFront(j)
+	}
+	p.receivers.setRestLocked(r, 0)
+}
+
+// watchLocked sees to it that goroutines at work on their runs look after each
+// job while somebody waits for what they do, and only then. It is called when
+// somebody begins or ceases to wait and when a run begins.
+//
+// The one side sets attention and then looks how far the runs are, the other
+// claims and then looks for attention: so one of them sees the other.
+func (p *Pool[T, R]) watchLocked() {
+	if !p.watched && p.wantsLocked() {
+		p.watched = true
+		p.attention.Store(true)
+		p.settleLocked()
+		p.settleReceiversLocked()
+		p.wakeLocked()
+	}
+	if p.watched && !p.wantsLocked() {
+		p.watched = false
+		p.attention.Store(false)
+	}
+}
+
+// wantsLocked tells whether somebody waits who has not been woken.
+func (p *Pool[T, R]) wantsLocked() bool {
+	if p.runs.first == nil && p.receivers.first == nil {
+		return false
+	}
+	return p.waiting.n > 0 || p.awaited > 0 || p.collector.wantsLocked() || p.room.wantsLocked()
+}
+
+// wakeLocked wakes those whom what runs have come to lets go on. Whoever waits for
+// a result has been woken when it was handed in.
+func (p *Pool[T, R]) wakeLocked() {
+	if p.waiting.n > 0 {
+		p.grantLocked()
+	}
+	p.offerRoomLocked()
+}
+
+// attend is what a worker does after a job of its run while somebody waits.
+func (w *worker[T, R]) attend() {
+	p := w.pool
+	p.mu.Lock()
+	p.settleRunLocked(w.run)
+	p.wakeLocked()
+	p.watchLocked()
+	p.mu.Unlock()
+}
+
+// A pace is how long runs may be, by how long tasks take. It is taken of one
+// worker at a time.
+type pace[T, R any] struct {
+	limit  int           // how many jobs a worker may take at once
+	worker *worker[T, R] // whose tasks are timed, if any
+	began  time.Duration // when it took them
+	tasks  int           // how many these were
+}
+
+// updateLocked is called by a worker that comes for more.
+func (c *pace[T, R]) updateLocked(w *worker[T, R], now time.Duration) {
+	took := now - c.began
+	switch {
+	case c.worker == w:
+		c.limit = min(runLength, max(1, int(runTime*time.Duration(c.tasks)/max(1, took))))
+	case c.worker != nil && took < 2*runTime:
+		return
+	case c.worker != nil: // it is at a long task
+		c.limit = 1
+	}
+	c.worker, c.began, c.tasks = w, now, 1
+}
+
+// forgetLocked is called by a worker that waits, for a task or a receiver.
+func (c *pace[T, R]) forgetLocked(w *worker[T, R]) {
+	if c.worker == w {
+		c.worker = nil
+	}
+}
+
+// popLocked takes the next task out of the channel, and the ones behind it for a
+// run of w where that is worth it and takes nothing from anybody.
+func (w *worker[T, R]) popLocked() *job[T, R] {
+	p := w.pool
+	if p.tasks.n < 2 || p.special || w.nested != nil || int(w.id) > p.size {
+		return p.tasks.pop()
+	}
+	now := time.Since(p.began)
+	p.pace.updateLocked(w, now)
+	if r := p.runs.first; r != nil && now-r.began > 2*runTime {
+		p.recallLocked() // or the tasks behind a long one would be overtaken by all that come
+	}
+	j := p.tasks.pop()
+	if n := min(p.pace.limit-1, p.tasks.normal.n, p.roomForRunLocked()); n > 0 && j.plain && j.attempt == 1 {
+		w.beginRunLocked(j, n, now)
+	}
+	return j
+}
+
+// roomForRunLocked returns how many results may be expected of a run. Some room
+// is left for the runs of others.
+func (p *Pool[T, R]) roomForRunLocked() int {
+	if !p.collects || !p.open {
+		return runLength
+	}
+	return p.resultBuffer - (p.undeliveredLocked() - p.held) - p.runs.rest
+}
+
+// beginRunLocked makes j and up to n of the next tasks the run of w. All but the
+// last have to be plain.
+func (w *worker[T, R]) beginRunLocked(j *job[T, R], n int, now time.Duration) {
+	p := w.pool
+	if w.run == nil {
+		w.run = new(run[T, R])
+	}
+	r := w.run
+	r.jobs[0] = j
+	length := 1
+	for ; length <= n && j.plain && p.tasks.normal.first.attempt == 1; length++ {
+		j = p.tasks.popNormal()
+		j.place, j.worker = inRun, w.id
+		r.jobs[length] = j
+	}
+	if length == 1 {
+		return
+	}
+	r.began = now
+	p.runs.beginLocked(r, length)
+	if p.pace.worker == w {
+		p.pace.tasks = length
+	}
+	p.watchLocked()
+}
