@@ -204,7 +204,7 @@ func (b *batch[T, R]) takeBack() {
 		}
 	})
 	for _, j := range own {
-		if p.waitsLocked(j) { // and did not get its turn by the end of another
+		if j.waits() { // and did not get its turn by the end of another
 			p.endQueuedLocked(j, err)
 		}
 	}

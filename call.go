@@ -95,7 +95,7 @@ func (p *Pool[T, R]) takeBack(j *job[T, R]) bool {
 	default:
 	}
 	j.abandoned = true
-	if p.waitsLocked(j) {
+	if j.waits() {
 		p.endQueuedLocked(j, context.Canceled)
 	}
 	return true
@@ -133,7 +133,7 @@ func (d *delivery[T, R]) watch(ctx context.Context, j *job[T, R]) {
 		defer p.mu.Unlock()
 		switch {
 		case d.answered:
-		case p.waitsLocked(j):
+		case j.waits():
 			p.endQueuedLocked(j, err)
 		default:
 			d.answered = true

@@ -78,13 +78,14 @@ func (l *list[T, R]) push(j *job[T, R]) {
 	} else {
 		j.previous, l.last.next = l.last, j
 	}
+	j.next = nil
 	l.last = j
 	l.n++
 }
 
 func (l *list[T, R]) pushFront(j *job[T, R]) {
 	if l.n == 0 {
-		l.last = j
+		j.next, l.last = nil, j
 	} else {
 		j.next, l.first.previous = l.first, j
 	}
@@ -107,8 +108,33 @@ func (l *list[T, R]) pop() *job[T, R] {
 	if l.n--; l.n == 0 {
 		l.last = nil
 	}
-	j.next, j.previous = nil, nil
 	return j
+}
+
+// popLinked takes out the first jobs, as many as jobs has room for. They stay
+// linked to one another.
+func (l *list[T, R]) popLinked(jobs []*job[T, R]) {
+	j := l.first
+	for i := range jobs {
+		jobs[i] = j
+		j = j.next
+	}
+	l.first = j
+	if l.n -= len(jobs); l.n == 0 {
+		l.last = nil
+	}
+}
+
+// pushLinked adds n jobs that are linked to one another.
+func (l *list[T, R]) pushLinked(first, last *job[T, R], n int) {
+	if l.n == 0 {
+		l.first = first
+	} else {
+		first.previous, l.last.next = l.last, first
+	}
+	last.next = nil
+	l.last = last
+	l.n += n
 }
 
 func (l *list[T, R]) remove(j *job[T, R]) {
@@ -123,5 +149,4 @@ func (l *list[T, R]) remove(j *job[T, R]) {
 		j.next.previous = j.previous
 	}
 	l.n--
-	j.next, j.previous = nil, nil
 }

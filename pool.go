@@ -31,11 +31,12 @@ type Pool[T, R any] struct {
 	stopWatching func() bool   // of the context given with WithContext
 	done         chan struct{} // closed when the last goroutine of the pool leaves
 
-	began    time.Time                 // where the clock of the pool starts
-	returned atomic.Pointer[job[T, R]] // spare jobs that were given back without the mutex
+	began time.Time // where the clock of the pool starts
 
 	// attention says that somebody waits for what is done without the mutex.
+	// Everybody reads it all the time: it must not lie beside what is written.
 	attention atomic.Bool
+	_         [64]byte
 
 	// mu guards what follows, and the jobs and workers. No code of the user
 	// runs under it, and no goroutine waits under it. What every task touches
@@ -72,15 +73,16 @@ type Pool[T, R any] struct {
 	parked list[T, R]                 // tasks that wait for their next attempt
 	timers map[*job[T, R]]*time.Timer // of these
 
-	workers    []*worker[T, R] // by number, from 1 at index 0; nil where there is none
-	alive      int             // how many there are
-	goroutines int             // all of the pool's, with timers, which become one
-	unanswered list[T, R]      // aborted tasks that the result function must be told of
-	draining   bool            // someone was promised that all that was accepted runs
-	cut        int             // queued tasks that closing has ended
-	abortedBy  error           // what these ended with
-	outcome    error           // of Shutdown and Close
-	misdeed    error           // the first panic or Goexit of the result function
+	workers    []*worker[T, R]           // by number, from 1 at index 0; nil where there is none
+	alive      int                       // how many there are
+	goroutines int                       // all of the pool's, with timers, which become one
+	returned   atomic.Pointer[job[T, R]] // spare jobs that were given back without the mutex
+	unanswered list[T, R]                // aborted tasks that the result function must be told of
+	draining   bool                      // someone was promised that all that was accepted runs
+	cut        int                       // queued tasks that closing has ended
+	abortedBy  error                     // what these ended with
+	outcome    error                     // of Shutdown and Close
+	misdeed    error                     // the first panic or Goexit of the result function
 }
 
 // New starts a pool whose workers call handler. Unless options say otherwise
@@ -332,7 +334,7 @@ func (p *Pool[T, R]) newJobLocked() *job[T, R] {
 			p.spares++
 		}
 	}
-	p.spare, j.next = j.next, nil
+	p.spare = j.next
 	p.spares--
 	return j
 }
@@ -353,6 +355,14 @@ func (p *Pool[T, R]) giveBack(j *job[T, R]) {
 func (p *Pool[T, R]) freeLocked(j *job[T, R]) {
 	j.reset()
 	p.keepLocked(j)
+}
+
+// keepLinkedLocked keeps jobs that are linked to one another.
+func (p *Pool[T, R]) keepLinkedLocked(jobs []*job[T, R]) {
+	if p.spares < maxSpares {
+		jobs[len(jobs)-1].next, p.spare = p.spare, jobs[0]
+		p.spares += len(jobs)
+	}
 }
 
 func (p *Pool[T, R]) keepLocked(j *job[T, R]) {

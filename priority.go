@@ -121,9 +121,16 @@ func (c *taskChannel[T, R]) pushFront(j *job[T, R]) {
 	c.normal.pushFront(j)
 }
 
-func (c *taskChannel[T, R]) popNormal() *job[T, R] {
-	c.n--
-	return c.normal.pop()
+// popPlain takes out the first normal tasks while they are plain, as many as jobs
+// has room for. They stay linked to one another.
+func (c *taskChannel[T, R]) popPlain(jobs []*job[T, R]) int {
+	n := 0
+	for j := c.normal.first; n < min(len(jobs), c.normal.n) && j.plain; j = j.next {
+		n++
+	}
+	c.normal.popLinked(jobs[:n])
+	c.n -= n
+	return n
 }
 
 func (c *taskChannel[T, R]) remove(j *job[T, R]) {

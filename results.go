@@ -29,7 +29,7 @@ func (p *Pool[T, R]) deliver(yield func(Result[T, R]) bool) {
 		}
 		more := yield(j.result())
 		j.reset()
-		j.next, r.done = r.done, j
+		r.job = nil
 		if !more {
 			return
 		}
@@ -39,8 +39,9 @@ func (p *Pool[T, R]) deliver(yield func(Result[T, R]) bool) {
 // A receiver is one range over Results.
 type receiver[T, R any] struct {
 	pool *Pool[T, R]
-	run  *run[T, R] // what it took with the last result; nil before its first
-	done *job[T, R] // jobs to give back, linked by next
+	job  *job[T, R] // what it yields
+	run  *run[T, R] // what it has taken at once; nil before its first
+	one  *job[T, R] // what it has taken alone
 }
 
 // next waits for the next result. It returns nil at the end of all.
@@ -48,6 +49,7 @@ func (r *receiver[T, R]) next() *job[T, R] {
 	p := r.pool
 	if r.run != nil && r.run.left > 0 {
 		if j := r.run.claim(); j != nil {
+			r.job = j
 			if p.attention.Load() {
 				r.attend()
 			}
@@ -63,9 +65,11 @@ func (r *receiver[T, R]) next() *job[T, R] {
 		}
 		p.waitLocked(&p.collector.claims)
 	}
-	j := p.collector.pop()
-	if n := min(runLength-1, p.collector.n); n > 0 && !p.special && p.collector.waiting == 0 {
-		r.beginRunLocked(j, n)
+	if n := min(runLength, p.collector.n); n > 1 && !p.special && p.collector.waiting == 0 {
+		r.beginRunLocked(n)
+	} else {
+		r.one = p.collector.pop()
+		r.job = r.one
 	}
 	if p.collector.n > 0 {
 		p.collector.offerLocked()
@@ -74,7 +78,7 @@ func (r *receiver[T, R]) next() *job[T, R] {
 	if p.window != nil {
 		p.grantLocked()
 	}
-	return j
+	return r.job
 }
 
 // attend is what a receiver does after a result of its run while somebody waits.
@@ -99,29 +103,34 @@ func (p *Pool[T, R]) findResultLocked() bool {
 	return p.collector.n > 0
 }
 
-// beginRunLocked makes j and the next n results the run of r.
-func (r *receiver[T, R]) beginRunLocked(j *job[T, R], n int) {
+// beginRunLocked makes the next n results the run of r.
+func (r *receiver[T, R]) beginRunLocked(n int) {
 	p := r.pool
 	if r.run == nil {
 		r.run = new(run[T, R])
 	}
-	r.run.jobs[0] = j
-	for i := range n {
-		r.run.jobs[i+1] = p.collector.pop()
-	}
-	p.receivers.beginLocked(r.run, n+1)
+	p.collector.popLinked(r.run.jobs[:n])
+	r.job = r.run.jobs[0]
+	p.receivers.beginLocked(r.run, n)
 	p.watchLocked()
 }
 
 // giveBackLocked gives back what r has received, and what it has not come to.
 func (r *receiver[T, R]) giveBackLocked() {
-	if r.run != nil {
-		r.pool.recallReceiverLocked(r.run)
+	p := r.pool
+	if r.job != nil { // what it was yielded to did not return
+		r.job.reset()
+		r.job = nil
 	}
-	for r.done != nil {
-		j := r.done
-		r.done = j.next
-		r.pool.keepLocked(j)
+	if r.run != nil && r.run.active {
+		r.run.active = false
+		p.recallReceiverLocked(r.run)
+		n, _ := r.run.claimed()
+		p.keepLinkedLocked(r.run.jobs[:n])
+	}
+	if r.one != nil {
+		p.keepLocked(r.one)
+		r.one = nil
 	}
 }
 

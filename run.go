@@ -8,7 +8,7 @@ import (
 
 const (
 	// runLength is how many jobs a goroutine takes at once at most.
-	runLength = 16
+	runLength = 32
 
 	// runTime is how long the run of a worker is to take at most. Where tasks
 	// take so long that fewer than two fit, they are taken one by one.
@@ -37,8 +37,8 @@ type run[T, R any] struct {
 	at   int // the job in hand
 	left int // jobs to claim, if none was taken back
 
-	jobs     [runLength]*job[T, R] // written under the mutex, read by the owner where claimed
-	answered [runLength]bool       // written by the owner before its next claim: the caller of Do has the job
+	jobs [runLength]*job[T, R] // written under the mutex, read by the owner where claimed
+	ends [runLength]end        // written by a worker before its next claim
 
 	// Guarded by the mutex:
 	next, previous *run[T, R] // in the list of those that have a rest
@@ -48,6 +48,15 @@ type run[T, R any] struct {
 	ended          int           // jobs of a worker that the pool knows to have ended
 	rest           int           // jobs not claimed when somebody looked last
 }
+
+// An end is how a job ended of which the pool does not know yet.
+type end uint8
+
+const (
+	collected end = iota // it succeeded, and is for Results
+	answered             // it succeeded, and the caller of Do has it already
+	different            // see the job
+)
 
 // claim takes the next job. It returns nil if there is none left.
 func (r *run[T, R]) claim() *job[T, R] {
@@ -136,21 +145,35 @@ func (p *Pool[T, R]) settleLocked() {
 
 func (p *Pool[T, R]) settleRunLocked(r *run[T, R]) {
 	claimed, n := r.claimed()
-	for ; r.ended < claimed-1; r.ended++ {
-		j := r.jobs[r.ended]
-		switch {
-		case r.answered[r.ended]:
-			r.answered[r.ended] = false
-			p.succeeded++
-			continue
-		case j.err == nil:
-			p.succeeded++
-		default:
-			p.failed++
-		}
-		p.answerLocked(j)
+	if r.ended < claimed-1 {
+		p.endInRunLocked(r, claimed-1)
 	}
 	p.runs.setRestLocked(r, n-claimed)
+}
+
+// endInRunLocked ends the first n jobs of r.
+func (p *Pool[T, R]) endInRunLocked(r *run[T, R], n int) {
+	for r.ended < n {
+		i := r.ended
+		for r.ended < n && r.ends[r.ended] == collected {
+			r.ended++
+		}
+		if i < r.ended { // these are still linked to one another
+			p.succeeded += uint64(r.ended - i)
+			p.collector.pushLinked(r.jobs[i], r.jobs[r.ended-1], r.ended-i)
+			p.collector.offerLocked()
+			continue
+		}
+		j := r.jobs[i]
+		if r.ended++; r.ends[i] == answered || j.err == nil {
+			p.succeeded++
+		} else {
+			p.failed++
+		}
+		if r.ends[i] != answered {
+			p.answerLocked(j)
+		}
+	}
 }
 
 // recallLocked puts what no worker has begun back into the task channel.
@@ -164,7 +187,6 @@ func (p *Pool[T, R]) recallLocked() {
 
 func (p *Pool[T, R]) recallRunLocked(r *run[T, R]) {
 	for _, j := range slices.Backward(r.takeBack()) {
-		j.worker = 0
 		p.tasks.pushFront(j)
 	}
 	p.settleRunLocked(r)
@@ -278,7 +300,7 @@ func (c *pace[T, R]) forgetLocked(w *worker[T, R]) {
 // run of w where that is worth it and takes nothing from anybody.
 func (w *worker[T, R]) popLocked() *job[T, R] {
 	p := w.pool
-	if p.tasks.n < 2 || p.special || w.nested != nil || int(w.id) > p.size {
+	if p.tasks.n < 2 || p.special || p.tasks.normal.n < p.tasks.n || w.nested != nil || int(w.id) > p.size {
 		return p.tasks.pop()
 	}
 	now := time.Since(p.began)
@@ -287,7 +309,7 @@ func (w *worker[T, R]) popLocked() *job[T, R] {
 		p.recallLocked() // or the tasks behind a long one would be overtaken by all that come
 	}
 	j := p.tasks.pop()
-	if n := min(p.pace.limit-1, p.tasks.normal.n, p.roomForRunLocked()); n > 0 && j.plain && j.attempt == 1 {
+	if n := min(p.pace.limit-1, p.tasks.normal.n, p.roomForRunLocked()); n > 0 && j.plain {
 		w.beginRunLocked(j, n, now)
 	}
 	return j
@@ -302,8 +324,7 @@ func (p *Pool[T, R]) roomForRunLocked() int {
 	return p.resultBuffer - (p.undeliveredLocked() - p.held) - p.runs.rest
 }
 
-// beginRunLocked makes j and up to n of the next tasks the run of w. All but the
-// last have to be plain.
+// beginRunLocked makes j and up to n of the next tasks the run of w.
 func (w *worker[T, R]) beginRunLocked(j *job[T, R], n int, now time.Duration) {
 	p := w.pool
 	if w.run == nil {
@@ -311,15 +332,11 @@ func (w *worker[T, R]) beginRunLocked(j *job[T, R], n int, now time.Duration) {
 	}
 	r := w.run
 	r.jobs[0] = j
-	length := 1
-	for ; length <= n && j.plain && p.tasks.normal.first.attempt == 1; length++ {
-		j = p.tasks.popNormal()
-		j.place, j.worker = inRun, w.id
-		r.jobs[length] = j
-	}
+	length := 1 + p.tasks.popPlain(r.jobs[1:1+n])
 	if length == 1 {
 		return
 	}
+	clear(r.ends[:length])
 	r.began = now
 	p.runs.beginLocked(r, length)
 	if p.pace.worker == w {

@@ -122,7 +122,7 @@ func (p *Pool[T, R]) SubmitCancel(ctx context.Context, task T) (cancel func(), e
 		end()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if j.ctx == context.Context(bound) && p.waitsLocked(j) { // else the job is at another task
+		if j.ctx == context.Context(bound) && j.waits() { // else the job is at another task
 			p.endQueuedLocked(j, context.Canceled)
 		}
 	}, nil
@@ -281,14 +281,6 @@ func (p *Pool[T, R]) noteTaskLocked() {
 	}
 }
 
-// waitsLocked tells whether j has been accepted, and no worker has begun it.
-func (p *Pool[T, R]) waitsLocked(j *job[T, R]) bool {
-	if j.place == inRun {
-		p.recallLocked()
-	}
-	return j.place == queued || j.place == behind || j.place == parked
-}
-
 // unqueueLocked takes j out of the task channel.
 func (p *Pool[T, R]) unqueueLocked(j *job[T, R]) {
 	p.tasks.remove(j)
@@ -386,17 +378,16 @@ func (p *Pool[T, R]) awaitRoomLocked(ctx context.Context, j *job[T, R]) error {
 		err = contextError(ctx)
 	}
 	p.mu.Lock()
-	if j.place == inLine {
-		j.place = elsewhere
+	switch j.place {
+	case inLine:
 		p.waiting.remove(j)
+	case granted:
+		p.countGrantedLocked(j, -1)
 	}
+	j.place = elsewhere
 	select { // sent after ctx had ended
 	case <-j.signal:
 	default:
-	}
-	if j.granted {
-		j.granted = false
-		p.countGrantedLocked(j, -1)
 	}
 	switch {
 	case err != nil:
@@ -413,8 +404,7 @@ func (p *Pool[T, R]) grantLocked() {
 		next := j.next
 		if p.roomForLocked(j) {
 			p.waiting.remove(j)
-			j.place = elsewhere
-			j.granted = true
+			j.place = granted
 			p.countGrantedLocked(j, 1)
 			j.signal <- struct{}{}
 		} else if p.keyOf == nil && p.priorityOf == nil {

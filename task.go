@@ -40,27 +40,28 @@ func Call[R any](ctx context.Context, f Func[R]) (R, error) { return f(ctx) }
 // the worker that runs it, or the caller that got it back.
 type job[T, R any] struct {
 	next, previous *job[T, R] // its neighbours in the list that it is in
-
-	ctx    context.Context // what the context of the handler is made from
-	task   T
-	index  uint64
-	to     answerer[T, R] // who gets the answer; nil for Results
-	signal chan struct{}  // capacity 1; wakes the goroutine that waits for this job
-
-	value   R
-	err     error
+	state
 	worker  int32
 	attempt int32
+	index   uint64
 
-	lane   *lane[T, R]   // of its key; nil without one
-	inside *worker[T, R] // whose handler waits for it
+	ctx   context.Context // what the context of the handler is made from
+	task  T
+	value R
+	err   error
 
-	// These change under the mutex only.
+	to     answerer[T, R] // who gets the answer; nil for Results
+	signal chan struct{}  // capacity 1; wakes the goroutine that waits for this job
+	lane   *lane[T, R]    // of its key; nil without one
+	inside *worker[T, R]  // whose handler waits for it
+}
+
+// state is what changes of a job under the mutex only.
+type state struct {
 	place place
 	level level
 
-	plain      bool // its end is to be counted and handed on, if that is without an error of RetryAfter
-	granted    bool // a waiting submitter has been given room
+	plain      bool // it is at its first attempt, and nobody but its answerer has a hold of it
 	promised   bool // it counts on a worker that was free
 	positioned bool // the index is the position in a batch
 	bound      bool // its context ends with that of its caller
@@ -74,12 +75,16 @@ type place uint8
 const (
 	elsewhere place = iota // in hand, spare, or on the way to a receiver
 	inLine                 // with a submitter that waits for room
-	queued                 // in the task channel
-	inRun                  // taken by a worker, which has perhaps not begun it
+	granted                // with one that has been given room and has not used it yet
+	queued                 // in the task channel, or in the run of a worker
 	behind                 // behind another task of its key
 	parked                 // until its next attempt is due
 	finished               // before its turn, in an ordered pool
 )
+
+// waits tells whether j, which is not a plain one, has been accepted and no worker
+// has it.
+func (j *job[T, R]) waits() bool { return j.place == queued || j.place == behind || j.place == parked }
 
 func (j *job[T, R]) result() Result[T, R] {
 	return Result[T, R]{Index: j.index, Task: j.task, Value: j.value, Err: j.err, Worker: int(j.worker), Attempt: int(j.attempt)}
@@ -90,9 +95,10 @@ func (j *job[T, R]) reset() {
 	var noTask T
 	var noValue R
 	j.task, j.value, j.err = noTask, noValue, nil
-	j.to, j.inside, j.worker, j.level = nil, nil, 0, normal
-	j.place = elsewhere
-	j.plain, j.promised, j.positioned, j.bound, j.abandoned, j.signals = false, false, false, false, false, false
+	j.previous, j.worker, j.state = nil, 0, state{}
+	if j.to != nil || j.inside != nil {
+		j.to, j.inside = nil, nil
+	}
 }
 
 // An answerer gets the answer of a job in place of Results.

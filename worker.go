@@ -170,21 +170,26 @@ func (w *worker[T, R]) next() bool {
 func (w *worker[T, R]) goOn() bool {
 	r, j := w.run, w.job
 	signals := j.signals
-	if j.err != nil && (signals || w.panicked || w.skipped || retryIn(j.err) != nil) {
-		return false
+	switch {
+	case j.err != nil:
+		if signals || w.panicked || w.skipped || retryIn(j.err) != nil {
+			return false
+		}
+		r.ends[r.at] = different
+	case signals:
+		r.ends[r.at] = answered
+	case j.to != nil || !w.pool.collects:
+		r.ends[r.at] = different
 	}
-	if signals {
-		j.ctx = nil
-		r.answered[r.at] = true
-	}
+	j.ctx = nil
 	next := r.claim()
 	if next == nil {
-		r.answered[r.at] = false
 		return false
 	}
 	if signals {
 		j.signal <- struct{}{}
 	}
+	next.worker = w.id
 	w.job, w.phase = next, taken
 	if w.pool.attention.Load() {
 		w.attend()
@@ -197,7 +202,7 @@ func (w *worker[T, R]) goOn() bool {
 // It is for speed alone. Otherwise it does nothing and reports false.
 func (w *worker[T, R]) exchangeLocked() bool {
 	p, j := w.pool, w.job
-	if j.err != nil || !j.plain || j.to != nil || j.attempt > 1 || p.special || !p.collects || // the task ends in no other way
+	if j.err != nil || !j.plain || j.to != nil || p.special || !p.collects || // the task ends in no other way
 		p.tasks.n == 0 || p.tasks.normal.n < p.tasks.n || p.paused || !p.open || w.nested != nil || int(w.id) > p.size || // w takes the next
 		p.overfullLocked(1) { // its result finds room
 		return false
