@@ -128,6 +128,7 @@ func (p *Pool[T, R]) queueBehindLocked(j *job[T, R]) {
 	if first := l.current(); first.place == queued {
 		p.unqueueLocked(first)
 		p.readyLocked(first)
+		p.grantLocked()
 	}
 }
 
@@ -161,6 +162,9 @@ func (p *Pool[T, R]) leaveLaneLocked(j *job[T, R]) {
 		p.takeFromBehindLocked(next)
 		l.claim(next)
 		p.readyLocked(next)
+	}
+	if p.waiting.n > 0 {
+		p.grantLocked() // to one of the key, or where next has left, which no worker may do later
 	}
 }
 
