@@ -202,6 +202,13 @@ func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error) {
 	if j.err != nil {
 		err = fmt.Errorf("%w: %w", err, j.err)
 	}
+	if call, ok := j.ctx.(*callContext); ok && !call.endNothing() {
+		p.goroutines++
+		go func() { // it may call code of the user, which does not run under the mutex
+			call.end()
+			p.left()
+		}()
+	}
 	p.endUnrunLocked(j, err)
 	p.grantLocked()
 	p.noteQuietLocked()
