@@ -158,12 +158,13 @@ func (p *Pool[T, R]) leaveLaneLocked(j *job[T, R]) {
 		return
 	}
 	l.turn = slices.Delete(l.turn, i, i+1)
-	if next := l.nextLocked(); next != nil {
+	next := l.nextLocked()
+	if next != nil {
 		p.takeFromBehindLocked(next)
 		l.claim(next)
 		p.readyLocked(next)
 	}
-	if p.waiting.n > 0 {
+	if l.tasks > len(l.turn)+l.waiting.n || next != nil && next.place != queued {
 		p.grantLocked() // to one of the key, or where next has left, which no worker may do later
 	}
 }
