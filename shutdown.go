@@ -113,7 +113,11 @@ func (p *Pool[T, R]) awaitEnd(ctx context.Context) error {
 	if p.outcome == nil || p.misdeed == nil {
 		return cmp.Or(p.outcome, p.misdeed)
 	}
-	return errors.Join(p.outcome, p.misdeed)
+	both := errors.Join(p.outcome, p.misdeed)
+	if p.goroutines == 0 { // it will not change any more, and is one error for all
+		p.outcome, p.misdeed = both, nil
+	}
+	return both
 }
 
 // abortByContext aborts the pool when the context of WithContext has ended.
