@@ -242,8 +242,23 @@ func (c *callContext) watch(f func()) {
 	}
 }
 
+// endNothing ends c if there is nothing to free, and reports whether that is so.
+// Unlike end it never calls code of the user, nor waits for it.
+func (c *callContext) endNothing() bool {
+	if !c.mu.TryLock() {
+		return false
+	}
+	defer c.mu.Unlock()
+	if c.merged != nil || len(c.stops) > 0 {
+		return false
+	}
+	c.ended = true
+	return true
+}
+
 // end frees all that c has tied to the caller's context and the pool's. It is
-// called when the handler has returned.
+// called when the handler has returned for the last time, or its task has ended
+// before another attempt.
 func (c *callContext) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

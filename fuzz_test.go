@@ -198,14 +198,23 @@ var operations = []operation{
 			return 1+s.number%mostWorkers < r.minimum() && errors.Is(err, workpool.ErrInvalidOption)
 		})
 	}},
-	{"Pause", func(r *replay, _ step) { r.pool.Pause() }},
-	{"Resume", func(r *replay, _ step) { r.pool.Resume() }},
+	{"Pause", func(r *replay, _ step) { r.pause(true) }},
+	{"Resume", func(r *replay, _ step) { r.pause(false) }},
 	{"Wait", (*replay).wait},
 	{"Stats", func(r *replay, _ step) { r.checkStats() }},
 	{"Close", func(r *replay, _ step) { r.end(closePool) }},
 	{"Shutdown", (*replay).shutdown},
 	{"Stream of an input that panics", func(r *replay, s step) { r.stream(s, -1, true) }},
 	{"SubmitCancel", (*replay).submitCancel},
+}
+
+// blocks tells whether an operation may take its time beside an idle pool.
+func (o operation) blocks() bool {
+	switch o.name {
+	case "Sleep", "Results with break", "Close", "Shutdown":
+		return true
+	}
+	return false
 }
 
 // mostWorkers is the most that Resize asks for, and no less than a pool
@@ -383,12 +392,14 @@ type replay struct {
 	endContext context.CancelFunc
 	closing    atomic.Bool // somebody has begun to close the pool
 	running    atomic.Int32
+	calls      atomic.Int32   // that programs wait for
 	pending    sync.WaitGroup // answers of DoChan, and cancellations
 
 	mu       sync.Mutex
 	deeds    []*deed
 	indexes  map[uint64]*deed
 	outcomes []error // of Shutdown and Close
+	paused   bool
 	counts   workpool.Stats
 	busy     map[int]*deed  // by key: the one that runs
 	newest   map[int]uint64 // by key: the index of the last that has begun, plus 1
@@ -444,11 +455,18 @@ func (s *script) replay(t *testing.T) {
 	for _, program := range s.programs {
 		programs.Go(func() {
 			for _, step := range program {
+				if !step.operation.blocks() {
+					r.calls.Add(1)
+				}
 				step.operation.run(r, step)
+				if !step.operation.blocks() {
+					r.calls.Add(-1)
+				}
 			}
 		})
 	}
 	time.Sleep(s.endAfter)
+	r.checkIdle()
 	r.end(s.ending.end)
 	r.end(func(r *replay) error { return r.pool.Shutdown(context.Background()) }) // waits for handlers that an abort left running
 	if n := r.running.Load(); n != 0 {
@@ -590,7 +608,11 @@ func (r *replay) work(ctx context.Context, d *deed) (int, error) {
 		r.submitAllWith(ctx, inside)
 	case nestCall:
 		r.doWith(ctx, inside)
-		r.doChanWith(ctx, inside)
+		if answer := r.startDoChan(ctx, inside); d.id%4 == 3 {
+			r.pending.Go(answer) // nobody waits for it here
+		} else {
+			answer()
+		}
 		for _, err := range []error{r.pool.Wait(ctx), r.pool.Shutdown(ctx)} {
 			if !errors.Is(err, workpool.ErrReentrant) {
 				r.t.Errorf("deed %d: waiting for itself returns %v", d.id, err)
@@ -819,8 +841,6 @@ func (r *replay) doChan(s step) {
 	}()
 }
 
-func (r *replay) doChanWith(ctx context.Context, s step) { r.startDoChan(ctx, s)() }
-
 // startDoChan returns a function that waits for the answer.
 func (r *replay) startDoChan(ctx context.Context, s step) (wait func()) {
 	d := r.deed(ctx, s, toCaller, -1)
@@ -1015,6 +1035,38 @@ func (r *replay) end(end func(r *replay) error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.outcomes = append(r.outcomes, err)
+}
+
+func (r *replay) pause(paused bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.paused = paused; paused {
+		r.pool.Pause()
+	} else {
+		r.pool.Resume()
+	}
+}
+
+// checkIdle reports a call that waits for an open pool that has nothing to do, or
+// a task that waits for an idle worker. The end of the pool would set it free, and
+// hide that it was forgotten.
+func (r *replay) checkIdle() {
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	stats := r.pool.Stats()
+	idle := stats.Queued+stats.Running == 0 && stats.Undelivered <= r.buffer
+	if idle && !r.paused && !r.closing.Load() && r.calls.Load() > 0 {
+		r.t.Errorf("%d calls wait beside an idle pool: %+v", r.calls.Load(), stats)
+	}
+	// A task of a busy key, and one that is to run again, count as queued too.
+	if r.features.has(keyed) || r.features.has(flaky) || r.paused || r.closing.Load() {
+		return
+	}
+	held := max(0, stats.Undelivered-r.buffer)
+	if stats.Queued > 0 && stats.Running+held < stats.Workers || stats.Queued > 0 && stats.Workers == 0 {
+		r.t.Errorf("%d tasks are queued beside an idle worker: %+v", stats.Queued, stats)
+	}
 }
 
 // checkStats compares the numbers of Stats with one another.

@@ -128,6 +128,7 @@ func (p *Pool[T, R]) queueBehindLocked(j *job[T, R]) {
 	if first := l.current(); first.place == queued {
 		p.unqueueLocked(first)
 		p.readyLocked(first)
+		p.grantLocked()
 	}
 }
 
@@ -157,10 +158,14 @@ func (p *Pool[T, R]) leaveLaneLocked(j *job[T, R]) {
 		return
 	}
 	l.turn = slices.Delete(l.turn, i, i+1)
-	if next := l.nextLocked(); next != nil {
+	next := l.nextLocked()
+	if next != nil {
 		p.takeFromBehindLocked(next)
 		l.claim(next)
 		p.readyLocked(next)
+	}
+	if l.tasks > len(l.turn)+l.waiting.n || next != nil && next.place != queued {
+		p.grantLocked() // to one of the key, or where next has left, which no worker may do later
 	}
 }
 

@@ -276,3 +276,55 @@ func TestKey_AnAbortEndsThoseThatWaitForTheirTurn(t *testing.T) {
 		}
 	})
 }
+
+// Where a task ends that no worker has run, a Submit that its key kept waiting
+// is let in all the same.
+func TestKey_ATaskThatNoWorkerRanMakesRoomForTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, func(_ context.Context, n int) (int, error) {
+			time.Sleep(time.Duration(n) * time.Second)
+			return n, nil
+		},
+			workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithOverflow(workpool.CallerRuns),
+			workpool.WithKey(func(n int) bool { return n > 1 }))
+		require.NoError(t, p.Submit(t.Context(), 1)) // on the worker, for a second
+		go func() { assert.NoError(t, p.Submit(t.Context(), 2)) }()
+		synctest.Wait() // it runs beside the worker, for two
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		began := time.Now()
+		require.NoError(t, p.Submit(ctx, 3), "the worker is idle, and so is the key")
+		assert.Equal(t, 2*time.Second, time.Since(began))
+		closed(t, p)
+		assert.Len(t, collect(p), 3)
+	})
+}
+
+// The same where the handler that has called for the task is gone.
+func TestKey_ACallThatNobodyWaitsForMakesRoomForTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type task struct {
+			key, calls int
+			naps       time.Duration
+		}
+		var p *workpool.Pool[task, int]
+		p = mustNew(t, func(ctx context.Context, tk task) (int, error) {
+			for range tk.calls {
+				ctx, cancel := context.WithTimeout(ctx, time.Second)
+				defer cancel()
+				_, err := p.Do(ctx, task{key: tk.key + 1, naps: 5 * time.Second})
+				assert.ErrorIs(t, err, context.DeadlineExceeded)
+			}
+			time.Sleep(tk.naps)
+			return tk.key, nil
+		}, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithKey(func(tk task) int { return tk.key }))
+		require.NoError(t, p.Submit(t.Context(), task{key: 1, calls: 1}))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		began := time.Now()
+		require.NoError(t, p.Submit(ctx, task{key: 2}))
+		assert.Equal(t, 5*time.Second, time.Since(began), "the end of the task that the handler called for")
+		closed(t, p)
+		assert.Len(t, collect(p), 2)
+	})
+}

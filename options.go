@@ -211,6 +211,10 @@ func WithoutResults() Option {
 // before it takes its next task, so by many workers at once; a task has ended
 // when its call of f has returned. T and R must be those of the pool.
 //
+// f has no context by which the pool could know it: it must not wait for the same
+// pool, as Submit does when there is no room, or all workers may wait for
+// themselves. [Pool.TrySubmit] does not wait.
+//
 // A panic or Goexit of f is reported by [Pool.Shutdown] and [Pool.Close];
 // the pool goes on.
 func WithResultFunc[T, R any](f func(Result[T, R])) Option {

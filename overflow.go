@@ -47,8 +47,9 @@ func (o Overflow) String() string {
 //
 // A dropped task still yields its [Result], and results are bounded: while
 // there is no room for another one, because nobody receives them, DropOldest,
-// DropNewest and CallerRuns wait as Block does. So does CallerRuns for a task
-// whose key is busy, and DropOldest where there is nothing to drop.
+// DropNewest and CallerRuns wait as Block does. With a result buffer of 0 that is
+// whenever no receiver waits for a result. CallerRuns also waits for a task whose
+// key is busy, and DropOldest where there is nothing to drop.
 func WithOverflow(overflow Overflow) Option {
 	return optionFunc(func(c *config) error {
 		if overflow < Block || overflow > CallerRuns {
@@ -89,11 +90,13 @@ func (p *Pool[T, R]) overflowLocked(j *job[T, R]) (ended <-chan struct{}, done b
 // hasRoomForDroppedLocked tells whether the result of a dropped task finds
 // room.
 func (p *Pool[T, R]) hasRoomForDroppedLocked() bool {
-	room := max(1, p.resultBuffer)
-	if p.resultFunc != nil {
-		return p.unanswered.n < room
+	switch {
+	case p.resultFunc != nil:
+		return p.unanswered.n < p.resultBuffer // the default: WithResultBuffer is excluded
+	case p.resultBuffer == 0:
+		return p.window == nil && p.collector.waiting > p.collector.n // somebody takes it now
 	}
-	return p.undeliveredLocked()-p.held < room
+	return p.undeliveredLocked()-p.held < p.resultBuffer
 }
 
 // oldestLocked returns the task to drop for j, or nil.

@@ -317,3 +317,52 @@ func TestSubmitCancel_ItsContextBoundsTheWaitingAlone(t *testing.T) {
 		stop()
 	})
 }
+
+// Without a buffer a dropped task needs a receiver that waits, or the pool would
+// hold more than it may.
+func TestOverflow_ADropWithoutResultBufferNeedsAReceiver(t *testing.T) {
+	for _, overflow := range []workpool.Overflow{workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns} {
+		t.Run(overflow.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				end := make(chan struct{})
+				p := mustNew(t, func(_ context.Context, n int) (int, error) {
+					if n == 1 {
+						<-end
+					}
+					return n, nil
+				}, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithResultBuffer(0), workpool.WithOverflow(overflow))
+				require.NoError(t, p.Submit(t.Context(), 1))
+				synctest.Wait()
+				require.NoError(t, p.Submit(t.Context(), 2))
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				require.ErrorIs(t, p.Submit(ctx, 3), context.DeadlineExceeded)
+				assert.Equal(t, 2, p.Stats().Queued+p.Stats().Running+p.Stats().Undelivered)
+
+				results := make(chan workpool.Result[int, int], 9)
+				go func() {
+					for r := range p.Results() {
+						results <- r
+					}
+					close(results)
+				}()
+				synctest.Wait()
+				require.NoError(t, p.Submit(t.Context(), 4))
+				first := <-results
+				switch overflow {
+				case workpool.DropOldest:
+					assert.Equal(t, 2, first.Task)
+				default:
+					assert.Equal(t, 4, first.Task)
+				}
+				close(end)
+				closed(t, p)
+				n := 1
+				for range results {
+					n++
+				}
+				assert.Equal(t, 3, n)
+			})
+		})
+	}
+}

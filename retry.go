@@ -134,6 +134,9 @@ func (p *Pool[T, R]) nextAttemptLocked(j *job[T, R]) {
 	p.unparkLocked(j)
 	j.attempt++
 	p.readyLocked(j)
+	if p.waiting.n > 0 {
+		p.grantLocked() // where j runs in place of a handler, it has left room
+	}
 }
 
 func (p *Pool[T, R]) unparkLocked(j *job[T, R]) {

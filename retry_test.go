@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -318,5 +320,100 @@ func TestRetryAfter_TenThousandParkedTasks(t *testing.T) {
 		closed(t, p)
 		assert.Equal(t, 2*time.Second, time.Since(begin))
 		assert.Len(t, collect(p), 10_000)
+	})
+}
+
+// A parked task takes room. When its next attempt runs in place of the handler
+// that waits for it, the room is free at once.
+func TestRetryAfter_AnAttemptInPlaceOfAHandlerLeavesItsRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p *workpool.Pool[string, int]
+		p = mustNew(t, func(ctx context.Context, task string) (int, error) {
+			info, _ := workpool.InfoFrom(ctx)
+			switch {
+			case task == "outer":
+				return p.Do(ctx, "inner")
+			case task == "inner" && info.Attempt == 1:
+				return 0, workpool.RetryAfter(time.Second, nil)
+			case task == "inner":
+				time.Sleep(10 * time.Second)
+			}
+			return 0, nil
+		}, workpool.WithWorkers(2), workpool.WithQueueDepth(0))
+		require.NoError(t, p.Submit(t.Context(), "outer"))
+		synctest.Wait()
+		began := time.Now()
+		require.NoError(t, p.Submit(t.Context(), "other"))
+		assert.Equal(t, time.Second, time.Since(began), "a worker is idle")
+		closed(t, p)
+		assert.Len(t, collect(p), 2)
+	})
+}
+
+// What an attempt has tied to the contexts of its caller and of the pool is freed
+// when there is no further one: else each such call would leave something behind.
+func TestRetryAfter_AParkedTaskThatIsTakenBackLeavesNothingBehind(t *testing.T) {
+	for name, call := range map[string]func(ctx context.Context, p *workpool.Pool[int, int]){
+		"Do": func(ctx context.Context, p *workpool.Pool[int, int]) {
+			_, err := p.Do(ctx, 1)
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+		},
+		"DoChan": func(ctx context.Context, p *workpool.Pool[int, int]) {
+			assert.ErrorIs(t, (<-p.DoChan(ctx, 1)).Err, context.DeadlineExceeded)
+		},
+		"SubmitCancel": func(ctx context.Context, p *workpool.Pool[int, int]) {
+			cancel, err := p.SubmitCancel(ctx, 1)
+			assert.NoError(t, err)
+			synctest.Wait()
+			cancel()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var ended atomic.Int32
+				p := mustNew(t, func(ctx context.Context, _ int) (int, error) {
+					context.AfterFunc(ctx, func() { ended.Add(1) })
+					return 0, workpool.RetryAfter(time.Hour, nil)
+				}, workpool.WithoutResults())
+				inUse := func() int64 {
+					runtime.GC()
+					var m runtime.MemStats
+					runtime.ReadMemStats(&m)
+					return int64(m.HeapAlloc)
+				}
+				run := func(n int) {
+					for range n {
+						ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+						call(ctx, p)
+						cancel()
+					}
+				}
+				run(200)
+				before := inUse()
+				run(2000)
+				synctest.Wait()
+				assert.Less(t, (inUse()-before)/2000, int64(50), "bytes a call")
+				assert.EqualValues(t, 2200, ended.Load(), "contexts of handlers that ended")
+				closed(t, p)
+			})
+		})
+	}
+}
+
+// The same where closing ends the task, and the caller's context lives on.
+func TestRetryAfter_AClosedPoolLeavesNothingWithTheCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ended := make(chan error, 1)
+		p := mustNew(t, func(ctx context.Context, _ int) (int, error) {
+			context.AfterFunc(ctx, func() { ended <- ctx.Err() })
+			return 0, workpool.RetryAfter(time.Hour, nil)
+		}, workpool.WithShutdown(workpool.FinishRunning, 0))
+		answer := p.DoChan(ctx, 1)
+		synctest.Wait()
+		closed(t, p)
+		assert.ErrorIs(t, (<-answer).Err, workpool.ErrAborted)
+		assert.ErrorIs(t, <-ended, context.Canceled)
 	})
 }

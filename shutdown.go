@@ -114,7 +114,11 @@ func (p *Pool[T, R]) awaitEnd(ctx context.Context) error {
 	if p.outcome == nil || p.misdeed == nil {
 		return cmp.Or(p.outcome, p.misdeed)
 	}
-	return errors.Join(p.outcome, p.misdeed)
+	both := errors.Join(p.outcome, p.misdeed)
+	if p.goroutines == 0 { // it will not change any more, and is one error for all
+		p.outcome, p.misdeed = both, nil
+	}
+	return both
 }
 
 // abortByContext aborts the pool when the context of WithContext has ended.
@@ -203,6 +207,13 @@ func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error) {
 	}
 	if j.err != nil {
 		err = fmt.Errorf("%w: %w", err, j.err)
+	}
+	if call, ok := j.ctx.(*callContext); ok && !call.endNothing() {
+		p.goroutines++
+		go func() { // it may call code of the user, which does not run under the mutex
+			call.end()
+			p.left()
+		}()
 	}
 	p.endUnrunLocked(j, err)
 	p.grantLocked()

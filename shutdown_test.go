@@ -227,3 +227,26 @@ func TestStress_SubmitAgainstShutdown(t *testing.T) {
 		require.Zero(t, p.Stats().Workers)
 	}
 }
+
+// All who ask when everything has ended get one error, also where it is made of two.
+func TestShutdown_AllAgreeOnTheFailureOfAResultFunction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, func(ctx context.Context, n int) (int, error) {
+			<-ctx.Done()
+			time.Sleep(time.Second)
+			return n, nil
+		}, workpool.WithResultFunc(func(workpool.Result[int, int]) { panic("result function") }))
+		require.NoError(t, p.Submit(t.Context(), 1))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var cut *workpool.ShutdownError
+		require.ErrorAs(t, p.Shutdown(ctx), &cut)
+
+		err := p.Shutdown(t.Context())
+		var panicked *workpool.PanicError
+		require.ErrorAs(t, err, &cut)
+		require.ErrorAs(t, err, &panicked)
+		assert.True(t, err == p.Shutdown(t.Context()), "the same error")
+		assert.True(t, err == p.Close(), "the same error")
+	})
+}

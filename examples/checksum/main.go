@@ -165,12 +165,22 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // that kept it from one, until ctx ends.
 func walk(ctx context.Context, roots []string, visit func(file, error)) {
 	for _, root := range roots {
-		if info, err := os.Stat(root); err == nil && info.IsDir() && root != "" && !os.IsPathSeparator(root[len(root)-1]) {
-			if link, err := os.Lstat(root); err == nil && link.Mode()&fs.ModeSymlink != 0 {
-				root += string(filepath.Separator) // enter a link that was asked for
-			}
+		info, err := os.Stat(root)
+		switch {
+		case err != nil:
+			visit(file{path: root}, err)
+			continue
+		case info.Mode().IsRegular(): // if only through a link
+			visit(file{root, info.Size()}, nil)
+			continue
+		case !info.IsDir():
+			visit(file{path: root}, errors.New("neither a folder nor a regular file"))
+			continue
 		}
-		err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if link, err := os.Lstat(root); err == nil && link.Mode()&fs.ModeSymlink != 0 && !os.IsPathSeparator(root[len(root)-1]) {
+			root += string(filepath.Separator) // enter a link that was asked for
+		}
+		err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}

@@ -137,6 +137,27 @@ func TestFileAndLinkAsArgument(t *testing.T) {
 	verify(t, manifest)
 }
 
+func TestArgumentThatHasNoFiles(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	for name, target := range map[string]string{"dangling": "nowhere", "toFile": "file", "device": os.DevNull} {
+		if err := os.Symlink(target, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile("file", []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, manifest, stderr := checksum(t.Context(), "dangling", "device", "toFile")
+	if want := line(sha256.Sum256([]byte("content")), "toFile"); status != statusFailed || manifest != want {
+		t.Errorf("status %d, manifest %q, want %q", status, manifest, want)
+	}
+	if !strings.Contains(stderr, "checksum: dangling: no such file or directory\n") || !strings.Contains(stderr, "checksum: device: neither a folder") {
+		t.Errorf("stderr %q", stderr)
+	}
+	verify(t, manifest)
+}
+
 func TestUsage(t *testing.T) {
 	for _, c := range []struct {
 		args   []string
