@@ -13,7 +13,7 @@ import "context"
 // place of the calling one if no worker is free.
 func (p *Pool[T, R]) Do(ctx context.Context, task T) (R, error) {
 	var none R
-	j, err := p.call(ctx, task, reply[T, R]{})
+	j, _, err := p.call(ctx, task, reply[T, R]{})
 	if err != nil {
 		return none, err
 	}
@@ -36,31 +36,40 @@ func (p *Pool[T, R]) Do(ctx context.Context, task T) (R, error) {
 // DoChan is like [Pool.Do] but returns as soon as the task is accepted. The
 // channel then receives one Result, whatever happens, and is not closed. A
 // task that was not accepted yields a Result with the error alone.
+//
+// Called with the context of a handler of the same pool, the task runs in
+// place of the calling one if no worker is free, and DoChan returns when it has
+// been answered.
 func (p *Pool[T, R]) DoChan(ctx context.Context, task T) <-chan Result[T, R] {
-	d := &delivery[T, R]{pool: p, results: make(chan Result[T, R], 1)}
-	j, err := p.call(ctx, task, d)
-	switch {
-	case err != nil:
+	d := &delivery[T, R]{pool: p, results: make(chan Result[T, R], 1), done: make(chan struct{})}
+	j, inPlace, err := p.call(ctx, task, d)
+	if err != nil {
 		d.results <- Result[T, R]{Task: task, Err: err, Attempt: 1}
-	case ctx.Done() != nil:
+		return d.results
+	}
+	if ctx.Done() != nil {
 		d.watch(ctx, j)
+	}
+	if inPlace {
+		<-d.done
 	}
 	return d.results
 }
 
-// call gets a task accepted whose answer is for the caller.
-func (p *Pool[T, R]) call(ctx context.Context, task T, to answerer[T, R]) (*job[T, R], error) {
+// call gets a task accepted whose answer is for the caller. It reports whether
+// that takes the place of the handler that calls, which then has to wait.
+func (p *Pool[T, R]) call(ctx context.Context, task T, to answerer[T, R]) (j *job[T, R], inPlace bool, err error) {
 	if err := endedContext(ctx); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	class, err := p.classify(task)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	inside := p.inside(ctx)
 	handlerContext := p.newCallContext(ctx)
 	p.mu.Lock()
-	j := p.newJobLocked()
+	j = p.newJobLocked()
 	j.ctx, j.task, j.to, j.bound = handlerContext, task, to, ctx.Done() != nil
 	p.joinLocked(j, class)
 	_, j.signals = to.(reply[T, R])
@@ -73,9 +82,10 @@ func (p *Pool[T, R]) call(ctx context.Context, task T, to answerer[T, R]) (*job[
 		p.queueLocked(j)
 	} else {
 		_, err = p.enterLocked(ctx, inside, j)
+		inPlace = err == nil && inside != nil && (!j.promised || p.keyOf != nil)
 	}
 	p.mu.Unlock()
-	return j, p.gaveUp(err)
+	return j, inPlace, p.gaveUp(err)
 }
 
 // A reply is the answerer of Do, which waits for the signal of its job.
@@ -105,6 +115,7 @@ func (p *Pool[T, R]) takeBack(j *job[T, R]) bool {
 type delivery[T, R any] struct {
 	pool    *Pool[T, R]
 	results chan Result[T, R]
+	done    chan struct{} // closed with the answer
 	// Guarded by the pool's mutex:
 	answered bool
 }
@@ -113,6 +124,7 @@ func (d *delivery[T, R]) failed(error) {}
 
 func (d *delivery[T, R]) answerLocked(j *job[T, R]) {
 	d.answered = true
+	close(d.done)
 	d.results <- j.result()
 	d.pool.freeLocked(j)
 }
@@ -137,6 +149,7 @@ func (d *delivery[T, R]) watch(ctx context.Context, j *job[T, R]) {
 			p.endQueuedLocked(j, err)
 		default:
 			d.answered = true
+			close(d.done)
 			d.results <- Result[T, R]{Index: j.index, Task: j.task, Err: err, Worker: int(j.worker), Attempt: int(j.attempt)}
 			j.abandoned = true
 		}

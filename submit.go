@@ -27,13 +27,13 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 		return endedContext(ctx)
 	}
 	if p.special {
-		_, err := p.submit(ctx, ctx, task)
+		_, err := p.submit(ctx, ctx, task, false)
 		return err
 	}
 	p.mu.Lock()
 	if !p.open || !p.roomLocked() {
 		p.mu.Unlock()
-		_, err := p.submit(ctx, ctx, task)
+		_, err := p.submit(ctx, ctx, task, false)
 		return err
 	}
 	j := p.newJobLocked()
@@ -50,8 +50,9 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 }
 
 // submit is Submit where that may take more than to put the task into the
-// channel. The context of the handler is made from handlerContext.
-func (p *Pool[T, R]) submit(ctx, handlerContext context.Context, task T) (*job[T, R], error) {
+// channel. The context of the handler is made from handlerContext, and ends with
+// that if it is bound.
+func (p *Pool[T, R]) submit(ctx, handlerContext context.Context, task T, bound bool) (*job[T, R], error) {
 	class, err := p.classify(task)
 	if err != nil {
 		return nil, err
@@ -60,7 +61,7 @@ func (p *Pool[T, R]) submit(ctx, handlerContext context.Context, task T) (*job[T
 	p.mu.Lock()
 	j := p.newJobLocked()
 	j.ctx, j.task = handlerContext, task
-	j.bound = handlerContext != ctx
+	j.bound = bound
 	j.plain = !j.bound
 	p.joinLocked(j, class)
 	ended, err := p.enterLocked(ctx, inside, j)
@@ -113,7 +114,7 @@ func (p *Pool[T, R]) SubmitCancel(ctx context.Context, task T) (cancel func(), e
 	}
 	own, end := context.WithCancel(context.Background())
 	bound := p.newBoundContext(own, values)
-	j, err := p.submit(ctx, bound, task)
+	j, err := p.submit(ctx, bound, task, true)
 	if err != nil {
 		end()
 		return func() {}, err
@@ -140,17 +141,17 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 		return 0, err
 	}
 	defer func() {
-		if v := recover(); v != nil {
+		if v := recover(); v != nil && err == nil { // else it is of a sequence that did not stop when it was told
 			err = newPanicError(v)
 		}
 	}()
 	for task := range tasks {
-		if err := p.Submit(ctx, task); err != nil {
-			return accepted, err
+		if err = p.Submit(ctx, task); err != nil {
+			break
 		}
 		accepted++
 	}
-	return accepted, nil
+	return accepted, err
 }
 
 // endedContext returns why ctx can't be submitted with, or nil.
@@ -407,7 +408,7 @@ func (p *Pool[T, R]) grantLocked() {
 			j.place = granted
 			p.countGrantedLocked(j, 1)
 			j.signal <- struct{}{}
-		} else if p.keyOf == nil && p.priorityOf == nil {
+		} else if p.priorityOf == nil && !j.isBehindLocked() {
 			return // there is no more room for another one
 		}
 		j = next

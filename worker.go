@@ -270,7 +270,7 @@ func (w *worker[T, R]) endLocked() (answered *job[T, R]) {
 	if p.running+p.tasks.n == 0 {
 		p.noteQuietLocked()
 	}
-	if p.open && p.overfullLocked(0) && (p.window == nil || w.nested == nil) {
+	if p.open && w.id != 0 && p.overfullLocked(0) && (p.window == nil || w.nested == nil) {
 		w.held = true
 		p.held++
 		return answered
