@@ -36,36 +36,37 @@ type Pool[T, R any] struct {
 	// attention says that somebody waits for what is done without the mutex.
 	// Everybody reads it all the time: it must not lie beside what is written.
 	attention atomic.Bool
-	_         [64]byte
+	_         [84]byte // to the start of a cache line
 
 	// mu guards what follows, and the jobs and workers. No code of the user
-	// runs under it, and no goroutine waits under it. What every task touches
-	// comes first, to be in few cache lines.
+	// runs under it, and no goroutine waits under it. What a submitter touches
+	// comes first, then what workers and receivers do, to be in few cache lines.
 	mu        sync.Mutex
 	open      bool              // tasks are accepted
 	paused    bool              // workers take no tasks
+	watched   bool              // what attention says
 	tasks     taskChannel[T, R] // the task channel: accepted tasks that no worker has taken
 	spare     *job[T, R]        // jobs to use again, linked by next
 	spares    int               // how many
-	collector channel[T, R]     // the collector channel: results that no receiver has taken
-	running   int               // tasks in hand of a worker, until they have ended
-	size      int               // how many workers there may be
-	free      int               // how many of these have nothing in hand
-	held      int               // workers whose result exceeds the buffer
+	free      int               // workers that have nothing in hand
 	granted   int               // submitters that were given room and have not used it yet
-	promised  int               // queued tasks that count on a worker that was free
 	blocked   int               // accepted tasks that can't be taken: behind another of their key, or parked
 	index     uint64            // of the next task
 	submitted uint64
-	succeeded uint64
-	waiting   list[T, R]    // submitters that wait for room
-	quiet     chan struct{} // made by Wait, closed when nothing is queued or running
-	room      claims        // where held workers wait for a receiver
 	runs      runList[T, R] // of workers
+	waiting   list[T, R]    // submitters that wait for room
+
+	collector channel[T, R] // the collector channel: results that no receiver has taken
+	held      int           // workers whose result exceeds the buffer
 	receivers runList[T, R] // the runs of receivers
+	succeeded uint64
+	running   int // tasks in hand of a worker, until they have ended
 	pace      pace[T, R]
-	watched   bool // what attention says
-	awaited   int  // streams that wait for a result
+	room      claims        // where held workers wait for a receiver
+	size      int           // how many workers there may be
+	promised  int           // queued tasks that count on a worker that was free
+	awaited   int           // streams that wait for a result
+	quiet     chan struct{} // made by Wait, closed when nothing is queued or running
 
 	failed, panicked, aborted, retried uint64
 

@@ -23,10 +23,12 @@ func (p *Pool[T, R]) deliver(yield func(Result[T, R]) bool) {
 	r := receiver[T, R]{pool: p}
 	defer r.leave()
 	for {
-		j := r.next()
-		if j == nil {
-			return
+		if r.run == nil || r.run.left == 0 || !r.goOn() {
+			if !r.take() {
+				return
+			}
 		}
+		j := r.job
 		more := yield(j.result())
 		j.reset()
 		r.job = nil
@@ -44,24 +46,27 @@ type receiver[T, R any] struct {
 	one  *job[T, R] // what it has taken alone
 }
 
-// next waits for the next result. It returns nil at the end of all.
-func (r *receiver[T, R]) next() *job[T, R] {
-	p := r.pool
-	if r.run != nil && r.run.left > 0 {
-		if j := r.run.claim(); j != nil {
-			r.job = j
-			if p.attention.Load() {
-				r.attend()
-			}
-			return j
-		}
+// goOn goes on to the next result of the run, unless there is none.
+func (r *receiver[T, R]) goOn() bool {
+	r.job = r.run.claim()
+	if r.job == nil {
+		return false
 	}
+	if r.pool.attention.Load() {
+		r.attend()
+	}
+	return true
+}
+
+// take waits for the next result. It reports false at the end of all.
+func (r *receiver[T, R]) take() bool {
+	p := r.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r.giveBackLocked()
 	for !p.findResultLocked() {
 		if !p.open && p.quietLocked() {
-			return nil
+			return false
 		}
 		p.waitLocked(&p.collector.claims)
 	}
@@ -78,7 +83,7 @@ func (r *receiver[T, R]) next() *job[T, R] {
 	if p.window != nil {
 		p.grantLocked()
 	}
-	return r.job
+	return true
 }
 
 // attend is what a receiver does after a result of its run while somebody waits.

@@ -31,12 +31,18 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 		return err
 	}
 	p.mu.Lock()
-	if !p.open || !p.roomLocked() {
+	if p.tasks.n+p.runs.rest+p.granted+p.blocked >= p.queueDepth && !p.roomLocked() || !p.open {
 		p.mu.Unlock()
 		_, err := p.submit(ctx, ctx, task, false)
 		return err
 	}
-	j := p.newJobLocked()
+	j := p.spare
+	if j == nil {
+		j = p.newJobLocked()
+	} else {
+		p.spare = j.next
+		p.spares--
+	}
 	j.ctx, j.task, j.attempt, j.plain = ctx, task, 1, true
 	j.index = p.index
 	p.index++

@@ -89,14 +89,19 @@ func (p *Pool[T, R]) startNestedLocked(id int32, j *job[T, R]) *worker[T, R] {
 func (w *worker[T, R]) work() {
 	defer w.replace()
 	for w.next() {
-		w.phase = handling
-		j := w.job
-		if j.bound && j.ctx.Err() != nil {
-			j.err, w.skipped = contextError(j.ctx), true // it ended while the task was queued
-		} else if j.value, j.err = w.pool.handler(w.contextFor(j.ctx), j.task); j.err != nil {
-			j.err = asRetry(j.err)
+		for {
+			w.phase = handling
+			j := w.job
+			if j.bound && j.ctx.Err() != nil {
+				j.err, w.skipped = contextError(j.ctx), true // it ended while the task was queued
+			} else if j.value, j.err = w.pool.handler(w.contextFor(j.ctx), j.task); j.err != nil {
+				j.err = asRetry(j.err)
+			}
+			w.phase = handled
+			if w.pool.resultFunc != nil || !w.goOn() {
+				break
+			}
 		}
-		w.phase = handled
 	}
 	if w.nested != nil {
 		close(w.nested)
@@ -134,7 +139,7 @@ func (w *worker[T, R]) next() bool {
 	case w.phase == handled && (w.job.bound || p.resultFunc != nil):
 		w.conclude()
 	}
-	if w.run != nil && w.run.left > 0 && w.goOn() {
+	if w.phase == told && w.goOn() {
 		return true
 	}
 	p.mu.Lock()
@@ -169,6 +174,9 @@ func (w *worker[T, R]) next() bool {
 // or the end of the one in hand is none that can wait to be counted.
 func (w *worker[T, R]) goOn() bool {
 	r, j := w.run, w.job
+	if r == nil || r.left == 0 {
+		return false
+	}
 	signals := j.signals
 	switch {
 	case j.err != nil:
