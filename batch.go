@@ -21,16 +21,13 @@ func (p *Pool[T, R]) Map(ctx context.Context, tasks []T) ([]R, error) {
 	if err := endedContext(ctx); err != nil {
 		return nil, err
 	}
-	m := &mapBatch[T, R]{values: make([]R, len(tasks))}
+	m := &mapBatch[T, R]{tasks: tasks, values: make([]R, len(tasks))}
 	m.begin(ctx, p, m)
 	defer m.end()
-	for i, task := range tasks {
-		if err := m.submit(uint64(i), task); err != nil {
-			m.cancel(err)
-			break
-		}
+	if err := m.submitAll(); err != nil {
+		m.cancel(err)
 	}
-	m.await()
+	m.await(m.help)
 	if m.succeeded == len(tasks) {
 		return m.values, nil
 	}
@@ -172,13 +169,21 @@ func (b *batch[T, R]) wakeLocked() {
 }
 
 // await waits until every task of the batch has ended. When the context ends,
-// it takes back those that are queued.
-func (b *batch[T, R]) await() {
+// it takes back those that are queued. Inside a handler it calls help, unless that
+// is nil, before it waits.
+func (b *batch[T, R]) await(help func()) {
 	p := b.pool
 	ended := b.ctx.Done()
+	if b.ctx.Err() != nil {
+		b.takeBack()
+		ended = nil
+	}
 	p.mu.Lock()
 	for b.pending > 0 {
 		p.mu.Unlock()
+		if b.inside != nil && help != nil {
+			help()
+		}
 		select {
 		case <-b.signal:
 		case <-ended:
@@ -199,7 +204,7 @@ func (b *batch[T, R]) takeBack() {
 	p.recallLocked()
 	var own []*job[T, R]
 	p.eachQueuedLocked(func(j *job[T, R]) {
-		if j.to == b.self {
+		if s, ok := j.to.(*share[T, R]); j.to == b.self || ok && s.self == b.self {
 			own = append(own, j)
 		}
 	})
@@ -212,10 +217,30 @@ func (b *batch[T, R]) takeBack() {
 
 type mapBatch[T, R any] struct {
 	batch[T, R]
+	tasks  []T
 	values []R
 	// Guarded by the pool's mutex:
 	succeeded int
 	err       error // the first, in case that it came without a cancellation
+}
+
+// submitAll gets the tasks accepted, in as few shares as there may be, or in a
+// pool of another kind one by one.
+func (m *mapBatch[T, R]) submitAll() error {
+	if m.pool.special {
+		for i, task := range m.tasks {
+			if err := m.submit(uint64(i), task); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for first := 0; first < len(m.tasks); first += maxShare {
+		if err := m.submitShare(first, min(first+maxShare, len(m.tasks))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (m *mapBatch[T, R]) failed(err error) { m.cancel(err) }
@@ -401,7 +426,7 @@ func (s *streamBatch[T, R]) receive(before *job[T, R]) *job[T, R] {
 func (s *streamBatch[T, R]) stop() {
 	s.end()
 	s.takeBack()
-	s.await()
+	s.await(nil)
 	if s.abandoned {
 		return
 	}
@@ -409,5 +434,5 @@ func (s *streamBatch[T, R]) stop() {
 	case <-s.fed:
 	case <-time.After(iteratorGrace):
 	}
-	s.await() // for a task that the feeder was just submitting
+	s.await(nil) // for a task that the feeder was just submitting
 }

@@ -317,23 +317,38 @@ func TestMap_ClosedPool(t *testing.T) {
 }
 
 func TestMap_PoolClosesOnTheWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var started, finished atomic.Int32
-		p := mustNew(t, func(_ context.Context, i int) (int, error) {
-			started.Add(1)
-			time.Sleep(time.Second)
-			finished.Add(1)
-			return i, nil
-		}, workpool.WithWorkers(2), workpool.WithQueueDepth(2))
-		go func() {
-			time.Sleep(1500 * time.Millisecond)
-			assert.NoError(t, p.Shutdown(t.Context()))
-		}()
-		_, err := p.Map(t.Context(), upTo(100))
-		require.ErrorIs(t, err, workpool.ErrClosed)
-		assert.Equal(t, started.Load(), finished.Load())
-		synctest.Wait()
-	})
+	for mode, wantErr := range map[workpool.ShutdownMode]error{
+		workpool.Drain:         nil, // a Map that has begun is accepted as a whole
+		workpool.FinishRunning: workpool.ErrAborted,
+		workpool.Abort:         workpool.ErrAborted,
+	} {
+		t.Run(mode.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var started, finished atomic.Int32
+				p := mustNew(t, func(_ context.Context, i int) (int, error) {
+					started.Add(1)
+					time.Sleep(time.Second)
+					finished.Add(1)
+					return i, nil
+				}, workpool.WithWorkers(2), workpool.WithQueueDepth(2), workpool.WithShutdown(mode, 0))
+				go func() {
+					time.Sleep(1500 * time.Millisecond)
+					assert.NoError(t, p.Close())
+					assert.Equal(t, started.Load(), finished.Load())
+				}()
+				values, err := p.Map(t.Context(), upTo(100))
+				require.ErrorIs(t, err, wantErr)
+				if wantErr == nil {
+					assert.Equal(t, upTo(100), values)
+				} else {
+					assert.EqualValues(t, 4, started.Load())
+				}
+				synctest.Wait()
+				stats := p.Stats()
+				assert.Equal(t, stats.Submitted, stats.Succeeded+stats.Failed+stats.Aborted)
+			})
+		})
+	}
 }
 
 func TestMap_CloseRunsWhatItHadTakenIn(t *testing.T) {

@@ -175,7 +175,13 @@ func (w *worker[T, R]) info() (Info, bool) {
 	if j == nil {
 		return Info{}, false
 	}
-	return Info{Pool: w.pool.name, Worker: int(w.id), Index: j.index, Attempt: int(j.attempt)}, true
+	index := j.index
+	if j.kind == shared {
+		s := j.to.(*share[T, R])
+		claimed, _ := s.claimed()
+		index = uint64(s.first + claimed - 1)
+	}
+	return Info{Pool: w.pool.name, Worker: int(w.id), Index: index, Attempt: int(j.attempt)}, true
 }
 
 // A batchContext marks the context of a Map or Stream, which ends with that

@@ -54,7 +54,8 @@ type Pool[T, R any] struct {
 	index     uint64            // of the next task
 	submitted uint64
 	runs      runList[T, R] // of workers
-	waiting   list[T, R]    // submitters that wait for room
+	shares    shares[T, R]
+	waiting   list[T, R] // submitters that wait for room
 
 	collector channel[T, R] // the collector channel: results that no receiver has taken
 	held      int           // workers whose result exceeds the buffer
@@ -229,6 +230,7 @@ func (p *Pool[T, R]) Stats() Stats {
 	defer p.mu.Unlock()
 	p.settleLocked()
 	p.settleReceiversLocked()
+	p.settleSharesLocked()
 	return Stats{
 		Workers:     p.workersLocked(),
 		Running:     p.running,

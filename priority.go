@@ -125,12 +125,17 @@ func (c *taskChannel[T, R]) pushFront(j *job[T, R]) {
 // has room for. They stay linked to one another.
 func (c *taskChannel[T, R]) popPlain(jobs []*job[T, R]) int {
 	n := 0
-	for j := c.normal.first; n < min(len(jobs), c.normal.n) && j.plain; j = j.next {
+	for j := c.normal.first; n < min(len(jobs), c.normal.n) && j.kind == plain; j = j.next {
 		n++
 	}
 	c.normal.popLinked(jobs[:n])
 	c.n -= n
 	return n
+}
+
+// startsWithShare tells whether the next normal task stands for a share.
+func (c *taskChannel[T, R]) startsWithShare() bool {
+	return c.normal.n > 0 && c.normal.first.kind == shared
 }
 
 func (c *taskChannel[T, R]) remove(j *job[T, R]) {

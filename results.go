@@ -48,7 +48,7 @@ type receiver[T, R any] struct {
 
 // goOn goes on to the next result of the run, unless there is none.
 func (r *receiver[T, R]) goOn() bool {
-	r.job = r.run.claim()
+	r.job = r.run.next()
 	if r.job == nil {
 		return false
 	}

@@ -2,13 +2,15 @@ package workpool
 
 import (
 	"slices"
-	"sync/atomic"
 	"time"
 )
 
 const (
 	// runLength is how many jobs a goroutine takes at once at most.
 	runLength = 32
+
+	// shareLength is how many tasks of a Map a worker takes at once at most.
+	shareLength = 1024
 
 	// runTime is how long the run of a worker is to take at most. Where tasks
 	// take so long that fewer than two fit, they are taken one by one.
@@ -18,20 +20,13 @@ const (
 // A run is a number of jobs that a worker or a receiver has taken at once and
 // goes through one by one, so that it needs the mutex once for all of them.
 //
-// Nobody has to wait for that. The owner claims each job with one atomic
-// operation, which also says that it is done with the one before. Whoever holds
-// the mutex sees how far the owner has come, and can take back what is not
-// claimed: an idle worker does, a receiver who finds nothing else, and all that
-// is about queued tasks, such as a pause or an abort. What a worker has done of
-// its run is ended, as far as the pool is concerned, when somebody looks; those
-// who wait for it have the owner look after each job, see watchLocked.
-//
-// The owner's claims are those of the deque in "Dynamic Circular Work-Stealing
-// Deque" by Chase and Lev, SPAA 2005. The mutex makes the other side simpler.
+// Nobody has to wait for that. What the owner has not claimed can be taken back:
+// an idle worker does, a receiver who finds nothing else, and all that is about
+// queued tasks, such as a pause or an abort. What a worker has done of its run is
+// ended, as far as the pool is concerned, when somebody looks; those who wait for
+// it have the owner look after each job, see watchLocked.
 type run[T, R any] struct {
-	// progress is how many of the jobs are claimed, and in the lower half how
-	// many there are. A claim beyond these means that the owner found none.
-	progress atomic.Uint64
+	progress
 
 	// Of the owner alone:
 	at   int // the job in hand
@@ -41,7 +36,7 @@ type run[T, R any] struct {
 	ends [runLength]end        // written by a worker before its next claim
 
 	// Guarded by the mutex:
-	next, previous *run[T, R] // in the list of those that have a rest
+	later, earlier *run[T, R] // in the list of those that have a rest
 	listed         bool
 	active         bool          // the owner has not yet come back for more
 	began          time.Duration // on the clock of the pool
@@ -58,38 +53,16 @@ const (
 	different            // see the job
 )
 
-// claim takes the next job. It returns nil if there is none left.
-func (r *run[T, R]) claim() *job[T, R] {
-	progress := r.progress.Add(1 << 32)
-	claimed := progress >> 32
-	if claimed > uint64(uint32(progress)) {
+// next claims the next job. It returns nil if there is none left.
+func (r *run[T, R]) next() *job[T, R] {
+	i, ok := r.claim()
+	if !ok {
 		r.left = 0
 		return nil
 	}
-	r.at++
+	r.at = i
 	r.left--
-	return r.jobs[claimed-1]
-}
-
-// claimed returns how many of the jobs are claimed, and how many there are.
-func (r *run[T, R]) claimed() (claimed, n int) {
-	progress := r.progress.Load()
-	n = int(uint32(progress))
-	return min(int(progress>>32), n), n
-}
-
-// takeBack returns the jobs that are not claimed, which then aren't part of r.
-func (r *run[T, R]) takeBack() []*job[T, R] {
-	for {
-		progress := r.progress.Load()
-		claimed, n := progress>>32, uint64(uint32(progress))
-		if claimed >= n {
-			return nil
-		}
-		if r.progress.CompareAndSwap(progress, claimed<<32|claimed) {
-			return r.jobs[claimed:n]
-		}
-	}
+	return r.jobs[i]
 }
 
 // A runList holds runs in the order in which they began.
@@ -101,13 +74,13 @@ type runList[T, R any] struct {
 // beginLocked makes a run of its first n jobs, one of which is claimed.
 func (l *runList[T, R]) beginLocked(r *run[T, R], n int) {
 	r.at, r.left, r.ended, r.rest = 0, n-1, 0, n-1
-	r.progress.Store(1<<32 | uint64(n))
+	r.begin(n)
 	r.active, r.listed = true, true
-	r.previous, r.next = l.last, nil
+	r.earlier, r.later = l.last, nil
 	if l.last == nil {
 		l.first = r
 	} else {
-		l.last.next = r
+		l.last.later = r
 	}
 	l.last = r
 	l.rest += r.rest
@@ -121,25 +94,25 @@ func (l *runList[T, R]) setRestLocked(r *run[T, R], rest int) {
 		return
 	}
 	r.listed = false
-	if r.previous == nil {
-		l.first = r.next
+	if r.earlier == nil {
+		l.first = r.later
 	} else {
-		r.previous.next = r.next
+		r.earlier.later = r.later
 	}
-	if r.next == nil {
-		l.last = r.previous
+	if r.later == nil {
+		l.last = r.earlier
 	} else {
-		r.next.previous = r.previous
+		r.later.earlier = r.earlier
 	}
-	r.next, r.previous = nil, nil
+	r.later, r.earlier = nil, nil
 }
 
 // settleLocked ends what the workers have done of their runs.
 func (p *Pool[T, R]) settleLocked() {
 	for r := p.runs.first; r != nil; {
-		next := r.next
+		later := r.later
 		p.settleRunLocked(r)
-		r = next
+		r = later
 	}
 }
 
@@ -179,14 +152,16 @@ func (p *Pool[T, R]) endInRunLocked(r *run[T, R], n int) {
 // recallLocked puts what no worker has begun back into the task channel.
 func (p *Pool[T, R]) recallLocked() {
 	for r := p.runs.last; r != nil; {
-		previous := r.previous
+		earlier := r.earlier
 		p.recallRunLocked(r)
-		r = previous
+		r = earlier
 	}
+	p.recallSharesLocked()
 }
 
 func (p *Pool[T, R]) recallRunLocked(r *run[T, R]) {
-	for _, j := range slices.Backward(r.takeBack()) {
+	first, end := r.takeBack(runLength)
+	for _, j := range slices.Backward(r.jobs[first:end]) {
 		p.tasks.pushFront(j)
 	}
 	p.settleRunLocked(r)
@@ -195,10 +170,10 @@ func (p *Pool[T, R]) recallRunLocked(r *run[T, R]) {
 // settleReceiversLocked notes what receivers have taken of their runs.
 func (p *Pool[T, R]) settleReceiversLocked() {
 	for r := p.receivers.first; r != nil; {
-		next := r.next
+		later := r.later
 		claimed, n := r.claimed()
 		p.receivers.setRestLocked(r, n-claimed)
-		r = next
+		r = later
 	}
 }
 
@@ -206,14 +181,15 @@ func (p *Pool[T, R]) settleReceiversLocked() {
 // into the collector channel.
 func (p *Pool[T, R]) recallReceiversLocked() {
 	for r := p.receivers.last; r != nil; {
-		previous := r.previous
+		earlier := r.earlier
 		p.recallReceiverLocked(r)
-		r = previous
+		r = earlier
 	}
 }
 
 func (p *Pool[T, R]) recallReceiverLocked(r *run[T, R]) {
-	for _, j := range slices.Backward(r.takeBack()) {
+	first, end := r.takeBack(runLength)
+	for _, j := range slices.Backward(r.jobs[first:end]) {
 		p.collector.pushFront(j)
 	}
 	p.receivers.setRestLocked(r, 0)
@@ -269,7 +245,7 @@ func (w *worker[T, R]) attend() {
 // A pace is how long runs may be, by how long tasks take. It is taken of one
 // worker at a time.
 type pace[T, R any] struct {
-	limit  int           // how many jobs a worker may take at once
+	limit  int           // how many tasks a worker may take at once
 	worker *worker[T, R] // whose tasks are timed, if any
 	began  time.Duration // when it took them
 	tasks  int           // how many these were
@@ -280,7 +256,7 @@ func (c *pace[T, R]) updateLocked(w *worker[T, R], now time.Duration) {
 	took := now - c.began
 	switch {
 	case c.worker == w:
-		c.limit = min(runLength, max(1, int(runTime*time.Duration(c.tasks)/max(1, took))))
+		c.limit = min(shareLength, max(1, int(runTime*time.Duration(c.tasks)/max(1, took))))
 	case c.worker != nil && took < 2*runTime:
 		return
 	case c.worker != nil: // it is at a long task
@@ -300,19 +276,34 @@ func (c *pace[T, R]) forgetLocked(w *worker[T, R]) {
 // run of w where that is worth it and takes nothing from anybody.
 func (w *worker[T, R]) popLocked() *job[T, R] {
 	p := w.pool
-	if p.tasks.n < 2 || p.special || p.tasks.normal.n < p.tasks.n || w.nested != nil || int(w.id) > p.size {
+	if p.special || !w.staysLocked() || p.tasks.n == 1 && !p.tasks.startsWithShare() {
 		return p.tasks.pop()
 	}
 	now := time.Since(p.began)
 	p.pace.updateLocked(w, now)
-	if r := p.runs.first; r != nil && now-r.began > 2*runTime {
+	if p.overdueLocked(now - 2*runTime) {
 		p.recallLocked() // or the tasks behind a long one would be overtaken by all that come
 	}
 	j := p.tasks.pop()
-	if n := min(p.pace.limit-1, p.tasks.normal.n, p.roomForRunLocked()); n > 0 && j.plain {
-		w.beginRunLocked(j, n, now)
+	length := 1
+	switch {
+	case j.kind == shared:
+		length = p.takeShareLocked(j, p.pace.limit, now)
+	case j.kind == plain && p.tasks.normal.n == p.tasks.n:
+		length = w.takeRunLocked(j, min(runLength, p.pace.limit, p.tasks.n+1, p.roomForRunLocked()+1), now)
+	}
+	if p.pace.worker == w {
+		p.pace.tasks = length
 	}
 	return j
+}
+
+// overdueLocked tells whether a run or share that began before then has a rest.
+func (p *Pool[T, R]) overdueLocked(then time.Duration) bool {
+	if r := p.runs.first; r != nil && r.began < then {
+		return true
+	}
+	return slices.ContainsFunc(p.shares.all, func(s *share[T, R]) bool { return s.began < then })
 }
 
 // roomForRunLocked returns how many results may be expected of a run. Some room
@@ -324,23 +315,25 @@ func (p *Pool[T, R]) roomForRunLocked() int {
 	return p.resultBuffer - (p.undeliveredLocked() - p.held) - p.runs.rest
 }
 
-// beginRunLocked makes j and up to n of the next tasks the run of w.
-func (w *worker[T, R]) beginRunLocked(j *job[T, R], n int, now time.Duration) {
+// takeRunLocked makes j and the next tasks a run of w, of n tasks at most. It
+// returns how many these are.
+func (w *worker[T, R]) takeRunLocked(j *job[T, R], n int, now time.Duration) (length int) {
+	if n < 2 {
+		return 1
+	}
 	p := w.pool
 	if w.run == nil {
 		w.run = new(run[T, R])
 	}
 	r := w.run
 	r.jobs[0] = j
-	length := 1 + p.tasks.popPlain(r.jobs[1:1+n])
+	length = 1 + p.tasks.popPlain(r.jobs[1:n])
 	if length == 1 {
-		return
+		return 1
 	}
 	clear(r.ends[:length])
 	r.began = now
 	p.runs.beginLocked(r, length)
-	if p.pace.worker == w {
-		p.pace.tasks = length
-	}
 	p.watchLocked()
+	return length
 }

@@ -43,7 +43,7 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 		p.spare = j.next
 		p.spares--
 	}
-	j.ctx, j.task, j.attempt, j.plain = ctx, task, 1, true
+	j.ctx, j.task, j.attempt, j.kind = ctx, task, 1, plain
 	j.index = p.index
 	p.index++
 	p.submitted++
@@ -68,7 +68,9 @@ func (p *Pool[T, R]) submit(ctx, handlerContext context.Context, task T, bound b
 	j := p.newJobLocked()
 	j.ctx, j.task = handlerContext, task
 	j.bound = bound
-	j.plain = !j.bound
+	if !bound {
+		j.kind = plain
+	}
 	p.joinLocked(j, class)
 	ended, err := p.enterLocked(ctx, inside, j)
 	p.mu.Unlock()
@@ -92,7 +94,7 @@ func (p *Pool[T, R]) TrySubmit(task T) error {
 		return ErrClosed
 	}
 	j := p.newJobLocked()
-	j.ctx, j.task, j.plain = context.Background(), task, true
+	j.ctx, j.task, j.kind = context.Background(), task, plain
 	p.joinLocked(j, class)
 	if !p.roomForLocked(j) {
 		p.dismissLocked(j)

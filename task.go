@@ -60,14 +60,23 @@ type job[T, R any] struct {
 type state struct {
 	place place
 	level level
+	kind  kind
 
-	plain      bool // it is at its first attempt, and nobody but its answerer has a hold of it
 	promised   bool // it counts on a worker that was free
 	positioned bool // the index is the position in a batch
 	bound      bool // its context ends with that of its caller
 	abandoned  bool // nobody waits for the answer any more
 	signals    bool // its caller waits for the signal alone
 }
+
+// A kind says what can be done with a job.
+type kind uint8
+
+const (
+	other  kind = iota
+	plain       // it is at its first attempt, and nobody but its answerer has a hold of it: it may be part of a run
+	shared      // it stands for a share
+)
 
 // A place is where a job is.
 type place uint8
@@ -82,7 +91,7 @@ const (
 	finished               // before its turn, in an ordered pool
 )
 
-// waits tells whether j, which is not a plain one, has been accepted and no worker
+// waits tells whether j, which is no plain one, has been accepted and no worker
 // has it.
 func (j *job[T, R]) waits() bool { return j.place == queued || j.place == behind || j.place == parked }
 

@@ -1,5 +1,7 @@
 package workpool
 
+import "math"
+
 // A worker runs tasks, one at a time, on a goroutine of its own.
 //
 // Its goroutine has one deferred function, which finds out about a panic or
@@ -79,6 +81,9 @@ func (p *Pool[T, R]) startWorkerLocked(i int) {
 // the outer task with it.
 func (p *Pool[T, R]) startNestedLocked(id int32, j *job[T, R]) *worker[T, R] {
 	w := &worker[T, R]{pool: p, id: id, nested: make(chan struct{})}
+	if j.kind == shared {
+		p.takeShareLocked(j, maxShare, math.MaxInt64) // never overdue: the handler that waits for it would take it again
+	}
 	w.beginLocked(j)
 	p.goroutines++
 	go w.work()
@@ -94,6 +99,8 @@ func (w *worker[T, R]) work() {
 			j := w.job
 			if j.bound && j.ctx.Err() != nil {
 				j.err, w.skipped = contextError(j.ctx), true // it ended while the task was queued
+			} else if j.kind == shared {
+				w.handleShare(j.to.(*share[T, R]))
 			} else if j.value, j.err = w.pool.handler(w.contextFor(j.ctx), j.task); j.err != nil {
 				j.err = asRetry(j.err)
 			}
@@ -147,6 +154,9 @@ func (w *worker[T, R]) next() bool {
 		p.recallRunLocked(w.run)
 		w.run.active, w.run.left = false, 0
 	}
+	if w.phase == handled && w.job.kind == shared {
+		p.leaveShareLocked(w.job)
+	}
 	if w.phase == handled && w.exchangeLocked() {
 		p.mu.Unlock()
 		return true
@@ -190,7 +200,7 @@ func (w *worker[T, R]) goOn() bool {
 		r.ends[r.at] = different
 	}
 	j.ctx = nil
-	next := r.claim()
+	next := r.next()
 	if next == nil {
 		return false
 	}
@@ -210,7 +220,7 @@ func (w *worker[T, R]) goOn() bool {
 // It is for speed alone. Otherwise it does nothing and reports false.
 func (w *worker[T, R]) exchangeLocked() bool {
 	p, j := w.pool, w.job
-	if j.err != nil || !j.plain || j.to != nil || p.special || !p.collects || // the task ends in no other way
+	if j.err != nil || j.kind != plain || j.to != nil || p.special || !p.collects || // the task ends in no other way
 		p.tasks.n == 0 || p.tasks.normal.n < p.tasks.n || p.paused || !p.open || w.nested != nil || int(w.id) > p.size || // w takes the next
 		p.overfullLocked(1) { // its result finds room
 		return false
@@ -222,7 +232,7 @@ func (w *worker[T, R]) exchangeLocked() bool {
 	j = w.popLocked()
 	w.before, j.worker = j.worker, w.id
 	w.job, w.phase = j, taken
-	if p.tasks.n+p.runs.rest > 0 {
+	if p.tasks.n+p.runs.rest+p.shares.rest > 0 {
 		p.tasks.offerLocked()
 	}
 	if p.waiting.n > 0 {
@@ -308,6 +318,9 @@ func (w *worker[T, R]) endFailedLocked(j *job[T, R], skipped, panicked bool) {
 	p.answerLocked(j)
 }
 
+// staysLocked tells whether w is one of those that take one task after the other.
+func (w *worker[T, R]) staysLocked() bool { return w.nested == nil && int(w.id) <= w.pool.size }
+
 // jobLocked returns what w has in hand, or nil.
 func (w *worker[T, R]) jobLocked() *job[T, R] {
 	if r := w.run; r != nil && r.active {
@@ -347,7 +360,7 @@ func (w *worker[T, R]) takeLocked(fromTask bool) bool {
 			w.leaveLocked()
 			return false
 		}
-		if p.tasks.n == 0 && p.runs.rest > 0 {
+		if p.tasks.n == 0 && p.runs.rest+p.shares.rest > 0 {
 			p.recallLocked()
 		}
 		if p.tasks.n == 0 || p.paused {
@@ -362,7 +375,7 @@ func (w *worker[T, R]) takeLocked(fromTask bool) bool {
 			p.promised--
 		}
 	}
-	if p.tasks.n+p.runs.rest > 0 {
+	if p.tasks.n+p.runs.rest+p.shares.rest > 0 {
 		p.tasks.offerLocked()
 	}
 	if int(w.id) <= p.size {
