@@ -64,7 +64,7 @@ func (m *mapBatch[T, R]) newShareLocked(first, end int) *job[T, R] {
 	s.begin(end - first)
 	m.pending++
 	j := m.pool.newJobLocked()
-	j.ctx, j.task, j.to, j.bound = m.ctx, m.tasks[first], s, true
+	j.ctx, j.to, j.bound = m.ctx, s, true
 	j.index, j.positioned = uint64(first), true
 	j.kind = shared
 	return j
@@ -117,14 +117,15 @@ func (p *Pool[T, R]) takeShareLocked(j *job[T, R], n int, now time.Duration) (le
 // handleShare calls the handler for one task of the share after the other. What is
 // left of it when it returns is for leaveShareLocked.
 func (w *worker[T, R]) handleShare(s *share[T, R]) {
-	j := w.job
-	ctx := w.contextFor(s.ctx)
+	j, handler, ctx := w.job, w.pool.handler, w.contextFor(s.ctx)
+	tasks, values := s.tasks[s.first:], s.values[s.first:]
 	for i, ok := 0, true; ok; i, ok = s.claim() {
-		if j.value, j.err = w.pool.handler(ctx, s.tasks[s.first+i]); j.err != nil {
-			j.err = asRetry(j.err)
+		value, err := handler(ctx, tasks[i])
+		if err != nil {
+			j.err = asRetry(err)
 			return
 		}
-		s.values[s.first+i] = j.value
+		values[i] = value
 		if s.ctx.Err() != nil {
 			return
 		}
@@ -170,6 +171,7 @@ func (p *Pool[T, R]) leaveShareLocked(j *job[T, R]) {
 	p.shares.remove(s)
 	position := s.first + s.ended
 	j.index, j.task, j.to, j.kind = uint64(position), s.tasks[position], s.self, other
+	j.value = s.values[position]
 	if first < end && s.ctx.Err() == nil {
 		p.queueShareLocked(s.mapBatch, s.first+first, s.first+end)
 	}
