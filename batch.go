@@ -88,11 +88,12 @@ func (p *Pool[T, R]) Stream(ctx context.Context, tasks iter.Seq[T]) iter.Seq[Res
 			yield(Result[T, R]{Err: err, Attempt: 1})
 			return
 		}
-		s := &streamBatch[T, R]{space: make(chan struct{}, 1), fed: make(chan struct{})}
+		s := &streamBatch[T, R]{freed: make(chan struct{}, 1), fed: make(chan struct{})}
 		s.begin(ctx, p, s)
 		if p.ordered {
 			s.window = new(window[T, R])
 		}
+		defer s.forget()
 		defer s.stop()
 		go s.feed(tasks)
 		s.deliver(yield)
@@ -128,8 +129,9 @@ func (b *batch[T, R]) end() {
 }
 
 // submit gets one task accepted, and waits for its end if it had to run in
-// place of the calling one.
-func (b *batch[T, R]) submit(position uint64, task T) error {
+// place of the calling one. It calls entered, unless that is nil, under the mutex
+// when the task has been accepted or not.
+func (b *batch[T, R]) submit(position uint64, task T, entered func(err error)) error {
 	if b.ctx.Err() != nil {
 		return contextError(b.ctx)
 	}
@@ -141,7 +143,7 @@ func (b *batch[T, R]) submit(position uint64, task T) error {
 	p.mu.Lock()
 	j := p.newJobLocked()
 	j.ctx, j.task, j.to, j.bound = b.ctx, task, b.self, true
-	j.index, j.positioned = position, true
+	j.index, j.positioned, j.kind = position, true, plain
 	p.joinLocked(j, class)
 	b.pending++
 	ended, err := p.enterLocked(b.ctx, b.inside, j)
@@ -150,6 +152,9 @@ func (b *batch[T, R]) submit(position uint64, task T) error {
 		b.pending--
 	case b.window != nil:
 		b.window.push(j)
+	}
+	if entered != nil {
+		entered(err)
 	}
 	p.mu.Unlock()
 	if ended != nil {
@@ -179,6 +184,8 @@ func (b *batch[T, R]) await(help func()) {
 		ended = nil
 	}
 	p.mu.Lock()
+	p.awaited++
+	p.watchLocked()
 	for b.pending > 0 {
 		p.mu.Unlock()
 		if b.inside != nil && help != nil {
@@ -192,6 +199,8 @@ func (b *batch[T, R]) await(help func()) {
 		}
 		p.mu.Lock()
 	}
+	p.awaited--
+	p.watchLocked()
 	p.mu.Unlock()
 }
 
@@ -229,7 +238,7 @@ type mapBatch[T, R any] struct {
 func (m *mapBatch[T, R]) submitAll() error {
 	if m.pool.special {
 		for i, task := range m.tasks {
-			if err := m.submit(uint64(i), task); err != nil {
+			if err := m.submit(uint64(i), task, nil); err != nil {
 				return err
 			}
 		}
@@ -266,14 +275,17 @@ const iteratorGrace = 100 * time.Millisecond
 
 type streamBatch[T, R any] struct {
 	batch[T, R]
-	space     chan struct{} // capacity 1; sent when the feeder should look for space again
+	freed     chan struct{} // capacity 1; sent when the feeder should look for space again
 	fed       chan struct{} // closed when the feeder has left
 	abandoned bool          // the input is blocked and no longer waited for; of the consumer alone
 
 	// Guarded by the pool's mutex:
-	results  list[T, R] // ended tasks, not yet yielded
-	position uint64     // of the next task of the input
-	allFed   bool       // no more tasks will come
+	results  list[T, R]   // ended tasks, not yet yielded
+	jobs     []*job[T, R] // those of them that the consumer has taken at once, linked to one another
+	array    [runLength]*job[T, R]
+	waits    bool   // the consumer waits for a result
+	position uint64 // of the next task of the input
+	allFed   bool   // no more tasks will come
 	refused  *Result[T, R]
 }
 
@@ -286,7 +298,20 @@ func (s *streamBatch[T, R]) answerLocked(j *job[T, R]) {
 	} else {
 		s.window.finish(j, &s.results)
 	}
-	s.wakeLocked()
+	if s.results.n > 0 {
+		s.wakeConsumerLocked()
+	}
+	if s.pending == 0 {
+		s.wakeLocked() // for await
+	}
+}
+
+func (s *streamBatch[T, R]) wakeConsumerLocked() {
+	if s.waits {
+		s.waits = false
+		s.pool.awaited--
+		s.wakeLocked()
+	}
 }
 
 // feed submits the tasks of the sequence.
@@ -300,19 +325,27 @@ func (s *streamBatch[T, R]) feed(tasks iter.Seq[T]) {
 		}
 		p.mu.Lock()
 		s.allFed = true
+		s.wakeConsumerLocked()
 		s.wakeLocked()
 		p.mu.Unlock()
 		close(s.fed)
 	}()
+	space := false
+	entered := func(err error) {
+		if err == nil {
+			s.position++
+		}
+		space = s.hasSpaceLocked()
+	}
 	for task := range tasks {
-		if err := s.submit(s.position, task); err != nil {
+		if err := s.submit(s.position, task, entered); err != nil {
 			s.refuse(task, err)
 			break
 		}
-		p.mu.Lock()
-		s.position++
-		p.mu.Unlock()
-		if s.awaitSpace(); s.ctx.Err() != nil {
+		if !space {
+			s.awaitSpace()
+		}
+		if s.ctx.Err() != nil {
 			s.refuse(none, contextError(s.ctx)) // without taking another one
 			break
 		}
@@ -351,7 +384,7 @@ func (s *streamBatch[T, R]) awaitSpace() {
 			return
 		}
 		select {
-		case <-s.space:
+		case <-s.freed:
 		case <-s.ctx.Done():
 			return
 		}
@@ -361,7 +394,7 @@ func (s *streamBatch[T, R]) awaitSpace() {
 // hasSpaceLocked tells whether fewer tasks are on their way than the pool may
 // hold.
 func (s *streamBatch[T, R]) hasSpaceLocked() bool {
-	n := s.pending + s.results.n
+	n := s.pending + s.results.n + max(0, len(s.jobs)-1)
 	if s.window != nil {
 		n += s.window.finished
 	}
@@ -370,37 +403,39 @@ func (s *streamBatch[T, R]) hasSpaceLocked() bool {
 
 // deliver yields results until the last.
 func (s *streamBatch[T, R]) deliver(yield func(Result[T, R]) bool) {
-	var before *job[T, R]
-	for {
-		j := s.receive(before)
-		if j == nil {
-			break
+	for s.receive() {
+		for _, j := range s.jobs {
+			if !yield(j.result()) {
+				return
+			}
+			j.reset()
 		}
-		if !yield(j.result()) {
-			return
-		}
-		j.reset()
-		before = j
 	}
 	if last := s.last(); last != nil {
 		yield(*last)
 	}
 }
 
-// receive gives back the job that was received before, if any, and waits for
-// the next one. It returns nil when there will be none.
-func (s *streamBatch[T, R]) receive(before *job[T, R]) *job[T, R] {
+// receive gives back the jobs that were received before, if any, and waits for
+// the next, of which it takes several at once, but never so many that the feeder
+// would be held up by what is not yielded yet. It reports false when there will be
+// no more.
+func (s *streamBatch[T, R]) receive() bool {
 	p := s.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if before != nil {
-		p.keepLocked(before)
-	}
+	s.giveBackLocked()
 	ended := s.ctx.Done()
 	var grace <-chan time.Time
 	for s.results.n == 0 {
 		if s.pending == 0 && (s.allFed || s.abandoned) {
-			return nil
+			s.wakeConsumerLocked()
+			return false
+		}
+		if !s.waits {
+			s.waits = true
+			p.awaited++
+			p.watchLocked()
 		}
 		p.mu.Unlock()
 		select {
@@ -415,11 +450,21 @@ func (s *streamBatch[T, R]) receive(before *job[T, R]) *job[T, R] {
 		}
 		p.mu.Lock()
 	}
+	s.jobs = s.array[:min(runLength, s.results.n, max(1, p.capacityLocked()/8))]
+	s.results.popLinked(s.jobs)
 	select {
-	case s.space <- struct{}{}:
+	case s.freed <- struct{}{}:
 	default:
 	}
-	return s.results.pop()
+	return true
+}
+
+// giveBackLocked gives back the jobs that the consumer has taken.
+func (s *streamBatch[T, R]) giveBackLocked() {
+	if len(s.jobs) > 0 {
+		s.pool.keepLinkedLocked(s.jobs)
+		s.jobs = nil
+	}
 }
 
 // stop ends what is still under way.
@@ -435,4 +480,18 @@ func (s *streamBatch[T, R]) stop() {
 	case <-time.After(iteratorGrace):
 	}
 	s.await(nil) // for a task that the feeder was just submitting
+}
+
+// forget drops the results that were not yielded.
+func (s *streamBatch[T, R]) forget() {
+	p := s.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, j := range s.jobs {
+		j.reset()
+	}
+	s.giveBackLocked()
+	for s.results.n > 0 {
+		p.freeLocked(s.results.pop())
+	}
 }

@@ -218,6 +218,13 @@ func (p *Pool[T, R]) hasSpaceLocked(n int) bool {
 	return n < p.queueDepth || n-p.queueDepth < p.resultBuffer || n-p.queueDepth-p.resultBuffer < p.size
 }
 
+// capacityLocked returns how many tasks an open pool may hold, or less if that is
+// very many.
+func (p *Pool[T, R]) capacityLocked() int {
+	const many = 1 << 20
+	return min(p.queueDepth, many) + min(p.resultBuffer, many) + p.size
+}
+
 func (p *Pool[T, R]) freeWorkersLocked() int {
 	if p.paused {
 		return 0
