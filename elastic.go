@@ -33,7 +33,6 @@ func WithElastic(minimum int, idle time.Duration) Option {
 type elastic struct {
 	since   []time.Time
 	leaving int // idle workers that are to leave, whichever come first
-	vacant  int // no index in workers below this one is vacant
 	timer   *time.Timer
 }
 
@@ -59,13 +58,9 @@ func (p *Pool[T, R]) startNeededLocked() {
 			p.noteIdleLocked()
 			continue
 		}
-		for e.vacant < p.size && p.workers[e.vacant] != nil {
-			e.vacant++
-		}
-		if e.vacant >= p.size {
+		if !p.startVacantLocked() {
 			return
 		}
-		p.startWorkerLocked(e.vacant)
 		p.noteIdleLocked()
 	}
 }
@@ -78,7 +73,7 @@ func (p *Pool[T, R]) recountLocked() {
 			n++
 		}
 	}
-	e.leaving, e.vacant = 0, 0
+	e.leaving = 0
 	e.since = e.since[max(0, len(e.since)-n):]
 	for len(e.since) < n {
 		p.noteIdleLocked()
@@ -90,7 +85,6 @@ func (p *Pool[T, R]) recountLocked() {
 // noteLeftLocked is called when a worker has left.
 func (p *Pool[T, R]) noteLeftLocked(w *worker[T, R]) {
 	e := p.elasticity
-	e.vacant = min(e.vacant, int(w.id)-1)
 	switch {
 	case e.leaving > 0:
 		e.leaving--
@@ -98,7 +92,7 @@ func (p *Pool[T, R]) noteLeftLocked(w *worker[T, R]) {
 		p.noteBusyLocked()
 	}
 	if e.leaving > 0 {
-		p.tasks.offerLocked()
+		p.offerTaskLocked()
 	}
 	p.startNeededLocked()
 }
@@ -125,7 +119,7 @@ func (p *Pool[T, R]) expireLocked() {
 		e.leaving++
 	}
 	e.since = append(e.since[:0], e.since[n:]...)
-	p.tasks.offerLocked()
+	p.offerTaskLocked()
 }
 
 // disarmLocked stops the timer of a pool that is closing.

@@ -3,7 +3,6 @@ package workpool_test
 import (
 	"context"
 	"math/rand/v2"
-	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -71,7 +70,7 @@ func TestElastic_LeavesWhenFewerAreEnough(t *testing.T) {
 
 func TestElastic_IdlePoolHasNoGoroutineAndNoTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		before := runtime.NumGoroutine()
+		before := goroutinesOfBubble()
 		p := mustNew(t, sleepy, workpool.WithWorkers(8), workpool.WithElastic(0, time.Second), workpool.WithoutResults())
 		for range 8 {
 			require.NoError(t, p.Submit(t.Context(), 10))
@@ -79,7 +78,7 @@ func TestElastic_IdlePoolHasNoGoroutineAndNoTimer(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		assert.Zero(t, p.Stats().Workers)
-		assert.Equal(t, before, runtime.NumGoroutine())
+		assert.Equal(t, before, goroutinesOfBubble())
 		closed(t, p)
 	})
 }

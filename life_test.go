@@ -968,3 +968,40 @@ func TestInfoFrom_TheInnermostPool(t *testing.T) {
 		closed(t, outer)
 	})
 }
+
+func TestWithWorkers_VeryManyAreStartedWhenTasksWaitForThem(t *testing.T) {
+	const many, eager = 5000, 1024
+	synctest.Test(t, func(t *testing.T) {
+		before := runtime.NumGoroutine()
+		gate := make(chan struct{})
+		p := mustNew(t, func(context.Context, int) (int, error) {
+			<-gate
+			return 1, nil
+		}, workpool.WithWorkers(many), workpool.WithQueueDepth(0), workpool.WithoutResults())
+		assert.Equal(t, many, p.Stats().Workers)
+		assert.Less(t, runtime.NumGoroutine(), before+eager+100)
+		for n := range many {
+			require.NoError(t, p.TrySubmit(n), "task %d", n)
+		}
+		require.ErrorIs(t, p.TrySubmit(many), workpool.ErrQueueFull)
+		synctest.Wait()
+		assert.Equal(t, many, p.Stats().Running)
+
+		require.NoError(t, p.Resize(1))
+		require.NoError(t, p.Resize(2*many))
+		p.Pause()
+		require.ErrorIs(t, p.TrySubmit(0), workpool.ErrQueueFull)
+		p.Resume()
+		for n := range many {
+			require.NoError(t, p.TrySubmit(n), "task %d after Resize", n)
+		}
+		synctest.Wait()
+		assert.Equal(t, 2*many, p.Stats().Running)
+		close(gate)
+		closed(t, p)
+		assert.EqualValues(t, 2*many, p.Stats().Succeeded)
+	})
+	values, err := workpool.Map(t.Context(), upTo(3*many), func(_ context.Context, n int) (int, error) { return n, nil }, workpool.WithWorkers(many))
+	require.NoError(t, err)
+	assert.Equal(t, upTo(3*many), values)
+}

@@ -88,7 +88,8 @@ func newConfig(opts []Option) (config, error) {
 }
 
 // WithWorkers sets how many workers the pool runs: 1 to 16,777,216. The
-// default is runtime.GOMAXPROCS(0). [Pool.Resize] changes it later.
+// default is runtime.GOMAXPROCS(0). [Pool.Resize] changes it later. Of very many
+// workers, those beyond the first 1,024 are started when tasks wait for them.
 func WithWorkers(n int) Option {
 	return optionFunc(func(c *config) error {
 		c.workers = n

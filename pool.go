@@ -48,7 +48,8 @@ type Pool[T, R any] struct {
 	tasks     taskChannel[T, R] // the task channel: accepted tasks that no worker has taken
 	spare     *job[T, R]        // jobs to use again, linked by next
 	spares    int               // how many
-	free      int               // workers that have nothing in hand
+	free      int               // workers that have nothing in hand, with those that are not started
+	unstarted int               // of these
 	granted   int               // submitters that were given room and have not used it yet
 	blocked   int               // accepted tasks that can't be taken: behind another of their key, or parked
 	index     uint64            // of the next task
@@ -77,6 +78,8 @@ type Pool[T, R any] struct {
 
 	workers    []*worker[T, R]           // by number, from 1 at index 0; nil where there is none
 	alive      int                       // how many there are
+	vacant     int                       // no index in workers below this one is vacant
+	starting   *worker[T, R]             // started for a task, which it has not looked for yet
 	goroutines int                       // all of the pool's, with timers, which become one
 	returned   atomic.Pointer[job[T, R]] // spare jobs that were given back without the mutex
 	unanswered list[T, R]                // aborted tasks that the result function must be told of
@@ -201,7 +204,7 @@ func (p *Pool[T, R]) resumeLocked() {
 	case p.alive > p.size: // surplus workers that the pause has kept
 		p.tasks.wakeAllLocked()
 	case p.tasks.n > 0:
-		p.tasks.offerLocked()
+		p.offerTaskLocked()
 	}
 }
 

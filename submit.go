@@ -49,7 +49,7 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 	p.submitted++
 	p.tasks.pushNormal(j)
 	if !p.paused {
-		p.tasks.offerLocked()
+		p.offerTaskLocked()
 	}
 	p.mu.Unlock()
 	return nil
@@ -280,7 +280,7 @@ func (p *Pool[T, R]) readyLocked(j *job[T, R]) {
 func (p *Pool[T, R]) queueLocked(j *job[T, R]) {
 	p.tasks.push(j)
 	if !p.paused {
-		p.tasks.offerLocked()
+		p.offerTaskLocked()
 	}
 	if p.special {
 		p.noteTaskLocked()

@@ -40,17 +40,27 @@ const (
 	told                  // the result function has ended
 )
 
+// eagerWorkers is how many workers are started before there are tasks for them.
+const eagerWorkers = 1024
+
 // setSizeLocked makes size workers, numbered from 1. Those with a higher
 // number leave when they next have nothing in hand.
 func (p *Pool[T, R]) setSizeLocked(size int) {
 	shrinks := size < p.size
-	p.size, p.free = size, 0
+	p.size, p.free, p.unstarted, p.vacant = size, 0, 0, 0
+	eager := eagerWorkers
+	if p.elasticity != nil {
+		eager = p.minWorkers
+	}
 	if more := size - len(p.workers); more > 0 {
 		p.workers = append(p.workers, make([]*worker[T, R], more)...)
 	}
 	for i := range size {
-		if p.workers[i] == nil && (p.elasticity == nil || p.alive < p.minWorkers) {
-			p.startWorkerLocked(i)
+		if p.workers[i] == nil {
+			p.unstarted++
+			if p.alive < eager {
+				p.startWorkerLocked(i)
+			}
 		}
 		if w := p.workers[i]; w == nil || !w.busy {
 			p.free++
@@ -63,6 +73,9 @@ func (p *Pool[T, R]) setSizeLocked(size int) {
 	if p.elasticity != nil {
 		p.recountLocked()
 	}
+	if p.tasks.n > 0 && !p.paused {
+		p.offerTaskLocked()
+	}
 	p.grantLocked()
 }
 
@@ -70,9 +83,34 @@ func (p *Pool[T, R]) setSizeLocked(size int) {
 func (p *Pool[T, R]) startWorkerLocked(i int) {
 	w := &worker[T, R]{pool: p, id: int32(i + 1)}
 	p.workers[i] = w
+	p.unstarted--
 	p.alive++
 	p.goroutines++
 	go w.work()
+}
+
+// startVacantLocked starts the worker with the lowest number that there is not.
+func (p *Pool[T, R]) startVacantLocked() (started bool) {
+	for p.vacant < p.size && p.workers[p.vacant] != nil {
+		p.vacant++
+	}
+	if p.vacant >= p.size {
+		return false
+	}
+	p.startWorkerLocked(p.vacant)
+	return true
+}
+
+// offerTaskLocked sees to it that somebody comes for a task. In a very large pool
+// that may be a worker that is only started now. There, too, it is one at a time,
+// who then wakes or starts the next.
+func (p *Pool[T, R]) offerTaskLocked() {
+	switch {
+	case p.tasks.waiting > 0:
+		p.tasks.offerLocked()
+	case p.unstarted > 0 && p.starting == nil && p.elasticity == nil && p.startVacantLocked():
+		p.starting = p.workers[p.vacant]
+	}
 }
 
 // startNestedLocked runs an accepted task on a goroutine of its own, as a
@@ -233,7 +271,7 @@ func (w *worker[T, R]) exchangeLocked() bool {
 	w.before, j.worker = j.worker, w.id
 	w.job, w.phase = j, taken
 	if p.tasks.n+p.runs.rest+p.shares.rest > 0 {
-		p.tasks.offerLocked()
+		p.offerTaskLocked()
 	}
 	if p.waiting.n > 0 {
 		p.grantLocked()
@@ -348,6 +386,9 @@ func (w *worker[T, R]) releaseLocked() {
 // to leave instead.
 func (w *worker[T, R]) takeLocked(fromTask bool) bool {
 	p := w.pool
+	if p.starting == w {
+		p.starting = nil
+	}
 	var j *job[T, R]
 	if w.held {
 		j = w.awaitReceiverLocked()
@@ -376,7 +417,7 @@ func (w *worker[T, R]) takeLocked(fromTask bool) bool {
 		}
 	}
 	if p.tasks.n+p.runs.rest+p.shares.rest > 0 {
-		p.tasks.offerLocked()
+		p.offerTaskLocked()
 	}
 	if int(w.id) <= p.size {
 		p.free--
@@ -424,11 +465,15 @@ func (w *worker[T, R]) leaveLocked() {
 	}
 	p.workers[w.id-1] = nil
 	p.alive--
+	if int(w.id) <= p.size {
+		p.unstarted++
+		p.vacant = min(p.vacant, int(w.id)-1)
+	}
 	if p.elasticity != nil {
 		p.noteLeftLocked(w)
 	}
 	if p.tasks.n > 0 && !p.paused {
-		p.tasks.offerLocked() // the claim that woke w may have been meant for another
+		p.offerTaskLocked() // the claim that woke w may have been meant for another
 	}
 }
 
