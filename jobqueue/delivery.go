@@ -237,14 +237,16 @@ func (q *Queue[T, R]) handBack(w *Worker, ds []*delivery, begun bool) {
 	back.Wait()
 }
 
-// succeeded stores the result of a job, and then acknowledges the job.
+// succeeded stores the result of a job, and then acknowledges the job. The runner
+// waits for that: so a worker that is killed has run no more jobs in vain than it
+// runs at a time.
 func (q *Queue[T, R]) succeeded(w *Worker, d *delivery, value R) {
 	data, err := encode(q.resultCodec, value)
 	if err != nil {
 		q.bury(w, d, fmt.Errorf("encoding the result: %w", err))
 		return
 	}
-	w.publish(q.publisher, &nats.Msg{
+	err = q.publisher.store(w.aborted, &nats.Msg{
 		Subject: q.subject(kindResults, d.token),
 		Data:    data,
 		Header: nats.Header{
@@ -252,18 +254,18 @@ func (q *Queue[T, R]) succeeded(w *Worker, d *delivery, value R) {
 			headerWorker:          {w.name},
 			headerAttempt:         {strconv.Itoa(d.attempt)},
 		},
-	}, func(err error) {
-		switch {
-		case err == nil:
-			w.settled(d, d.msg.Ack)
-		case isTooLarge(err):
-			// Not here, where acknowledgements wait behind it.
-			w.settling.Go(func() { q.bury(w, d, fmt.Errorf("storing the result of %d bytes: %w", len(data), err)) })
-		default:
-			w.warn(d, "storing a result", err)
-			w.settled(d, func() error { return d.msg.NakWithDelay(ackPatience) })
-		}
 	})
+	switch {
+	case err == nil:
+		w.settled(d, d.msg.Ack)
+	case isTooLarge(err):
+		q.bury(w, d, fmt.Errorf("storing the result of %d bytes: %w", len(data), err))
+	case w.aborted.Err() != nil:
+		q.handBack(w, []*delivery{d}, true)
+	default:
+		w.warn(d, "storing a result", err)
+		w.settled(d, func() error { return d.msg.NakWithDelay(ackPatience) })
+	}
 }
 
 // failed has a job run again later, or buries it.
@@ -307,7 +309,7 @@ func (q *Queue[T, R]) bury(w *Worker, d *delivery, reason error) {
 	if len(text) > maxReason {
 		text = text[:maxReason] + "…"
 	}
-	w.publish(q.publisher, &nats.Msg{
+	err := q.publisher.store(w.aborted, &nats.Msg{
 		Subject: q.subject(kindDead, d.token),
 		Data:    d.msg.Data(),
 		Header: nats.Header{
@@ -317,25 +319,13 @@ func (q *Queue[T, R]) bury(w *Worker, d *delivery, reason error) {
 			headerReason:          {strconv.QuoteToASCII(text)},
 			headerPriority:        {levelNames[d.level]},
 		},
-	}, func(err error) {
-		if err == nil {
-			w.settled(d, d.msg.Ack)
-			return
-		}
-		w.warn(d, "storing a dead letter", err)
-		w.settled(d, func() error { return d.msg.NakWithDelay(w.ackWait) })
 	})
-}
-
-// publish sends what a job has ended with, when there is a place for it.
-func (w *Worker) publish(p *publisher, msg *nats.Msg, done func(error)) {
-	w.unsettled <- struct{}{}
-	w.settling.Add(1)
-	p.send(&publication{ctx: w.aborted, msg: msg, done: func(err error) {
-		defer w.settling.Done()
-		<-w.unsettled
-		done(err)
-	}})
+	if err != nil {
+		w.warn(d, "storing a dead letter", err)
+		w.settled(d, func() error { return d.msg.NakWithDelay(ackPatience) })
+		return
+	}
+	w.settled(d, d.msg.Ack)
 }
 
 // settled tells the server what became of a job, after which the worker has it no

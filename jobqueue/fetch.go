@@ -112,10 +112,12 @@ func (w *Worker) roomLocked(q *queue) int {
 	return min(room, (capacity+fetchersPerQueue-1)/fetchersPerQueue)
 }
 
-// wakeLocked lets a fetcher go on if there is room.
-func (w *Worker) wakeLocked(q *queue) {
-	if q.fetchers > 0 && w.roomLocked(q) > 0 {
-		q.room.Signal()
+// wakeLocked lets fetchers go on for which there is room.
+func (w *Worker) wakeLocked() {
+	for i := range w.queues {
+		if q := &w.queues[i]; q.fetchers > 0 && w.roomLocked(q) > 0 {
+			q.room.Signal()
+		}
 	}
 }
 
@@ -172,13 +174,11 @@ func (w *Worker) next() *delivery {
 			q.waiting[0] = nil
 			q.waiting = q.waiting[1:]
 			w.turn++
-			w.wakeLocked(q)
+			w.wakeLocked()
 			return d
 		}
 		w.idle++
-		for i := range w.queues {
-			w.wakeLocked(&w.queues[i])
-		}
+		w.wakeLocked()
 		w.jobs.Wait()
 		w.idle--
 	}

@@ -20,6 +20,7 @@ import (
 )
 
 func TestQueue_RunsEveryJobOnce(t *testing.T) {
+	t.Parallel()
 	q := open[int, string](t)
 	var ran atomic.Int64
 	work(t, q, func(ctx context.Context, n int) (string, error) {
@@ -59,6 +60,7 @@ func TestQueue_RunsEveryJobOnce(t *testing.T) {
 }
 
 func TestQueue_RunsOnAPoolOfTheCaller(t *testing.T) {
+	t.Parallel()
 	q := open[int, int](t)
 	pool, err := workpool.New(identity, workpool.WithWorkers(3), workpool.WithName("mine"))
 	require.NoError(t, err)
@@ -74,6 +76,7 @@ func TestQueue_RunsOnAPoolOfTheCaller(t *testing.T) {
 }
 
 func TestSubmit_SameIDRunsOnce(t *testing.T) {
+	t.Parallel()
 	q := open[int, int](t)
 	for _, id := range []string{"order-7", "two words/and.dots*>", "ünïcode\n\x00"} {
 		for i := range 3 {
@@ -98,6 +101,7 @@ func TestSubmit_SameIDRunsOnce(t *testing.T) {
 }
 
 func TestSubmit_PriorityOvertakesABacklog(t *testing.T) {
+	t.Parallel()
 	q := open[int, int](t)
 	began, goOn := make(chan int), make(chan struct{})
 	const backlog = 2000
@@ -126,6 +130,7 @@ func TestSubmit_PriorityOvertakesABacklog(t *testing.T) {
 }
 
 func TestSubmit_LowPriorityDoesNotStarve(t *testing.T) {
+	t.Parallel()
 	q := open[string, string](t)
 	for _, level := range []struct {
 		job      string
@@ -145,6 +150,7 @@ func TestSubmit_LowPriorityDoesNotStarve(t *testing.T) {
 }
 
 func TestSubmit_RunAt(t *testing.T) {
+	t.Parallel()
 	q := open[int, time.Time](t)
 	work(t, q, func(context.Context, int) (time.Time, error) { return time.Now(), nil })
 	due := time.Now().Add(1500 * time.Millisecond)
@@ -167,6 +173,7 @@ func TestSubmit_RunAt(t *testing.T) {
 }
 
 func TestSubmit_FullQueue(t *testing.T) {
+	t.Parallel()
 	q := open[int, int](t, jobqueue.WithMaxQueued(10))
 	for i := range 10 {
 		submit(t, q, i)
@@ -190,6 +197,7 @@ func TestSubmit_FullQueue(t *testing.T) {
 }
 
 func TestSubmit_JobTooLarge(t *testing.T) {
+	t.Parallel()
 	q := open[string, string](t)
 	huge := strings.Repeat("x", 1<<20)
 	id, err := q.Submit(limit(t), huge, jobqueue.WithID("huge"))
@@ -215,12 +223,14 @@ func TestSubmit_JobTooLarge(t *testing.T) {
 }
 
 func TestSubmit_StreamLimitOfTheDoor(t *testing.T) {
+	t.Parallel()
 	q := open[string, string](t, jobqueue.WithStreamConfig(func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1000 }))
 	_, err := q.Submit(limit(t), strings.Repeat("x", 1000))
 	require.ErrorIs(t, err, jobqueue.ErrJobTooLarge)
 }
 
 func TestSubmitAll_PanicOfTheSequence(t *testing.T) {
+	t.Parallel()
 	q := open[int, int](t)
 	n, err := q.SubmitAll(limit(t), func(yield func(int) bool) {
 		yield(1)
@@ -235,6 +245,7 @@ func TestSubmitAll_PanicOfTheSequence(t *testing.T) {
 }
 
 func TestOpen_ForbiddenNames(t *testing.T) {
+	t.Parallel()
 	nc := connect(t, start(t))
 	for _, name := range []string{"", "a b", "a.b", "a*", ">", "a/b", `a\b`, "a\x00", "tab\t", strings.Repeat("a", 201), "\xff"} {
 		_, err := jobqueue.Open[int, int](limit(t), nc, name)
@@ -247,6 +258,7 @@ func TestOpen_ForbiddenNames(t *testing.T) {
 }
 
 func TestOpen_ConfigMismatchNamesTheField(t *testing.T) {
+	t.Parallel()
 	nc := connect(t, start(t))
 	base := []jobqueue.Option{jobqueue.WithMaxQueued(100), jobqueue.WithAckWait(time.Second)}
 	openOn[int, int](t, nc, base...)
@@ -276,6 +288,7 @@ func TestOpen_ConfigMismatchNamesTheField(t *testing.T) {
 type gob[V any] struct{ jobqueue.JSON[V] }
 
 func TestOptions_BadValues(t *testing.T) {
+	t.Parallel()
 	nc := connect(t, start(t))
 	for text, opt := range map[string]jobqueue.Option{
 		"WithReplicas(0)":          jobqueue.WithReplicas(0),
@@ -334,6 +347,7 @@ func TestOptions_BadValues(t *testing.T) {
 }
 
 func TestResult_WaitsUntilItsContextEnds(t *testing.T) {
+	t.Parallel()
 	q := open[int, int](t)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -346,6 +360,7 @@ func TestResult_WaitsUntilItsContextEnds(t *testing.T) {
 }
 
 func TestResults_GoOnWhereTheyWere(t *testing.T) {
+	t.Parallel()
 	q := open[int, int](t)
 	work(t, q, identity, jobqueue.WithConcurrency(1))
 	_, err := q.SubmitAll(limit(t), slices.Values(make([]int, 1000)))

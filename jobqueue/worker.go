@@ -19,9 +19,6 @@ const (
 	defaultPrefetch = 512
 	maxPrefetch     = 1 << 16
 	maxConcurrency  = 1 << 20
-	// maxUnsettled is how many jobs of a worker may have run and wait for the
-	// acknowledgement of their result.
-	maxUnsettled = 1024
 	// handBackPatience is how long an aborted worker has to hand back its jobs.
 	handBackPatience = 2 * time.Second
 )
@@ -145,8 +142,7 @@ type Worker struct {
 	stopped   chan struct{} // closed when it takes no more jobs
 	stopOnce  sync.Once
 	done      chan struct{} // closed when all has ended
-	unsettled chan struct{} // a place for each job whose result is on the way
-	settling  sync.WaitGroup
+	returning sync.WaitGroup // of what stop hands back
 
 	mu       sync.Mutex // guards what follows
 	jobs     sync.Cond  // runners wait here for a job
@@ -240,7 +236,6 @@ func (q *Queue[T, R]) work(ctx context.Context, pool *workpool.Pool[T, R], c wor
 		foreign:    foreign,
 		stopped:    make(chan struct{}),
 		done:       make(chan struct{}),
-		unsettled:  make(chan struct{}, maxUnsettled),
 	}
 	w.jobs.L = &w.mu
 	w.aborted, w.abort = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -267,7 +262,7 @@ func (q *Queue[T, R]) work(ctx context.Context, pool *workpool.Pool[T, R], c wor
 		defer w.abort(nil)
 		parts.Wait()
 		unwatch()
-		w.settling.Wait()
+		w.returning.Wait()
 		close(beating)
 		heart.Wait()
 		if !foreign {
@@ -292,9 +287,9 @@ func (w *Worker) stop() {
 			w.queues[level].room.Broadcast()
 		}
 		w.jobs.Broadcast()
-		w.settling.Add(1)
+		w.returning.Add(1)
 		w.mu.Unlock()
-		defer w.settling.Done()
+		defer w.returning.Done()
 		close(w.stopped)
 		w.handBack(back)
 	})
