@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-a18b2dc9/workpool/jobqueue"
+	"github.com/seed-a18b2dc9/workpool/jobqueue/embedded"
 )
 
 type payload struct {
@@ -37,23 +40,36 @@ func jobs(n int) func(yield func(payload) bool) {
 // none of that. An operation is a job, from before it is submitted until it has
 // been acknowledged.
 func BenchmarkQueue(b *testing.B) {
-	nc := connect(b, start(b))
+	s := start(b, embedded.WithListen("127.0.0.1:0"))
+	dial := func() *nats.Conn {
+		if os.Getenv("TCP") == "" {
+			return connect(b, s)
+		}
+		nc, err := nats.Connect(s.URL())
+		require.NoError(b, err)
+		b.Cleanup(nc.Close)
+		return nc
+	}
+	nc, worker := dial(), dial()
 	for _, bench := range []struct {
 		way string
-		run func(b *testing.B, nc *nats.Conn, n int)
+		run func(b *testing.B, nc, worker *nats.Conn, n int)
 	}{{"bare", bare}, {"jobqueue", endToEnd}} {
 		b.Run("way="+bench.way, func(b *testing.B) {
 			b.ReportAllocs()
-			bench.run(b, nc, b.N)
+			bench.run(b, nc, worker, b.N)
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
 		})
 	}
 }
 
-func endToEnd(b *testing.B, nc *nats.Conn, n int) {
-	q, err := jobqueue.Open[payload, payload](limit(b), nc, fmt.Sprintf("bench%d", time.Now().UnixNano()), jobqueue.WithDedupeWindow(10*time.Second))
+func endToEnd(b *testing.B, nc, worker *nats.Conn, n int) {
+	name := fmt.Sprintf("bench%d", time.Now().UnixNano())
+	q, err := jobqueue.Open[payload, payload](limit(b), nc, name)
 	require.NoError(b, err)
-	w, err := q.Work(context.Background(), func(_ context.Context, p payload) (payload, error) { return p, nil }, jobqueue.WithConcurrency(512))
+	q2, err := jobqueue.Open[payload, payload](limit(b), worker, name)
+	require.NoError(b, err)
+	w, err := q2.Work(context.Background(), func(_ context.Context, p payload) (payload, error) { return p, nil }, jobqueue.WithConcurrency(512))
 	require.NoError(b, err)
 	b.ResetTimer()
 	accepted, err := q.SubmitAll(limit(b), jobs(n))
@@ -66,20 +82,26 @@ func endToEnd(b *testing.B, nc *nats.Conn, n int) {
 
 // bare is the loop that one would write by hand, with the library's advice: many
 // publishes on the way, and two fetches.
-func bare(b *testing.B, nc *nats.Conn, n int) {
+func bare(b *testing.B, nc, worker *nats.Conn, n int) {
 	ctx := limit(b)
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(1024))
 	require.NoError(b, err)
 	name := fmt.Sprintf("bare%d", time.Now().UnixNano())
 	stream, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: name, Subjects: []string{name}, Retention: jetstream.WorkQueuePolicy})
 	require.NoError(b, err)
-	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{Durable: "all", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: -1})
+	_, err = stream.CreateConsumer(ctx, jetstream.ConsumerConfig{Durable: "all", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: -1})
+	require.NoError(b, err)
+	receiver, err := jetstream.New(worker)
+	require.NoError(b, err)
+	consumer, err := receiver.Consumer(ctx, name, "all")
 	require.NoError(b, err)
 	b.ResetTimer()
-	acked := make(chan int, 16)
+	acked := make(chan int, n)
+	done, end := context.WithCancel(ctx)
+	var fetchers sync.WaitGroup
 	for range 2 {
-		go func() {
-			for ctx.Err() == nil {
+		fetchers.Go(func() {
+			for done.Err() == nil {
 				batch, err := consumer.Fetch(256, jetstream.FetchMaxWait(time.Second))
 				if err != nil {
 					return
@@ -93,7 +115,7 @@ func bare(b *testing.B, nc *nats.Conn, n int) {
 				}
 				acked <- n
 			}
-		}()
+		})
 	}
 	go func() {
 		for p := range jobs(n) {
@@ -105,9 +127,16 @@ func bare(b *testing.B, nc *nats.Conn, n int) {
 		}
 	}()
 	for n > 0 {
-		n -= <-acked
+		select {
+		case got := <-acked:
+			n -= got
+		case <-ctx.Done():
+			b.Fatal("jobs are missing: ", n)
+		}
 	}
 	b.StopTimer()
+	end()
+	fetchers.Wait()
 	require.NoError(b, js.DeleteStream(ctx, name))
 	js.CleanupPublisher()
 }

@@ -137,7 +137,3 @@ func identity(_ context.Context, n int) (int, error) { return n, nil }
 
 // at once, that is in place of the default backoff.
 var noBackoff = jobqueue.WithBackoff(func(int) time.Duration { return 0 })
-
-const roleVariable = "JOBQUEUE_TEST_ROLE"
-
-func play(role string) int { return 1 }

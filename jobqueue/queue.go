@@ -24,7 +24,9 @@ const (
 	// maxPulls is how many fetches of all workers may wait at a consumer.
 	maxPulls = 1 << 14
 	// openPatience is how long Open waits for a cluster that is not ready.
-	openPatience = 10 * time.Second
+	openPatience = 30 * time.Second
+	// openAttempt is how long it waits for one answer.
+	openAttempt = 3 * time.Second
 )
 
 // A Queue is a durable queue of jobs of type T, with results of type R. It is
@@ -66,8 +68,8 @@ func priorityOf(level int) workpool.Priority { return workpool.High - workpool.P
 // Credentials and TLS are those of nc. A connection for a worker should be made
 // with nats.MaxReconnects(-1), so that it outlasts any outage of the server.
 //
-// Open waits for the server until ctx ends, and up to ten seconds for a cluster
-// that has no leader yet.
+// Open waits for the server until ctx ends, and up to half a minute for a
+// cluster that has no leader yet.
 func Open[T, R any](ctx context.Context, nc *nats.Conn, name string, opts ...Option) (*Queue[T, R], error) {
 	if ctx == nil {
 		return nil, errors.New("jobqueue: nil context: pass context.Background() where there is no other")
@@ -190,7 +192,7 @@ func (q *Queue[T, R]) streamConfig(kind string) jetstream.StreamConfig {
 
 func (q *Queue[T, R]) openStream(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
 	if q.existing {
-		s, err := patiently(ctx, func() (jetstream.Stream, error) { return q.js.Stream(ctx, want.Name) })
+		s, err := patiently(ctx, func(ctx context.Context) (jetstream.Stream, error) { return q.js.Stream(ctx, want.Name) })
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			return nil, fmt.Errorf("%w: there is no stream %s: open the queue without WithExisting to create it", ErrNotFound, want.Name)
 		}
@@ -206,7 +208,7 @@ func (q *Queue[T, R]) openStream(ctx context.Context, want jetstream.StreamConfi
 			return nil, invalid("WithStreamConfig: %s of stream %s was changed from %v to %v, which the queue relies on", field, before.Name, a, b)
 		}
 	}
-	s, err := patiently(ctx, func() (jetstream.Stream, error) { return q.js.CreateStream(ctx, want) })
+	s, err := patiently(ctx, func(ctx context.Context) (jetstream.Stream, error) { return q.js.CreateStream(ctx, want) })
 	if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		if err != nil {
 			err = fmt.Errorf("creating stream %s: %w", want.Name, err)
@@ -222,7 +224,7 @@ func (q *Queue[T, R]) openStream(ctx context.Context, want jetstream.StreamConfi
 func (q *Queue[T, R]) openConsumer(ctx context.Context, level int) (jetstream.Consumer, error) {
 	name, stream := levelNames[level], q.name+"_"+kindJobs
 	if q.existing {
-		return patiently(ctx, func() (jetstream.Consumer, error) { return q.js.Consumer(ctx, stream, name) })
+		return patiently(ctx, func(ctx context.Context) (jetstream.Consumer, error) { return q.js.Consumer(ctx, stream, name) })
 	}
 	want := jetstream.ConsumerConfig{
 		Durable:       name,
@@ -246,7 +248,7 @@ func (q *Queue[T, R]) openConsumer(ctx context.Context, level int) (jetstream.Co
 	if want.AckWait < shortest {
 		return nil, invalid("WithConsumerConfig: AckWait of consumer %s was changed to %v: the time is %v or more", name, want.AckWait, shortest)
 	}
-	c, err := patiently(ctx, func() (jetstream.Consumer, error) { return q.js.CreateConsumer(ctx, stream, want) })
+	c, err := patiently(ctx, func(ctx context.Context) (jetstream.Consumer, error) { return q.js.CreateConsumer(ctx, stream, want) })
 	if !errors.Is(err, jetstream.ErrConsumerExists) {
 		if err != nil {
 			err = fmt.Errorf("creating consumer %s of stream %s: %w", name, stream, err)
@@ -259,18 +261,19 @@ func (q *Queue[T, R]) openConsumer(ctx context.Context, level int) (jetstream.Co
 	return c, mismatch("consumer "+name+" of stream "+stream, want, c.CachedInfo().Config)
 }
 
-// patiently calls f until its error is not one of a cluster that is not ready.
-func patiently[V any](ctx context.Context, f func() (V, error)) (V, error) {
-	deadline := time.Now().Add(openPatience)
+// patiently calls f, again and again while the cluster is not ready. A server that
+// knows of no leader does not answer at all.
+func patiently[V any](ctx context.Context, f func(context.Context) (V, error)) (V, error) {
+	begin := time.Now()
 	for {
-		v, err := f()
-		if err == nil || !isTemporary(err) || ctx.Err() != nil || time.Now().After(deadline) {
+		attempt, cancel := context.WithTimeout(ctx, openAttempt)
+		v, err := f(attempt)
+		unanswered := attempt.Err() != nil
+		cancel()
+		if err == nil || ctx.Err() != nil || !unanswered && !isTemporary(err) || time.Since(begin) > openPatience {
 			return v, err
 		}
-		select {
-		case <-time.After(shortest):
-		case <-ctx.Done():
-		}
+		pause(ctx, shortest)
 	}
 }
 

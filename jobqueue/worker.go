@@ -141,7 +141,7 @@ type Worker struct {
 	abort     context.CancelCauseFunc
 	stopped   chan struct{} // closed when it takes no more jobs
 	stopOnce  sync.Once
-	done      chan struct{} // closed when all has ended
+	done      chan struct{}  // closed when all has ended
 	returning sync.WaitGroup // of what stop hands back
 
 	mu       sync.Mutex // guards what follows

@@ -71,6 +71,7 @@ func Start(dir string, opts ...Option) (*Server, error) {
 		unlock()
 		return nil, fmt.Errorf("embedded: making the server: %w", err)
 	}
+	s.ConfigureLogger() // which does nothing unless WithServerOptions asks for a log
 	s.Start()
 	started := &Server{server: s, unlock: unlock}
 	if !s.ReadyForConnections(startPatience) {
@@ -168,7 +169,7 @@ func loopback(host string) bool {
 // Connect returns a connection that uses no network. It needs the same
 // credentials as any other, given as options, and is closed by the caller.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
-	nc, err := nats.Connect("", append([]nats.Option{nats.InProcessServer(s.server)}, opts...)...)
+	nc, err := nats.Connect("", append([]nats.Option{nats.InProcessServer(inProcess{s.server})}, opts...)...)
 	if err != nil {
 		return nil, fmt.Errorf("embedded: connecting to the server in this process: %w", err)
 	}
