@@ -37,13 +37,15 @@ func reasonOf(header nats.Header) string {
 // nothing. An error of the server or of ctx ends it.
 func (q *Queue[T, R]) Dead(ctx context.Context) iter.Seq2[DeadLetter[T], error] {
 	return func(yield func(DeadLetter[T], error) bool) {
-		info, err := q.dead.Info(ctx)
+		info, err := streamInfo(ctx, q.dead)
 		if err != nil {
 			yield(DeadLetter[T]{}, fmt.Errorf("jobqueue: reading the dead letters of %q: %w", q.name, err))
 			return
 		}
 		for next := uint64(1); next <= info.State.LastSeq; {
-			msg, err := q.dead.GetMsg(ctx, next, jetstream.WithGetMsgSubject(q.subject(kindDead, "*")))
+			msg, err := patiently(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+				return q.dead.GetMsg(ctx, next, jetstream.WithGetMsgSubject(q.subject(kindDead, "*")))
+			})
 			if errors.Is(err, jetstream.ErrMsgNotFound) {
 				return
 			}
@@ -78,7 +80,9 @@ func (q *Queue[T, R]) Dead(ctx context.Context) iter.Seq2[DeadLetter[T], error] 
 func (q *Queue[T, R]) Requeue(ctx context.Context, id string) error {
 	fail := func(err error) error { return fmt.Errorf("jobqueue: requeueing job %q: %w", id, err) }
 	token := escape(id)
-	letter, err := q.dead.GetLastMsgForSubject(ctx, q.subject(kindDead, token))
+	letter, err := patiently(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+		return q.dead.GetLastMsgForSubject(ctx, q.subject(kindDead, token))
+	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return fmt.Errorf("%w: job %q is not among the dead letters of %q", ErrNotFound, id, q.name)
 	}
@@ -99,8 +103,13 @@ func (q *Queue[T, R]) Requeue(ctx context.Context, id string) error {
 	if err != nil {
 		return q.submitError(id, err)
 	}
-	if err := q.dead.DeleteMsg(ctx, letter.Sequence); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
-		return fail(err)
+	_, err = patiently(ctx, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, q.dead.DeleteMsg(ctx, letter.Sequence)
+	})
+	if err != nil {
+		if _, gone := lastMsg(ctx, q.dead, letter.Subject); !errors.Is(gone, jetstream.ErrMsgNotFound) {
+			return fail(err)
+		}
 	}
 	return nil
 }

@@ -291,7 +291,10 @@ func (r *run) check(n, extra int) {
 	require.Len(r.t, r.stored, n)
 	seen := map[string]bool{}
 	for result, err := range r.queue.Results(limit(r.t), 0) {
-		require.NoError(r.t, err)
+		if err != nil {
+			s, statsErr := r.queue.Stats(r.t.Context())
+			require.NoError(r.t, err, "%d results of %d read; %+v %v", len(seen), n, s, statsErr)
+		}
 		require.False(r.t, seen[result.ID], "two results of %s", result.ID)
 		require.True(r.t, r.stored[result.ID], "a result of %s, which nobody submitted", result.ID)
 		if seen[result.ID] = true; len(seen) == n {

@@ -45,7 +45,8 @@ func (q *Queue[T, R]) Results(ctx context.Context, from uint64) iter.Seq2[Result
 	return func(yield func(Result[R], error) bool) {
 		from := max(from, 1) // of its own in each range
 		for ctx.Err() == nil {
-			consumer, err := q.results.CreateConsumer(ctx, jetstream.ConsumerConfig{
+			attempt, cancel := context.WithTimeout(ctx, openAttempt) // a server without a leader does not answer
+			consumer, err := q.results.CreateConsumer(attempt, jetstream.ConsumerConfig{
 				DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 				OptStartSeq:       from,
 				AckPolicy:         jetstream.AckNonePolicy,
@@ -53,6 +54,7 @@ func (q *Queue[T, R]) Results(ctx context.Context, from uint64) iter.Seq2[Result
 				MemoryStorage:     true,
 				Replicas:          1,
 			})
+			cancel()
 			switch {
 			case ctx.Err() != nil:
 			case err == nil:
@@ -158,12 +160,12 @@ func (q *Queue[T, R]) Result(ctx context.Context, id string) (Result[R], error) 
 	}
 	const shortestPoll = time.Millisecond
 	for poll := shortestPoll; ctx.Err() == nil; poll = min(2*poll, pollLongest) {
-		msg, err := q.results.GetLastMsgForSubject(ctx, resultSubject)
+		msg, err := lastMsg(ctx, q.results, resultSubject)
 		if err == nil {
 			return q.result(msg.Subject, msg.Data, msg.Header, msg.Sequence, msg.Time)
 		}
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			if msg, err = q.dead.GetLastMsgForSubject(ctx, deadSubject); err == nil {
+			if msg, err = lastMsg(ctx, q.dead, deadSubject); err == nil {
 				return none, fmt.Errorf("%w: job %q, after %s attempts: %s", ErrDead, id, msg.Header.Get(headerAttempt), reasonOf(msg.Header))
 			}
 		}
@@ -178,4 +180,12 @@ func (q *Queue[T, R]) Result(ctx context.Context, id string) (Result[R], error) 
 		}
 	}
 	return none, fmt.Errorf("jobqueue: waiting for the result of job %q: %w", id, contextError(ctx))
+}
+
+// lastMsg returns the last message on a subject, or an error when the answer takes
+// too long.
+func lastMsg(ctx context.Context, stream jetstream.Stream, subject string) (*jetstream.RawStreamMsg, error) {
+	attempt, cancel := context.WithTimeout(ctx, openAttempt)
+	defer cancel()
+	return stream.GetLastMsgForSubject(attempt, subject)
 }

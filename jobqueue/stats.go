@@ -3,6 +3,8 @@ package jobqueue
 import (
 	"context"
 	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Stats is what the server says about a queue. Its numbers are asked for one
@@ -23,7 +25,7 @@ func (q *Queue[T, R]) Stats(ctx context.Context) (Stats, error) {
 		return Stats{}, fmt.Errorf("jobqueue: asking for the statistics of %q: %w", q.name, err)
 	}
 	for _, consumer := range q.consumers {
-		info, err := consumer.Info(ctx)
+		info, err := patiently(ctx, consumer.Info)
 		if err != nil {
 			return fail(err)
 		}
@@ -31,21 +33,25 @@ func (q *Queue[T, R]) Stats(ctx context.Context) (Stats, error) {
 		s.InFlight += uint64(info.NumAckPending)
 		s.Redelivered += uint64(info.NumRedelivered)
 	}
-	jobs, err := q.jobs.Info(ctx)
+	jobs, err := streamInfo(ctx, q.jobs)
 	if err != nil {
 		return fail(err)
 	}
 	if known := s.Pending + s.InFlight; jobs.State.Msgs > known {
 		s.Scheduled = jobs.State.Msgs - known
 	}
-	dead, err := q.dead.Info(ctx)
+	dead, err := streamInfo(ctx, q.dead)
 	if err != nil {
 		return fail(err)
 	}
-	results, err := q.results.Info(ctx)
+	results, err := streamInfo(ctx, q.results)
 	if err != nil {
 		return fail(err)
 	}
 	s.Dead, s.Results = dead.State.Msgs, results.State.Msgs
 	return s, nil
+}
+
+func streamInfo(ctx context.Context, stream jetstream.Stream) (*jetstream.StreamInfo, error) {
+	return patiently(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) { return stream.Info(ctx) })
 }
