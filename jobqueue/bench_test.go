@@ -96,7 +96,7 @@ func bare(b *testing.B, nc, worker *nats.Conn, n int) {
 	consumer, err := receiver.Consumer(ctx, name, "all")
 	require.NoError(b, err)
 	b.ResetTimer()
-	acked := make(chan int, n)
+	acked := make(chan int)
 	done, end := context.WithCancel(ctx)
 	var fetchers sync.WaitGroup
 	for range 2 {
@@ -113,7 +113,10 @@ func bare(b *testing.B, nc, worker *nats.Conn, n int) {
 						n++
 					}
 				}
-				acked <- n
+				select {
+				case acked <- n:
+				case <-done.Done():
+				}
 			}
 		})
 	}

@@ -34,8 +34,9 @@
 //     to their disks: see embedded.WithSyncAlways. The same goes for a server of its
 //     own, whose default is to sync every two minutes: set sync_interval.
 //
-// The exception: with WithMaxAttempts(1), a job whose worker was lost before it
-// began the job becomes a dead letter without having run, because nobody can know.
+// The exception: with WithMaxAttempts(1), a job that was lost on its way to a worker, or
+// with one that had not begun it, becomes a dead letter without having run, because
+// nobody can know whether it has.
 //
 // # How it works
 //

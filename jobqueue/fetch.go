@@ -130,10 +130,11 @@ func (w *Worker) aheadLocked() int {
 	return min(w.prefetch, int(time.Duration(w.concurrency)*ahead/w.average))
 }
 
-// took notes how long a job has taken.
+// took notes that a job has ended, and how long it has taken.
 func (w *Worker) took(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.running--
 	if w.average == 0 {
 		w.average = d
 	}
@@ -174,6 +175,7 @@ func (w *Worker) next() *delivery {
 			q.waiting[0] = nil
 			q.waiting = q.waiting[1:]
 			w.turn++
+			w.running++
 			w.wakeLocked()
 			return d
 		}

@@ -18,10 +18,10 @@ import (
 
 // TestMain runs the tests, or plays the part of another process in one of them.
 func TestMain(m *testing.M) {
+	slog.SetDefault(quiet) // many tests make workers complain
 	if role := os.Getenv(roleVariable); role != "" {
 		os.Exit(play(role))
 	}
-	slog.SetDefault(quiet) // many tests make workers complain
 	goleak.VerifyTestMain(m)
 }
 

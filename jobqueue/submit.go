@@ -42,7 +42,6 @@ type submission struct {
 	id    string
 	level int
 	at    time.Time
-	waits bool // for room
 }
 
 func (c *config) newSubmission(opts []SubmitOption) (submission, error) {

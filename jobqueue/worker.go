@@ -148,6 +148,7 @@ type Worker struct {
 	jobs     sync.Cond  // runners wait here for a job
 	stopping bool
 	idle     int // runners that wait
+	running  int // runners that have a job
 	queues   [levels]queue
 	turn     uint          // counts the jobs begun
 	average  time.Duration // of what a job takes
@@ -330,14 +331,14 @@ func (w *Worker) Shutdown(ctx context.Context) error {
 	default:
 	}
 	w.mu.Lock()
-	running := w.concurrency - w.idle
+	running := w.running
 	w.mu.Unlock()
 	w.abort(fmt.Errorf("%w: the worker was shut down", workpool.ErrAborted))
 	select {
 	case <-w.done:
 	case <-time.After(handBackPatience):
 	}
-	return fmt.Errorf("jobqueue: shutdown cut short: %d jobs were running and have been handed back: %w", running, contextError(ctx))
+	return fmt.Errorf("jobqueue: shutdown cut short: running jobs were handed back (%d): %w", running, contextError(ctx))
 }
 
 // runJobs runs one job after the other until the worker stops.

@@ -375,7 +375,7 @@ func TestShutdown_CutShortHandsBackWhatRuns(t *testing.T) {
 	defer cancel()
 	err = w.Shutdown(short)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.ErrorContains(t, err, "1 jobs were running")
+	require.ErrorContains(t, err, "handed back (1)")
 	require.ErrorIs(t, <-causes, workpool.ErrAborted)
 	require.NoError(t, w.Shutdown(limit(t)), "the second waits")
 

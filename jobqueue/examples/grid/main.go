@@ -45,8 +45,9 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := part(ctx, os.Getenv(partVariable)); err != nil {
+	err := part(ctx, os.Getenv(partVariable))
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "grid:", err)
 		os.Exit(1)
 	}
