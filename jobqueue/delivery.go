@@ -27,10 +27,10 @@ const (
 
 // A delivery is a job that a worker has been given.
 type delivery struct {
-	msg    jetstream.Msg
+	msg    jetstream.Msg // the latest, to answer to; guarded by Worker.mu
 	worker *Worker
 	queue  string
-	place  int // in Worker.held
+	data   []byte
 
 	token      string // the escaped ID
 	msgID      string // as the stream knows it
@@ -48,6 +48,7 @@ func newDelivery(w *Worker, level int, msg jetstream.Msg) (*delivery, error) {
 	}
 	d := &delivery{
 		msg:        msg,
+		data:       msg.Data(),
 		worker:     w,
 		sequence:   meta.Sequence.Stream,
 		deliveries: meta.NumDelivered,
@@ -110,12 +111,12 @@ type jobKey struct{}
 
 // run runs a job, and settles or hands back what becomes of it.
 func (q *Queue[T, R]) run(w *Worker, pool *workpool.Pool[T, R], d *delivery) {
-	if d.deliveries > 1 {
-		if ended := q.recall(w, d); ended {
+	if again := d.deliveries > 1; again || w.doubts() {
+		if ended := q.recall(w, d, again); ended {
 			return
 		}
 	}
-	job, err := decode(q.jobCodec, d.msg.Data())
+	job, err := decode(q.jobCodec, d.data)
 	if err != nil {
 		q.bury(w, d, fmt.Errorf("decoding the job: %w", err))
 		return
@@ -152,19 +153,24 @@ type attemptRecord struct {
 
 // recall finds out what has become of a job that was delivered before, and notes
 // that an attempt begins. It reports true if the job has ended or goes elsewhere.
+// A server that was killed may have forgotten that it delivered a job: then it is
+// not known to come again, and only its result is looked for.
 //
 // The note is what ends a job whose handler kills its worker each time. That
 // deliveries alone are not counted is for the jobs beside it, which were fetched
 // and lost with that worker, and for those that were handed back.
-func (q *Queue[T, R]) recall(w *Worker, d *delivery) (ended bool) {
+func (q *Queue[T, R]) recall(w *Worker, d *delivery, again bool) (ended bool) {
 	ctx, cancel := context.WithTimeout(w.aborted, ackPatience)
 	defer cancel()
 	// Only a result that is newer is one of this job, and not of an earlier one
 	// with the same ID.
 	result, err := q.results.GetLastMsgForSubject(ctx, q.subject(kindResults, d.token))
 	if err == nil && result.Time.After(d.stored) {
-		w.settled(d, d.msg.Ack)
+		w.settled(d, jetstream.Msg.Ack)
 		return true
+	}
+	if !again && (err == nil || errors.Is(err, jetstream.ErrMsgNotFound)) {
+		return false
 	}
 	last := attemptRecord{Attempts: 1}
 	if err == nil || errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -172,7 +178,7 @@ func (q *Queue[T, R]) recall(w *Worker, d *delivery) (ended bool) {
 	}
 	if err != nil {
 		w.warn(d, "asking for the attempts of a job", err)
-		w.settled(d, func() error { return d.msg.NakWithDelay(ackPatience) })
+		w.settled(d, func(msg jetstream.Msg) error { return msg.NakWithDelay(ackPatience) })
 		return true
 	}
 	d.attempt = last.Attempts + 1
@@ -187,7 +193,7 @@ func (q *Queue[T, R]) recall(w *Worker, d *delivery) (ended bool) {
 	}
 	if err := q.noteAttempts(ctx, w, d, d.attempt); err != nil {
 		w.warn(d, "noting the attempts of a job", err)
-		w.settled(d, func() error { return d.msg.NakWithDelay(ackPatience) })
+		w.settled(d, func(msg jetstream.Msg) error { return msg.NakWithDelay(ackPatience) })
 		return true
 	}
 	return false
@@ -231,7 +237,7 @@ func (q *Queue[T, R]) handBack(w *Worker, ds []*delivery, begun bool) {
 					w.warn(d, "noting that a job was handed back", err)
 				}
 			}
-			w.settled(d, d.msg.Nak)
+			w.settled(d, jetstream.Msg.Nak)
 		})
 	}
 	back.Wait()
@@ -257,14 +263,14 @@ func (q *Queue[T, R]) succeeded(w *Worker, d *delivery, value R) {
 	})
 	switch {
 	case err == nil:
-		w.settled(d, d.msg.Ack)
+		w.settled(d, jetstream.Msg.Ack)
 	case isTooLarge(err):
 		q.bury(w, d, fmt.Errorf("storing the result of %d bytes: %w", len(data), err))
 	case w.aborted.Err() != nil:
 		q.handBack(w, []*delivery{d}, true)
 	default:
 		w.warn(d, "storing a result", err)
-		w.settled(d, func() error { return d.msg.NakWithDelay(ackPatience) })
+		w.settled(d, func(msg jetstream.Msg) error { return msg.NakWithDelay(ackPatience) })
 	}
 }
 
@@ -288,7 +294,7 @@ func (q *Queue[T, R]) failed(w *Worker, d *delivery, err error) {
 			return
 		}
 	}
-	w.settled(d, func() error { return d.msg.NakWithDelay(delay) })
+	w.settled(d, func(msg jetstream.Msg) error { return msg.NakWithDelay(delay) })
 }
 
 func (q *Queue[T, R]) delayAfter(attempt int) (delay time.Duration, err error) {
@@ -311,7 +317,7 @@ func (q *Queue[T, R]) bury(w *Worker, d *delivery, reason error) {
 	}
 	err := q.publisher.store(w.aborted, &nats.Msg{
 		Subject: q.subject(kindDead, d.token),
-		Data:    d.msg.Data(),
+		Data:    d.data,
 		Header: nats.Header{
 			jetstream.MsgIDHeader: {d.msgID},
 			headerWorker:          {w.name},
@@ -322,17 +328,20 @@ func (q *Queue[T, R]) bury(w *Worker, d *delivery, reason error) {
 	})
 	if err != nil {
 		w.warn(d, "storing a dead letter", err)
-		w.settled(d, func() error { return d.msg.NakWithDelay(ackPatience) })
+		w.settled(d, func(msg jetstream.Msg) error { return msg.NakWithDelay(ackPatience) })
 		return
 	}
-	w.settled(d, d.msg.Ack)
+	w.settled(d, jetstream.Msg.Ack)
 }
 
 // settled tells the server what became of a job, after which the worker has it no
 // more. If the answer is lost, the job is delivered again.
-func (w *Worker) settled(d *delivery, answer func() error) {
-	w.ended(d)
-	if err := answer(); err != nil {
+func (w *Worker) settled(d *delivery, answer func(jetstream.Msg) error) {
+	w.mu.Lock()
+	delete(w.held, d.sequence)
+	msg := d.msg
+	w.mu.Unlock()
+	if err := answer(msg); err != nil {
 		w.warn(d, "telling the server what became of a job", err)
 	}
 }

@@ -49,6 +49,9 @@ func (w *Worker) fetch(q *queue) {
 		}
 		w.mu.Lock()
 		q.asked -= n
+		if connects := w.nc.Stats().Reconnects; err != nil || connects != w.connects {
+			w.connects, w.doubted = connects, time.Now().Add(w.ackWait)
+		}
 		w.mu.Unlock()
 		switch {
 		case err == nil:
@@ -153,8 +156,14 @@ func (w *Worker) arrived(q *queue, msg jetstream.Msg) {
 		w.mu.Unlock()
 		return
 	}
-	d.place = len(w.held)
-	w.held = append(w.held, d)
+	if known := w.held[d.sequence]; known != nil {
+		// The server does not know any more that this worker has the job. It is
+		// to hear of it under the name of the later delivery.
+		known.msg = msg
+		w.mu.Unlock()
+		return
+	}
+	w.held[d.sequence] = d
 	if w.stopping {
 		w.mu.Unlock()
 		w.handBack([]*delivery{d})
@@ -185,6 +194,13 @@ func (w *Worker) next() *delivery {
 		w.idle--
 	}
 	return nil
+}
+
+// doubts tells whether the server was away a short time ago.
+func (w *Worker) doubts() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.doubted.IsZero() && time.Now().Before(w.doubted)
 }
 
 // turnLocked returns the queue whose turn it is, or nil if all are empty: of 16

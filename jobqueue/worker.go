@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-a18b2dc9/workpool"
 )
@@ -150,9 +151,11 @@ type Worker struct {
 	idle     int // runners that wait
 	running  int // runners that have a job
 	queues   [levels]queue
-	turn     uint          // counts the jobs begun
-	average  time.Duration // of what a job takes
-	held     []*delivery   // fetched and not ended
+	turn     uint                 // counts the jobs begun
+	average  time.Duration        // of what a job takes
+	held     map[uint64]*delivery // fetched and not ended, by sequence
+	doubted  time.Time            // until when the server may have forgotten what it delivered
+	connects uint64               // reconnects seen
 }
 
 // Work runs handler for the jobs of the queue, on a pool of its own, and returns
@@ -237,6 +240,8 @@ func (q *Queue[T, R]) work(ctx context.Context, pool *workpool.Pool[T, R], c wor
 		foreign:    foreign,
 		stopped:    make(chan struct{}),
 		done:       make(chan struct{}),
+		held:       map[uint64]*delivery{},
+		connects:   q.nc.Stats().Reconnects,
 	}
 	w.jobs.L = &w.mu
 	w.aborted, w.abort = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -366,24 +371,17 @@ func (w *Worker) beat(end <-chan struct{}) {
 			return
 		}
 		w.mu.Lock()
-		held := append([]*delivery(nil), w.held...)
+		held := make([]jetstream.Msg, 0, len(w.held))
+		for _, d := range w.held {
+			held = append(held, d.msg)
+		}
 		w.mu.Unlock()
-		for _, d := range held {
+		for _, msg := range held {
 			// A job that has ended meanwhile needs none, and while the server is
 			// away, it is known from the fetching.
-			_ = d.msg.InProgress()
+			_ = msg.InProgress()
 		}
 	}
-}
-
-// ended forgets a delivery, when the server has been told what became of it.
-func (w *Worker) ended(d *delivery) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	last := w.held[len(w.held)-1]
-	w.held[d.place], last.place = last, d.place
-	w.held[len(w.held)-1] = nil
-	w.held = w.held[:len(w.held)-1]
 }
 
 // warn logs what went wrong with a job.

@@ -270,9 +270,7 @@ func TestWork_DelayedRetriesDontKeepFreshJobsWaiting(t *testing.T) {
 		assert.Equal(t, n, r.Value)
 		assert.Less(t, time.Since(begin), 5*time.Second)
 	}
-	s, err := q.Stats(limit(t))
-	require.NoError(t, err)
-	assert.EqualValues(t, delayed, s.InFlight)
+	eventually(t, q, func(s jobqueue.Stats) bool { return s == jobqueue.Stats{InFlight: delayed, Results: 10} })
 }
 
 func TestWork_DelayedRetriesAllRunAgain(t *testing.T) {
