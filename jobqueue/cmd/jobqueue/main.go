@@ -1,0 +1,93 @@
+// Jobqueue looks after queues of package jobqueue: it runs a server for them, shows
+// what is in them, and brings back what has failed.
+//
+//	jobqueue serve -dir data -token-file token         # a server for this machine
+//	jobqueue stats -token-file token -queue thumbnails # live, or -once
+//	jobqueue dead -token-file token -queue thumbnails
+//	jobqueue requeue -token-file token -queue thumbnails ID...
+//
+// serve listens on 127.0.0.1:4222 unless told otherwise, and refuses to listen where
+// other machines can reach it without a token or users. The exit status is 0 if all
+// went well, 1 if something failed, 2 if the command line was wrong.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
+}
+
+// A command is one of the things that the program does.
+type command struct {
+	name, args, summary string
+	// define adds the flags, and returns what to do when they are parsed.
+	define func(flags *flag.FlagSet) func(ctx context.Context, args []string, out io.Writer) error
+}
+
+var commands = []command{
+	{"serve", "", "run a server for queues until a signal comes", serve},
+	{"stats", "", "show the numbers of a queue, again and again", stats},
+	{"dead", "", "list the dead letters of a queue", dead},
+	{"requeue", "ID...", "make jobs of dead letters again", requeue},
+}
+
+// A usageError is a mistake on the command line.
+type usageError struct{ error }
+
+func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// run is main, for tests.
+func run(ctx context.Context, args []string, out, errs io.Writer) int {
+	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help" {
+		fmt.Fprintln(errs, "usage: jobqueue COMMAND [flags]; each COMMAND has -h")
+		for _, c := range commands {
+			fmt.Fprintf(errs, "  %-8s %s\n", c.name, c.summary)
+		}
+		if len(args) == 0 {
+			return 2
+		}
+		return 0
+	}
+	for _, c := range commands {
+		if c.name != args[0] {
+			continue
+		}
+		flags := flag.NewFlagSet("jobqueue "+c.name, flag.ContinueOnError)
+		flags.SetOutput(errs)
+		flags.Usage = func() {
+			fmt.Fprintf(errs, "usage: jobqueue %s [flags] %s\n%s\n", c.name, c.args, c.summary)
+			flags.PrintDefaults()
+		}
+		do := c.define(flags)
+		if err := flags.Parse(args[1:]); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return 0
+			}
+			return 2
+		}
+		err := do(ctx, flags.Args(), out)
+		if err == nil {
+			return 0
+		}
+		fmt.Fprintf(errs, "jobqueue %s: %v\n", c.name, err)
+		var mistake usageError
+		if errors.As(err, &mistake) {
+			return 2
+		}
+		return 1
+	}
+	fmt.Fprintf(errs, "jobqueue: there is no command %q: see jobqueue help\n", args[0])
+	return 2
+}

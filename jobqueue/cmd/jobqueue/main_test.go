@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/seed-a18b2dc9/workpool/jobqueue"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A console collects what a command prints while it runs.
+type console struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (c *console) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.text.Write(p)
+}
+
+func (c *console) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.text.String()
+}
+
+// command runs the program to its end.
+func runCommand(t *testing.T, args ...string) (status int, out, errs string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	status = run(t.Context(), args, &o, &e)
+	return status, o.String(), e.String()
+}
+
+func TestRun_QueueFromServeToRequeue(t *testing.T) {
+	dir := t.TempDir()
+	token := filepath.Join(dir, "token")
+	require.NoError(t, os.WriteFile(token, []byte("secret\n"), 0o600))
+
+	ctx, stop := context.WithCancel(t.Context())
+	out := new(console)
+	served := make(chan int, 1)
+	go func() {
+		served <- run(ctx, []string{"serve", "-dir", filepath.Join(dir, "data"), "-listen", "127.0.0.1:0", "-token-file", token}, out, out)
+	}()
+	var url string
+	require.Eventually(t, func() bool {
+		url = regexp.MustCompile(`nats://\S+:\d+`).FindString(out.String())
+		return url != ""
+	}, 20*time.Second, time.Millisecond)
+
+	nc, err := nats.Connect(url, nats.Token("secret"))
+	require.NoError(t, err)
+	q, err := jobqueue.Open[string, string](t.Context(), nc, "orders", jobqueue.WithMaxQueued(10))
+	require.NoError(t, err)
+	w, err := q.Work(t.Context(), func(context.Context, string) (string, error) {
+		return "", jobqueue.Permanent(errors.New("no\tstock\x1b[2J"))
+	})
+	require.NoError(t, err)
+	_, err = q.Submit(t.Context(), "chair", jobqueue.WithID("order 7"))
+	require.NoError(t, err)
+	_, err = q.Result(t.Context(), "order 7")
+	require.ErrorIs(t, err, jobqueue.ErrDead)
+	require.NoError(t, w.Shutdown(t.Context()))
+
+	target := []string{"-server", url, "-token-file", token, "-queue", "orders"}
+	status, text, errs := runCommand(t, append([]string{"dead"}, target...)...)
+	require.Zero(t, status, errs)
+	assert.Contains(t, text, "order 7")
+	assert.Contains(t, text, `"chair"`)
+	assert.Contains(t, text, "no.stock.[2J", "nothing that a terminal would obey")
+
+	status, _, errs = runCommand(t, append(append([]string{"requeue"}, target...), "order 8")...)
+	assert.Equal(t, 1, status)
+	assert.Contains(t, errs, `"order 8" is not among the dead letters`)
+	status, text, errs = runCommand(t, append([]string{"requeue", "-all"}, target...)...)
+	require.Zero(t, status, errs)
+	assert.Equal(t, "requeued order 7\n", text)
+
+	status, text, errs = runCommand(t, append([]string{"stats", "-once"}, target...)...)
+	require.Zero(t, status, errs)
+	assert.Regexp(t, `pending +1\n`, text)
+	assert.Regexp(t, `dead +0\n`, text)
+
+	watching, leave := context.WithCancel(t.Context())
+	live := new(console)
+	watched := make(chan int, 1)
+	go func() { watched <- run(watching, append([]string{"stats", "-every", "1ms"}, target...), live, live) }()
+	require.Eventually(t, func() bool { return strings.Count(live.String(), "pending") > 2 }, 20*time.Second, time.Millisecond)
+	leave()
+	assert.Zero(t, <-watched)
+
+	status, _, errs = runCommand(t, "stats", "-once", "-server", url, "-queue", "orders")
+	assert.Equal(t, 1, status)
+	assert.Contains(t, errs, "Authorization Violation")
+	status, _, errs = runCommand(t, append(append([]string{"stats", "-once"}, target...), "-queue", "others")...)
+	assert.Equal(t, 1, status)
+	assert.Contains(t, errs, "not found")
+
+	nc.Close()
+	stop()
+	assert.Zero(t, <-served)
+}
+
+func TestRun_MistakesOnTheCommandLine(t *testing.T) {
+	dir := t.TempDir()
+	empty := filepath.Join(dir, "empty")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	for _, c := range []struct {
+		status int
+		text   string
+		args   []string
+	}{
+		{2, "usage: jobqueue COMMAND", nil},
+		{0, "usage: jobqueue COMMAND", []string{"help"}},
+		{0, "-token-file", []string{"serve", "-h"}},
+		{2, `no command "sing"`, []string{"sing"}},
+		{2, "flag provided but not defined", []string{"serve", "-loud"}},
+		{2, "add WithToken or WithUser", []string{"serve", "-dir", dir, "-listen", "0.0.0.0:0"}},
+		{2, "host:port", []string{"serve", "-dir", dir, "-listen", "here"}},
+		{1, "is empty", []string{"serve", "-dir", dir, "-token-file", empty}},
+		{1, "has no users", []string{"serve", "-dir", dir, "-users-file", empty}},
+		{2, "-queue is missing", []string{"stats"}},
+		{2, "unexpected", []string{"dead", "-queue", "q", "extra"}},
+		{2, "say which", []string{"requeue", "-queue", "q"}},
+		{1, "no servers available", []string{"stats", "-queue", "q", "-server", "nats://127.0.0.1:1"}},
+	} {
+		status, _, errs := runCommand(t, c.args...)
+		assert.Equal(t, c.status, status, "%q", c.args)
+		assert.Contains(t, errs, c.text, "%q", c.args)
+	}
+}
+
+func TestUsersOf_ReadsAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "users")
+	require.NoError(t, os.WriteFile(file, []byte("# people\n\nada:lovelace\nalan:tu:ring\n"), 0o600))
+	users, err := usersOf(file)
+	require.NoError(t, err)
+	assert.Len(t, users, 2)
+	require.NoError(t, os.WriteFile(file, []byte("ada\n"), 0o600))
+	_, err = usersOf(file)
+	require.ErrorContains(t, err, "line 1")
+}

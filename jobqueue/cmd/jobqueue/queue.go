@@ -1,0 +1,225 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode/utf8"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/seed-a18b2dc9/workpool/jobqueue"
+)
+
+// A target says which queue on which server a command is for.
+type target struct {
+	server, queue        string
+	tokenFile, usersFile string
+	creds, ca            string
+	timeout              time.Duration
+}
+
+func (t *target) define(flags *flag.FlagSet) {
+	flags.StringVar(&t.server, "server", "nats://127.0.0.1:4222", "`address` of the server, or several with commas between them")
+	flags.StringVar(&t.queue, "queue", "", "`name` of the queue (needed)")
+	flags.StringVar(&t.tokenFile, "token-file", "", "`file` with the token for the server")
+	flags.StringVar(&t.usersFile, "user-file", "", "`file` with name:password for the server")
+	flags.StringVar(&t.creds, "creds", "", "`file` with NATS user credentials for the server")
+	flags.StringVar(&t.ca, "ca", "", "`file` with the certificate that the server's is to be checked by; implies TLS")
+	flags.DurationVar(&t.timeout, "timeout", 10*time.Second, "`time` to wait for the server")
+}
+
+// raw leaves jobs and results as they are stored, whatever their types are.
+type raw struct{}
+
+func (raw) Encode(data []byte) ([]byte, error) { return data, nil }
+func (raw) Decode(data []byte) ([]byte, error) { return data, nil }
+
+type rawQueue = jobqueue.Queue[[]byte, []byte]
+
+// open connects to the server and opens the queue as it is there.
+func (t *target) open(ctx context.Context) (*rawQueue, func(), error) {
+	if t.queue == "" {
+		return nil, nil, usage("-queue is missing")
+	}
+	opts := []nats.Option{nats.Name("jobqueue command"), nats.Timeout(t.timeout)}
+	if t.tokenFile != "" {
+		token, err := secret(t.tokenFile)
+		if err != nil {
+			return nil, nil, err
+		}
+		opts = append(opts, nats.Token(token))
+	}
+	if t.usersFile != "" {
+		user, err := secret(t.usersFile)
+		if err != nil {
+			return nil, nil, err
+		}
+		name, password, ok := strings.Cut(user, ":")
+		if !ok || strings.Contains(user, "\n") {
+			return nil, nil, fmt.Errorf("%s has to hold one line, name:password", t.usersFile)
+		}
+		opts = append(opts, nats.UserInfo(name, password))
+	}
+	if t.creds != "" {
+		opts = append(opts, nats.UserCredentials(t.creds))
+	}
+	if t.ca != "" {
+		opts = append(opts, nats.RootCAs(t.ca))
+	}
+	nc, err := nats.Connect(t.server, opts...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("connecting to %s: %w", t.server, err)
+	}
+	q, err := jobqueue.Open[[]byte, []byte](ctx, nc, t.queue, jobqueue.WithExisting(), jobqueue.WithCodec(raw{}))
+	if err != nil {
+		nc.Close()
+		return nil, nil, err
+	}
+	return q, nc.Close, nil
+}
+
+func stats(flags *flag.FlagSet) func(ctx context.Context, args []string, out io.Writer) error {
+	var t target
+	t.define(flags)
+	once := flags.Bool("once", false, "show them once")
+	every := flags.Duration("every", time.Second, "`time` between two looks")
+	return func(ctx context.Context, args []string, out io.Writer) error {
+		if len(args) > 0 {
+			return usage("unexpected %q", args)
+		}
+		if *every <= 0 {
+			return usage("-every %v: the time is more than 0", *every)
+		}
+		q, end, err := t.open(ctx)
+		if err != nil {
+			return err
+		}
+		defer end()
+		// On a terminal each look replaces the one before.
+		const lines, up = 8, "\x1b[%dA\x1b[J"
+		live := !*once && terminal(out)
+		for first := true; ; first = false {
+			look, cancel := context.WithTimeout(ctx, t.timeout)
+			s, err := q.Stats(look)
+			cancel()
+			if ctx.Err() != nil && !*once {
+				return nil // Ctrl-C is how one leaves
+			}
+			if err != nil {
+				return err
+			}
+			if live && !first {
+				fmt.Fprintf(out, up, lines)
+			}
+			fmt.Fprintf(out, "%s  %s\n\npending     %12d\nscheduled   %12d\nin flight   %12d\nredelivered %12d\ndead        %12d\nresults     %12d\n",
+				t.queue, time.Now().Format(time.TimeOnly), s.Pending, s.Scheduled, s.InFlight, s.Redelivered, s.Dead, s.Results)
+			if *once {
+				return nil
+			}
+			if !live {
+				fmt.Fprintln(out)
+			}
+			select {
+			case <-time.After(*every):
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+}
+
+func terminal(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+func dead(flags *flag.FlagSet) func(ctx context.Context, args []string, out io.Writer) error {
+	var t target
+	t.define(flags)
+	return func(ctx context.Context, args []string, out io.Writer) error {
+		if len(args) > 0 {
+			return usage("unexpected %q", args)
+		}
+		q, end, err := t.open(ctx)
+		if err != nil {
+			return err
+		}
+		defer end()
+		table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "ID\tTIME\tATTEMPTS\tWORKER\tREASON\tJOB")
+		for letter, err := range q.Dead(ctx) {
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s\t%s\n", line([]byte(letter.ID), 255), letter.Time.Format(time.RFC3339), letter.Attempts,
+				line([]byte(letter.Worker), 255), line([]byte(letter.Reason), 120), line(letter.Payload, 60))
+		}
+		return table.Flush()
+	}
+}
+
+// line makes text that may be anything fit for a line of a terminal.
+func line(text []byte, limit int) string {
+	cut := len(text) > limit
+	if cut {
+		text = text[:limit]
+	}
+	text = bytes.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == utf8.RuneError || r >= 0x80 && r < 0xa0 {
+			return '.'
+		}
+		return r
+	}, text)
+	if cut {
+		return string(text) + "…"
+	}
+	return string(text)
+}
+
+func requeue(flags *flag.FlagSet) func(ctx context.Context, args []string, out io.Writer) error {
+	var t target
+	t.define(flags)
+	all := flags.Bool("all", false, "requeue every dead letter that there is, in place of IDs")
+	return func(ctx context.Context, ids []string, out io.Writer) error {
+		if *all == (len(ids) > 0) {
+			return usage("say which: the IDs of dead letters, or -all")
+		}
+		q, end, err := t.open(ctx)
+		if err != nil {
+			return err
+		}
+		defer end()
+		if *all {
+			for letter, err := range q.Dead(ctx) {
+				if err != nil {
+					return err
+				}
+				ids = append(ids, letter.ID)
+			}
+		}
+		var failed []error
+		for _, id := range ids {
+			one, cancel := context.WithTimeout(ctx, t.timeout)
+			err := q.Requeue(one, id)
+			cancel()
+			if err != nil {
+				failed = append(failed, err)
+				continue
+			}
+			fmt.Fprintln(out, "requeued", line([]byte(id), 255))
+		}
+		return errors.Join(failed...)
+	}
+}

@@ -1,0 +1,96 @@
+package jobqueue
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// The errors that a caller can test for with [errors.Is]. They come wrapped in
+// a text that says which value was wrong, and what to do. A [Queue.Submit] that
+// finds the queue full returns an error that matches [workpool.ErrQueueFull].
+//
+// [workpool.ErrQueueFull]: https://pkg.go.dev/github.com/seed-a18b2dc9/workpool#ErrQueueFull
+var (
+	// ErrInvalidOption is wrapped by errors of every call that takes options.
+	// The text names the option and the value.
+	ErrInvalidOption = errors.New("jobqueue: invalid option")
+
+	// ErrInvalidName is wrapped by the error of [Open] for a name that JetStream
+	// could not store.
+	ErrInvalidName = errors.New("jobqueue: invalid name")
+
+	// ErrConfigMismatch is wrapped by the error of [Open] when the queue exists
+	// with another configuration. The text names the stream or consumer, the
+	// field, and both values.
+	ErrConfigMismatch = errors.New("jobqueue: the queue exists with another configuration")
+
+	// ErrJobTooLarge is wrapped by the errors of [Queue.Submit] and
+	// [Queue.SubmitAll] for a job that the server would not take.
+	ErrJobTooLarge = errors.New("jobqueue: job too large")
+
+	// ErrNotFound is wrapped by the error of [Queue.Requeue] when there is no
+	// dead letter with that ID, and by that of [Open] with [WithExisting] when
+	// there is no such queue.
+	ErrNotFound = errors.New("jobqueue: not found")
+
+	// ErrDead is wrapped by the error of [Queue.Result] for a job that has
+	// become a dead letter. The text has the reason.
+	ErrDead = errors.New("jobqueue: the job is a dead letter")
+)
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrInvalidOption}, args...)...)
+}
+
+// Permanent returns an error with which a handler says that another attempt
+// would not help: the job becomes a dead letter at once, with err as its
+// reason. A nil err stays nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &permanentError{err}
+}
+
+type permanentError struct{ err error }
+
+func (e *permanentError) Error() string { return e.err.Error() }
+func (e *permanentError) Unwrap() error { return e.err }
+
+// The error codes of the server that the client library has no names for.
+const (
+	codeStoreFailed        jetstream.ErrorCode = 10077 // also: the stream is full
+	codeDuplicateInProcess jetstream.ErrorCode = 10158
+)
+
+// isFull tells whether err says that a stream has reached its limit.
+func isFull(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == codeStoreFailed && strings.Contains(api.Description, "maximum")
+}
+
+// isTooLarge tells whether err says that a message is larger than the server
+// or the stream takes.
+func isTooLarge(err error) bool {
+	return errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, jetstream.ErrStreamMessageExceedsMaximum)
+}
+
+// isTemporary tells whether the same message may be stored if it is sent again:
+// the server or its leader was away, or the answer was lost.
+func isTemporary(err error) bool {
+	var api *jetstream.APIError
+	switch {
+	case isFull(err):
+		return false
+	case errors.As(err, &api):
+		return api.Code == 503 && api.ErrorCode != jetstream.JSErrCodeJetStreamNotEnabled ||
+			api.ErrorCode == codeDuplicateInProcess
+	}
+	return errors.Is(err, jetstream.ErrAsyncPublishTimeout) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
+		errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrTimeout) ||
+		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrReconnectBufExceeded)
+}

@@ -1,0 +1,209 @@
+// Thumbnails makes small images of large ones, as jobs that survive the process. It
+// is one program with everything in it: a server that listens nowhere, a submitter,
+// workers, and a reader of results.
+//
+//	go run ./examples/thumbnails                 # images that it draws itself
+//	go run ./examples/thumbnails -out small *.png
+//
+// Stop it in the middle, with Ctrl-C or kill -9, and start it again: jobs that were
+// stored and not done go on where they were. A job's ID is the path of its image, so
+// submitting again what is queued or done within the last two minutes does nothing.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"image"
+	"image/color"
+	_ "image/gif"
+	_ "image/jpeg"
+	"image/png"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/seed-a18b2dc9/workpool/jobqueue"
+	"github.com/seed-a18b2dc9/workpool/jobqueue/embedded"
+)
+
+// A Job names an image, and where its thumbnail goes.
+type Job struct {
+	Source, Target string
+	Width          int
+}
+
+// A Thumbnail is what has become of it.
+type Thumbnail struct {
+	Path          string
+	Width, Height int
+	Bytes         int
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "thumbnails:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) (err error) {
+	flags := flag.NewFlagSet("thumbnails", flag.ExitOnError)
+	out := flags.String("out", "thumbnails-out", "folder for the thumbnails")
+	data := flags.String("data", "", "folder for the queue (default: a folder queue in -out)")
+	width := flags.Int("width", 160, "width of a thumbnail")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *width < 1 {
+		return fmt.Errorf("-width %d: a thumbnail is 1 pixel wide or more", *width)
+	}
+	if *data == "" {
+		*data = filepath.Join(*out, "queue")
+	}
+	if err := os.MkdirAll(*out, 0o755); err != nil {
+		return err
+	}
+	sources := flags.Args()
+	if len(sources) == 0 {
+		if sources, err = draw(filepath.Join(*out, "originals"), 12); err != nil {
+			return err
+		}
+	}
+
+	server, err := embedded.Start(*data)
+	if err != nil {
+		return err
+	}
+	defer server.Shutdown()
+	nc, err := server.Connect()
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	queue, err := jobqueue.Open[Job, Thumbnail](ctx, nc, "thumbnails")
+	if err != nil {
+		return err
+	}
+	worker, err := queue.Work(ctx, shrink)
+	if err != nil {
+		return err
+	}
+	defer func() { // at Ctrl-C too: what runs is finished, what waits stays stored
+		limit, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		err = errors.Join(err, worker.Shutdown(limit))
+	}()
+
+	for _, source := range sources {
+		target := filepath.Join(*out, filepath.Base(source)+".thumb.png")
+		if _, err := queue.Submit(ctx, Job{source, target, *width}, jobqueue.WithID(source)); err != nil {
+			return err
+		}
+	}
+	failed := 0
+	for _, source := range sources {
+		r, err := queue.Result(ctx, source)
+		switch {
+		case errors.Is(err, jobqueue.ErrDead):
+			fmt.Println(err)
+			failed++
+		case err != nil:
+			return err
+		default:
+			fmt.Printf("%s  %d x %d, %d bytes, attempt %d\n", r.Value.Path, r.Value.Width, r.Value.Height, r.Value.Bytes, r.Attempt)
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d images have no thumbnail", failed, len(sources))
+	}
+	return nil
+}
+
+// shrink is the handler. To run it twice does no harm: it writes the same file.
+func shrink(ctx context.Context, job Job) (Thumbnail, error) {
+	data, err := os.ReadFile(job.Source)
+	if errors.Is(err, os.ErrNotExist) {
+		return Thumbnail{}, jobqueue.Permanent(err)
+	}
+	if err != nil {
+		return Thumbnail{}, err // perhaps the disk is away for a moment
+	}
+	source, _, err := image.Decode(bytes.NewReader(data))
+	if err != nil {
+		return Thumbnail{}, jobqueue.Permanent(fmt.Errorf("%s: %w", job.Source, err))
+	}
+	small := scale(source, job.Width)
+	var encoded bytes.Buffer
+	if err := png.Encode(&encoded, small); err != nil {
+		return Thumbnail{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return Thumbnail{}, err
+	}
+	// Under another name first, so that nobody ever sees half an image.
+	if err := os.WriteFile(job.Target+".tmp", encoded.Bytes(), 0o644); err != nil {
+		return Thumbnail{}, err
+	}
+	if err := os.Rename(job.Target+".tmp", job.Target); err != nil {
+		return Thumbnail{}, err
+	}
+	return Thumbnail{job.Target, small.Bounds().Dx(), small.Bounds().Dy(), encoded.Len()}, nil
+}
+
+// scale makes each pixel the mean of those that it stands for.
+func scale(source image.Image, width int) image.Image {
+	b := source.Bounds()
+	width = min(width, b.Dx())
+	height := max(1, b.Dy()*width/b.Dx())
+	small := image.NewRGBA64(image.Rect(0, 0, width, height))
+	for y := range height {
+		y0, y1 := b.Min.Y+y*b.Dy()/height, b.Min.Y+(y+1)*b.Dy()/height
+		for x := range width {
+			x0, x1 := b.Min.X+x*b.Dx()/width, b.Min.X+(x+1)*b.Dx()/width
+			var sum [4]uint64
+			for sy := y0; sy < y1; sy++ {
+				for sx := x0; sx < x1; sx++ {
+					r, g, b, a := source.At(sx, sy).RGBA()
+					sum[0], sum[1], sum[2], sum[3] = sum[0]+uint64(r), sum[1]+uint64(g), sum[2]+uint64(b), sum[3]+uint64(a)
+				}
+			}
+			n := uint64((y1 - y0) * (x1 - x0))
+			small.SetRGBA64(x, y, color.RGBA64{R: uint16(sum[0] / n), G: uint16(sum[1] / n), B: uint16(sum[2] / n), A: uint16(sum[3] / n)})
+		}
+	}
+	return small
+}
+
+// draw makes n images to work with, and returns their paths.
+func draw(dir string, n int) ([]string, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	var paths []string
+	for k := range n {
+		picture := image.NewRGBA(image.Rect(0, 0, 640, 400))
+		for y := range 400 {
+			for x := range 640 {
+				picture.SetRGBA(x, y, color.RGBA{R: uint8(x * (k + 1) / 4), G: uint8(y * (k + 2) / 5), B: uint8((x ^ y) * (k + 1)), A: 255})
+			}
+		}
+		path := filepath.Join(dir, fmt.Sprintf("picture%02d.png", k))
+		f, err := os.Create(path)
+		if err != nil {
+			return nil, err
+		}
+		if err := errors.Join(png.Encode(f, picture), f.Close()); err != nil {
+			return nil, err
+		}
+		paths = append(paths, path)
+	}
+	return paths, nil
+}

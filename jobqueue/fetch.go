@@ -1,0 +1,222 @@
+package jobqueue
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// fetchersPerQueue is how many fetches of a priority are on the way at a time, so
+	// that one's jobs are run while the other's come.
+	fetchersPerQueue = 2
+	// fetchWait is how long a fetch waits at the server, and so how long one may
+	// be lost when a server dies, and how long a shutdown waits for it to end.
+	fetchWait = time.Second
+	// fetchPause is the time before the next fetch after one that failed.
+	fetchPause = 200 * time.Millisecond
+	// ahead is for how long the jobs that are fetched ahead should last.
+	ahead = 100 * time.Millisecond
+)
+
+// A queue is what a worker has fetched of one priority and not begun.
+type queue struct {
+	consumer jetstream.Consumer
+	level    int
+	waiting  []*delivery
+	asked    int       // what fetches may still bring
+	room     sync.Cond // fetchers wait here for room
+	fetchers int       // that wait
+}
+
+// fetch fetches jobs of one priority for as long as the worker works. It has to
+// be Consumer.Fetch with a count of its own: the library's endless Consume and
+// Messages can stall for half a minute with jobs waiting.
+func (w *Worker) fetch(q *queue) {
+	for {
+		n := w.ask(q)
+		if n == 0 {
+			return
+		}
+		var err error
+		if w.nc.IsConnected() { // else the jobs might come when nobody waits any more
+			n, err = w.fetchBatch(q, n)
+		} else {
+			err = nats.ErrDisconnected
+		}
+		w.mu.Lock()
+		q.asked -= n
+		if connects := w.nc.Stats().Reconnects; err != nil || connects != w.connects {
+			w.connects, w.doubted = connects, time.Now().Add(w.ackWait)
+		}
+		w.mu.Unlock()
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, nats.ErrConnectionClosed), w.nc.IsClosed():
+			w.log.Error("jobqueue: the worker stops: its connection is closed", "worker", w.name)
+			w.stop()
+			return
+		case errors.Is(err, jetstream.ErrConsumerLeadershipChanged), errors.Is(err, jetstream.ErrServerShutdown),
+			errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrDisconnected):
+			// The server, or the leader, comes back.
+		default:
+			w.log.Warn("jobqueue: fetching jobs", "worker", w.name, "priority", levelNames[q.level], "error", err)
+		}
+		select {
+		case <-time.After(fetchPause):
+		case <-w.stopped:
+			return
+		}
+	}
+}
+
+// fetchBatch fetches up to n jobs, and returns how many of them did not come.
+func (w *Worker) fetchBatch(q *queue, n int) (missing int, err error) {
+	batch, err := q.consumer.Fetch(n, jetstream.FetchMaxWait(fetchWait))
+	if err != nil {
+		return n, err
+	}
+	for msg := range batch.Messages() {
+		n--
+		w.arrived(q, msg)
+	}
+	return n, batch.Error()
+}
+
+// ask waits until there is room for jobs, and returns how many to fetch, or 0
+// when the worker stops.
+func (w *Worker) ask(q *queue) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for !w.stopping {
+		if n := w.roomLocked(q); n > 0 {
+			q.asked += n
+			return n
+		}
+		q.fetchers++
+		q.room.Wait()
+		q.fetchers--
+	}
+	return 0
+}
+
+// roomLocked returns how many jobs to fetch, or 0. It is for at least a quarter of
+// what there may be, since tiny fetches cost as much as large ones.
+func (w *Worker) roomLocked(q *queue) int {
+	capacity := w.aheadLocked() + w.idle
+	room := capacity - len(q.waiting) - q.asked
+	if room <= 0 || room < capacity/4 {
+		return 0
+	}
+	return min(room, (capacity+fetchersPerQueue-1)/fetchersPerQueue)
+}
+
+// wakeLocked lets fetchers go on for which there is room.
+func (w *Worker) wakeLocked() {
+	for i := range w.queues {
+		if q := &w.queues[i]; q.fetchers > 0 && w.roomLocked(q) > 0 {
+			q.room.Signal()
+		}
+	}
+}
+
+// aheadLocked returns how many jobs of a priority to have in addition to those
+// for runners that wait.
+func (w *Worker) aheadLocked() int {
+	if w.average == 0 { // nothing is known yet
+		return 0
+	}
+	return min(w.prefetch, int(time.Duration(w.concurrency)*ahead/w.average))
+}
+
+// took notes that a job has ended, and how long it has taken.
+func (w *Worker) took(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running--
+	if w.average == 0 {
+		w.average = d
+	}
+	w.average = max(1, w.average+(d-w.average)/8)
+}
+
+// arrived puts a job into its queue, or hands it back when the worker stops.
+func (w *Worker) arrived(q *queue, msg jetstream.Msg) {
+	d, err := newDelivery(w, q.level, msg)
+	if err != nil { // of a server that speaks another protocol
+		w.log.Error("jobqueue: a message that is no job", "worker", w.name, "error", err)
+	}
+	w.mu.Lock()
+	q.asked--
+	if err != nil {
+		w.mu.Unlock()
+		return
+	}
+	if known := w.held[d.sequence]; known != nil {
+		// The server does not know any more that this worker has the job. It is
+		// to hear of it under the name of the later delivery.
+		known.msg = msg
+		w.mu.Unlock()
+		return
+	}
+	w.held[d.sequence] = d
+	if w.stopping {
+		w.mu.Unlock()
+		w.handBack([]*delivery{d})
+		return
+	}
+	q.waiting = append(q.waiting, d)
+	w.mu.Unlock()
+	w.jobs.Signal()
+}
+
+// next waits for a job to run, and returns nil when the worker stops.
+func (w *Worker) next() *delivery {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for !w.stopping {
+		if q := w.turnLocked(); q != nil {
+			d := q.waiting[0]
+			q.waiting[0] = nil
+			q.waiting = q.waiting[1:]
+			w.turn++
+			w.running++
+			w.wakeLocked()
+			return d
+		}
+		w.idle++
+		w.wakeLocked()
+		w.jobs.Wait()
+		w.idle--
+	}
+	return nil
+}
+
+// doubts tells whether the server was away a short time ago.
+func (w *Worker) doubts() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.doubted.IsZero() && time.Now().Before(w.doubted)
+}
+
+// turnLocked returns the queue whose turn it is, or nil if all are empty: of 16
+// turns 12 begin with the highest priority, 3 with the normal, 1 with the lowest.
+func (w *Worker) turnLocked() *queue {
+	order := [levels]int{0, 1, 2}
+	switch {
+	case w.turn%16 == 15:
+		order = [levels]int{2, 0, 1}
+	case w.turn%4 == 3:
+		order = [levels]int{1, 0, 2}
+	}
+	for _, level := range order {
+		if q := &w.queues[level]; len(q.waiting) > 0 {
+			return q
+		}
+	}
+	return nil
+}

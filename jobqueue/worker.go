@@ -1,0 +1,393 @@
+package jobqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-a18b2dc9/workpool"
+)
+
+const (
+	defaultPrefetch = 512
+	maxPrefetch     = 1 << 16
+	maxConcurrency  = 1 << 20
+	// handBackPatience is how long an aborted worker has to hand back its jobs.
+	handBackPatience = 2 * time.Second
+)
+
+// A WorkOption sets one property of a worker. [Queue.Work] and [Queue.WorkOn]
+// check its value. Where an option is given twice, the last one holds.
+type WorkOption interface {
+	apply(c *workConfig) error
+}
+
+type workOptionFunc func(c *workConfig) error
+
+func (f workOptionFunc) apply(c *workConfig) error { return f(c) }
+
+// workConfig is what the options of one worker add up to.
+type workConfig struct {
+	name        string
+	concurrency int
+	prefetch    int
+	timeout     time.Duration
+	log         *slog.Logger
+}
+
+func newWorkConfig(concurrency int, opts []WorkOption) (workConfig, error) {
+	host, _ := os.Hostname()
+	c := workConfig{
+		name:        fmt.Sprintf("%s/%d", host, os.Getpid()),
+		concurrency: concurrency,
+		prefetch:    defaultPrefetch,
+		log:         slog.Default(),
+	}
+	for i, opt := range opts {
+		if opt == nil {
+			return c, invalid("work option %d of %d is nil", i+1, len(opts))
+		}
+		if err := opt.apply(&c); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// WithConcurrency sets how many jobs the worker runs at a time: 1 to 1,048,576.
+// The default is runtime.GOMAXPROCS(0), and for [Queue.WorkOn] the number of
+// workers that the pool has at the time.
+func WithConcurrency(n int) WorkOption {
+	return workOptionFunc(func(c *workConfig) error {
+		if n < 1 || n > maxConcurrency {
+			return invalid("WithConcurrency(%d): a worker runs 1 to %d jobs at a time", n, maxConcurrency)
+		}
+		c.concurrency = n
+		return nil
+	})
+}
+
+// WithPrefetch sets how many jobs of each priority the worker may fetch ahead,
+// in addition to those that it runs: 0 to 65,536. The default is 512. That is for
+// short jobs: it fetches no more than it expects to run within a tenth of a
+// second, by what the last ones took, so that long ones are left to others.
+func WithPrefetch(n int) WorkOption {
+	return workOptionFunc(func(c *workConfig) error {
+		if n < 0 || n > maxPrefetch {
+			return invalid("WithPrefetch(%d): a worker fetches 0 to %d jobs ahead", n, maxPrefetch)
+		}
+		c.prefetch = n
+		return nil
+	})
+}
+
+// WithTimeout ends the context of each attempt after d: more than 0. The attempt
+// has failed then, whether the handler returns or not. The default is no limit:
+// the worker keeps the job for as long as the handler runs.
+func WithTimeout(d time.Duration) WorkOption {
+	return workOptionFunc(func(c *workConfig) error {
+		if d <= 0 {
+			return invalid("WithTimeout(%v): the time for an attempt is more than 0", d)
+		}
+		c.timeout = d
+		return nil
+	})
+}
+
+// WithWorkerName sets the name under which results and dead letters say where a
+// job ran: 1 to 255 printable bytes. The default is the name of the host and the
+// ID of the process.
+func WithWorkerName(name string) WorkOption {
+	return workOptionFunc(func(c *workConfig) error {
+		if name == "" || len(name) > maxIDLength || !printable(name) {
+			return invalid("WithWorkerName(%.300q): a name has 1 to %d printable bytes", name, maxIDLength)
+		}
+		c.name = name
+		return nil
+	})
+}
+
+// WithLogger sets where the worker tells of what nobody waits for: a server that
+// is away, and jobs that have become dead letters, at level Warn. The default is
+// slog.Default(). The payloads of jobs are never logged.
+func WithLogger(log *slog.Logger) WorkOption {
+	return workOptionFunc(func(c *workConfig) error {
+		if log == nil {
+			return invalid("WithLogger(nil): pass a logger, or leave the option out for slog.Default()")
+		}
+		c.log = log
+		return nil
+	})
+}
+
+// A Worker runs jobs of a queue in this process. It is made by [Queue.Work] or
+// [Queue.WorkOn], and ended by [Worker.Shutdown].
+type Worker struct {
+	workConfig
+	nc       *nats.Conn
+	ackWait  time.Duration
+	foreign  bool            // the pool is the caller's
+	run      func(*delivery) // runs one job to its end
+	handBack func([]*delivery)
+
+	aborted   context.Context // ends when the worker may wait no longer
+	abort     context.CancelCauseFunc
+	stopped   chan struct{} // closed when it takes no more jobs
+	stopOnce  sync.Once
+	done      chan struct{}  // closed when all has ended
+	returning sync.WaitGroup // of what stop hands back
+
+	mu       sync.Mutex // guards what follows
+	jobs     sync.Cond  // runners wait here for a job
+	stopping bool
+	idle     int // runners that wait
+	running  int // runners that have a job
+	queues   [levels]queue
+	turn     uint                 // counts the jobs begun
+	average  time.Duration        // of what a job takes
+	held     map[uint64]*delivery // fetched and not ended, by sequence
+	doubted  time.Time            // until when the server may have forgotten what it delivered
+	connects uint64               // reconnects seen
+}
+
+// Work runs handler for the jobs of the queue, on a pool of its own, and returns
+// at once. Any number of workers, in any number of processes, share the jobs.
+//
+// A job is acknowledged when its result is stored. Until then the worker tells the
+// server that it is alive, three times per [WithAckWait], for every job that it
+// has. If it dies, another worker gets its jobs after that time: a handler has to
+// bear that a job is run again, and can use the ID from [JobFrom] to know.
+//
+// What the handler returns decides. A nil error stores the value as the result.
+// An error has the job run again after the time of [WithBackoff], one of
+// workpool.RetryAfter after that one's, up to [WithMaxAttempts] attempts; a panic
+// or runtime.Goexit is an error. After the last attempt, or at an error made by
+// [Permanent], the job becomes a dead letter. So does a job that can't be decoded,
+// and one whose worker dies with each attempt.
+//
+// The handler's context has the values of ctx, and ends when the worker is
+// aborted, or by [WithTimeout]. To the pool each attempt is a task of its own:
+// workpool.InfoFrom tells of that, and JobFrom of the job.
+//
+// When ctx ends, the worker stops as by [Worker.Shutdown], running handlers not
+// cancelled; Shutdown waits for them.
+func (q *Queue[T, R]) Work(ctx context.Context, handler workpool.Handler[T, R], opts ...WorkOption) (*Worker, error) {
+	c, err := newWorkConfig(runtime.GOMAXPROCS(0), opts)
+	if err != nil {
+		return nil, err
+	}
+	if handler == nil {
+		return nil, invalid("Work: the handler is nil")
+	}
+	pool, err := workpool.New(notRetried(handler), workpool.WithWorkers(c.concurrency), workpool.WithName(q.name))
+	if err != nil {
+		return nil, fmt.Errorf("jobqueue: making the pool of a worker: %w", err)
+	}
+	return q.work(ctx, pool, c, false), nil
+}
+
+// WorkOn is [Queue.Work] with the handler of a pool that the caller has made, and
+// that other tasks may use too. Its jobs are calls of Do: they yield no results
+// there. A workpool.RetryAfter of the handler is the pool's own then: the job
+// stays with the worker until the pool runs it again. Shut down the worker before
+// the pool.
+func (q *Queue[T, R]) WorkOn(ctx context.Context, pool *workpool.Pool[T, R], opts ...WorkOption) (*Worker, error) {
+	if pool == nil {
+		return nil, invalid("WorkOn: the pool is nil")
+	}
+	c, err := newWorkConfig(max(1, pool.Stats().Workers), opts)
+	if err != nil {
+		return nil, err
+	}
+	return q.work(ctx, pool, c, true), nil
+}
+
+// notRetried keeps the pool from running a task again, which is for the queue.
+func notRetried[T, R any](handler workpool.Handler[T, R]) workpool.Handler[T, R] {
+	return func(ctx context.Context, job T) (R, error) {
+		value, err := handler(ctx, job)
+		if after, ok := workpool.RetryDelay(err); ok {
+			err = &laterError{after, err}
+		}
+		return value, err
+	}
+}
+
+// A laterError hides an error of RetryAfter from the pool.
+type laterError struct {
+	after time.Duration
+	err   error
+}
+
+func (e *laterError) Error() string { return e.err.Error() }
+
+func (q *Queue[T, R]) work(ctx context.Context, pool *workpool.Pool[T, R], c workConfig, foreign bool) *Worker {
+	if q.maxAttempts == 1 { // one that was fetched ahead of a crash would have used up its attempt
+		c.prefetch = 0
+	}
+	w := &Worker{
+		workConfig: c,
+		nc:         q.nc,
+		ackWait:    q.ackWait,
+		foreign:    foreign,
+		stopped:    make(chan struct{}),
+		done:       make(chan struct{}),
+		held:       map[uint64]*delivery{},
+		connects:   q.nc.Stats().Reconnects,
+	}
+	w.jobs.L = &w.mu
+	w.aborted, w.abort = context.WithCancelCause(context.WithoutCancel(ctx))
+	w.run = func(d *delivery) { q.run(w, pool, d) }
+	w.handBack = func(ds []*delivery) { q.handBack(w, ds, false) }
+
+	var parts sync.WaitGroup
+	for level := range levels {
+		fetched := &w.queues[level]
+		fetched.level, fetched.consumer, fetched.room.L = level, q.consumers[level], &w.mu
+		for range fetchersPerQueue {
+			parts.Go(func() { w.fetch(fetched) })
+		}
+	}
+	for range c.concurrency {
+		parts.Go(w.runJobs)
+	}
+	beating := make(chan struct{})
+	var heart sync.WaitGroup
+	heart.Go(func() { w.beat(beating) })
+	unwatch := context.AfterFunc(ctx, w.stop)
+	go func() {
+		defer close(w.done)
+		defer w.abort(nil)
+		parts.Wait()
+		unwatch()
+		w.returning.Wait()
+		close(beating)
+		heart.Wait()
+		if !foreign {
+			_ = pool.Shutdown(w.aborted) // waits for handlers that a timeout has left behind
+		}
+		// What was acknowledged and handed back is to be known before the
+		// process ends.
+		_ = w.nc.FlushTimeout(handBackPatience)
+	}()
+	return w
+}
+
+// stop ends the fetching, and hands back what has not begun.
+func (w *Worker) stop() {
+	w.stopOnce.Do(func() {
+		w.mu.Lock()
+		w.stopping = true
+		var back []*delivery
+		for level := range w.queues {
+			back = append(back, w.queues[level].waiting...)
+			w.queues[level].waiting = nil
+			w.queues[level].room.Broadcast()
+		}
+		w.jobs.Broadcast()
+		w.returning.Add(1)
+		w.mu.Unlock()
+		defer w.returning.Done()
+		close(w.stopped)
+		w.handBack(back)
+	})
+}
+
+// Shutdown ends the worker in an orderly way: it fetches nothing more, hands back
+// at once what it has fetched and not begun, for other workers to run, and waits
+// for the running handlers, whose results are stored. Then it returns nil, and no
+// code of a job runs any more. It takes up to a second until the server knows that
+// this worker wants nothing more.
+//
+// If ctx ends first, the contexts of the running handlers end, with the cause
+// workpool.ErrAborted, and their jobs are handed back, without having used up an
+// attempt. Shutdown then returns an error that matches ctx.Err() and says how many
+// these were, two seconds later at the latest. It does not wait for a handler that
+// ignores its context: that one runs on while another worker may run the job again.
+//
+// Shutdown may be called any number of times. Called with the context of a handler
+// of the worker, it returns workpool.ErrReentrant.
+func (w *Worker) Shutdown(ctx context.Context) error {
+	if d, ok := ctx.Value(jobKey{}).(*delivery); ok && d.worker == w {
+		return workpool.ErrReentrant
+	}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		w.stop()
+	}()
+	select {
+	case <-w.done:
+		<-stopped
+		return nil
+	case <-ctx.Done():
+	}
+	select {
+	case <-w.done: // both at once
+		return nil
+	default:
+	}
+	w.mu.Lock()
+	running := w.running
+	w.mu.Unlock()
+	w.abort(fmt.Errorf("%w: the worker was shut down", workpool.ErrAborted))
+	select {
+	case <-w.done:
+	case <-time.After(handBackPatience):
+	}
+	return fmt.Errorf("jobqueue: shutdown cut short: running jobs were handed back (%d): %w", running, contextError(ctx))
+}
+
+// runJobs runs one job after the other until the worker stops.
+func (w *Worker) runJobs() {
+	for {
+		d := w.next()
+		if d == nil {
+			return
+		}
+		begin := time.Now()
+		w.run(d)
+		w.took(time.Since(begin))
+	}
+}
+
+// beat tells the server, three times per AckWait, that the jobs that the worker
+// has are not lost.
+func (w *Worker) beat(end <-chan struct{}) {
+	tick := time.NewTicker(w.ackWait / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-end:
+			return
+		}
+		w.mu.Lock()
+		held := make([]jetstream.Msg, 0, len(w.held))
+		for _, d := range w.held {
+			held = append(held, d.msg)
+		}
+		w.mu.Unlock()
+		for _, msg := range held {
+			// A job that has ended meanwhile needs none, and while the server is
+			// away, it is known from the fetching.
+			_ = msg.InProgress()
+		}
+	}
+}
+
+// warn logs what went wrong with a job.
+func (w *Worker) warn(d *delivery, what string, err error) {
+	if errors.Is(err, context.Canceled) && w.aborted.Err() != nil {
+		return
+	}
+	w.log.Warn("jobqueue: "+what, "queue", d.queue, "id", d.id(), "attempt", d.attempt, "worker", w.name, "error", err)
+}
