@@ -16,8 +16,9 @@ import (
 // The benchmarks compare numbers of workers, and the pool with what one would
 // write by hand:
 //
-//	go test -run '^$' -bench . -count 6 | benchstat -col /workers -
-//	go test -run '^$' -bench . -count 6 | benchstat -col /impl -
+//	go test -run '^$' -bench . -count 6 > new.txt
+//	GOWORK=off go tool -modfile=tools/go.mod benchstat -col /workers new.txt
+//	GOWORK=off go tool -modfile=tools/go.mod benchstat -col /impl new.txt
 //
 // The task does nothing, so that what is measured is the way of a task
 // through the pool, with its result collected. Under b.N tasks, one operation

@@ -306,8 +306,8 @@ func (p *Pool[T, R]) overdueLocked(then time.Duration) bool {
 	return slices.ContainsFunc(p.shares.all, func(s *share[T, R]) bool { return s.began < then })
 }
 
-// roomForRunLocked returns how many results may be expected of a run. Some room
-// is left for the runs of others.
+// roomForRunLocked returns for how many results there is room, less those that
+// are expected of other runs.
 func (p *Pool[T, R]) roomForRunLocked() int {
 	if !p.collects || !p.open {
 		return runLength

@@ -2,7 +2,7 @@
 // channels written by hand, a goroutine per task, and the pools that are in
 // use. All of them do the same work, in one run.
 //
-//	go test -bench 'Collect/.*/workers=8/' -count 6 | benchstat -col /impl -
+//	go test -bench 'Collect/.*/workers=8/' -count 6 | GOWORK=off go tool -modfile=../tools/go.mod benchstat -col /impl -
 //	go run ./cmd/report
 package benchmarks
 

@@ -39,7 +39,7 @@ var units = []struct{ name, title string }{
 // brackets the ratio to the baseline.
 func writeTables(w io.Writer, r *results) {
 	fmt.Fprintf(w, "# Benchmarks\n\nMedians, and in brackets the ratio to the hand-written channels in the same run; less is better. ")
-	fmt.Fprintf(w, "`%s`, on %s.\n", r.command, r.cpu)
+	fmt.Fprintf(w, "`%s`, in the folder benchmarks, on %s.\n", r.command, r.cpu)
 	for _, g := range r.groups() {
 		first, parameters, _ := strings.Cut(g.name, "/")
 		fmt.Fprintf(w, "\n## %s", titles[first])
