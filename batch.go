@@ -13,10 +13,12 @@ import (
 // Map returns its error, as it is, and no values. If ctx ends, Map returns an
 // error that matches ctx.Err().
 //
-// Map returns when every handler that it started has returned. Its tasks
-// take their turn in the queue with all others; no more than the pool has room
-// for are queued at a time. Called with the context of a handler of the same
-// pool, tasks for which no worker is free run in place of the calling one.
+// Map returns when every handler that it started has returned. It waits for room
+// as one task does. Its tasks are begun in the order of the slice, and take turns
+// with all others in the queue. A Map that has begun when the pool is shut down
+// runs to its end; an abort, or a Close with [FinishRunning], ends it. Called with
+// the context of a handler of the same pool, tasks for which no worker is free
+// run in place of the calling one.
 func (p *Pool[T, R]) Map(ctx context.Context, tasks []T) ([]R, error) {
 	if err := endedContext(ctx); err != nil {
 		return nil, err

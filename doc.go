@@ -67,7 +67,8 @@
 // ends first, what runs is cancelled, what is queued ends with [ErrAborted],
 // and it returns a [*ShutdownError] at once. [Pool.Close] does what
 // [WithShutdown] says. Both may be called at any time, any number of times,
-// and agree on the outcome.
+// and agree on the outcome. A Map that has begun is accepted as a whole, a Stream
+// task by task.
 //
 // 6. A task may use its own pool, with the context that its handler got.
 // Where it would have to wait for a worker, and so perhaps for itself, the
@@ -82,7 +83,8 @@
 //
 // 8. Nobody waits without need. A task never waits behind a running one while
 // another worker is idle, and a finished result never waits while someone
-// would receive it.
+// would receive it. Workers and receivers take several small ones at once, and
+// whoever has nothing to do takes over what they have not come to.
 //
 // 9. Importing the package starts nothing. A task and its value are not
 // retained by the pool after the task has been answered. A context that
@@ -140,7 +142,12 @@
 // Everything is in one of two channels, the task channel and the collector
 // channel, under one mutex, for a few nanoseconds at a time. What is in a
 // channel lies in a list; the Go channel inside carries claims, on which
-// workers and receivers wait when they have nothing to do. A worker hands in
-// its result and takes its next task under one lock, and the handler is
+// workers and receivers wait when they have nothing to do. The handler is
 // called without a deferred function around it.
+//
+// Where tasks are short, a worker takes a run of them under one lock, and a
+// receiver a run of results. Each goes through its run with one atomic operation
+// a task, which tells others how far it is, and lets them take back the rest. The
+// tasks of a Map lie in the slice that they came in: what is in the channel is a
+// share of it, of which each worker takes as much as makes a run.
 package workpool
