@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"runtime"
+	"slices"
 	"time"
 )
 
@@ -46,10 +46,9 @@ func (p *Pool[T, R]) Map(ctx context.Context, tasks []T) ([]R, error) {
 // Map runs handler for every task on a pool of its own, made with opts, and
 // returns the values in the order of the tasks. See [Pool.Map]. Without
 // [WithWorkers], the pool has GOMAXPROCS workers, or one a task if these are
-// fewer.
+// fewer, but no less than the minimum of [WithElastic].
 func Map[T, R any](ctx context.Context, tasks []T, handler Handler[T, R], opts ...Option) ([]R, error) {
-	workers := WithWorkers(max(1, min(len(tasks), runtime.GOMAXPROCS(0))))
-	p, err := New(handler, append([]Option{workers}, opts...)...)
+	p, err := New(handler, append(slices.Clip(opts), workersFor(len(tasks)))...)
 	if err != nil {
 		return nil, err
 	}

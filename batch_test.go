@@ -1243,3 +1243,13 @@ func TestRule8_SubmitAllDoesNotQueueBehindASlowTask(t *testing.T) {
 		require.Len(t, collect(p), 1)
 	})
 }
+
+func TestMap_FunctionWithFewTasksKeepsTheElasticMinimum(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		values, err := workpool.Map(t.Context(), upTo(1), square, workpool.WithElastic(2, time.Second))
+		require.NoError(t, err)
+		assert.Equal(t, []int{0}, values)
+		_, err = workpool.Map(t.Context(), upTo(1), square, workpool.WithWorkers(1), workpool.WithElastic(2, time.Second))
+		require.ErrorIs(t, err, workpool.ErrInvalidOption)
+	})
+}

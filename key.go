@@ -40,6 +40,9 @@ func WithKey[T any, K comparable](f func(task T) K) Option {
 	})
 }
 
+// manyKeys is from how many on a map is worth making anew.
+const manyKeys = 1 << 10
+
 // A lane is a key that has tasks.
 type lane[T, R any] struct {
 	key     any
@@ -97,6 +100,7 @@ func (p *Pool[T, R]) joinLocked(j *job[T, R], c class) {
 	if l == nil {
 		l = &lane[T, R]{key: c.key}
 		p.lanes[c.key] = l
+		p.most = max(p.most, len(p.lanes))
 	}
 	l.tasks++
 	j.lane = l
@@ -152,6 +156,9 @@ func (p *Pool[T, R]) leaveLaneLocked(j *job[T, R]) {
 	j.lane = nil
 	if l.tasks--; l.tasks == 0 {
 		delete(p.lanes, l.key)
+		if len(p.lanes) == 0 && p.most > manyKeys { // a map keeps the room that it once needed
+			p.lanes, p.most = map[any]*lane[T, R]{}, 0
+		}
 	}
 	i := slices.Index(l.turn, j)
 	if i < 0 {

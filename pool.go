@@ -73,6 +73,7 @@ type Pool[T, R any] struct {
 	failed, panicked, aborted, retried uint64
 
 	lanes  map[any]*lane[T, R]        // by key; of pools with WithKey
+	most   int                        // how many there were at most since lanes was made
 	parked list[T, R]                 // tasks that wait for their next attempt
 	timers map[*job[T, R]]*time.Timer // of these
 
@@ -337,7 +338,9 @@ func (p *Pool[T, R]) newJobLocked() *job[T, R] {
 			return new(job[T, R])
 		}
 		for k := j; k != nil; k = k.next {
-			p.spares++
+			if p.spares++; p.spares == maxSpares {
+				k.next = nil
+			}
 		}
 	}
 	p.spare = j.next
