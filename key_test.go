@@ -331,21 +331,22 @@ func TestKey_ACallThatNobodyWaitsForMakesRoomForTheNext(t *testing.T) {
 
 func TestKey_ManyAtOnceLeaveNothingBehind(t *testing.T) {
 	const many = 100_000
-	p := mustNew(t, identity, workpool.WithoutResults(), workpool.WithQueueDepth(many), workpool.WithKey(func(n int) int { return n }))
+	keys := 1
+	p := mustNew(t, identity, workpool.WithoutResults(), workpool.WithQueueDepth(many), workpool.WithKey(func(n int) int { return n % keys }))
 	defer closed(t, p)
-	inUse := func() uint64 {
+	inUseAfter := func() uint64 {
+		p.Pause()
+		for n := range many {
+			require.NoError(t, p.TrySubmit(n))
+		}
+		p.Resume()
 		require.NoError(t, p.Wait(t.Context()))
 		runtime.GC()
 		var stats runtime.MemStats
 		runtime.ReadMemStats(&stats)
 		return stats.HeapAlloc
 	}
-	before := inUse()
-	p.Pause()
-	for n := range many {
-		require.NoError(t, p.TrySubmit(n))
-	}
-	p.Resume()
-	const spares = 1 << 16 * 160 // jobs are kept for further tasks, up to a number
-	assert.Less(t, inUse(), before+spares+2<<20, "the map of keys is not kept")
+	one := inUseAfter()
+	keys = many
+	assert.Less(t, inUseAfter(), one+2<<20)
 }
