@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -157,7 +158,9 @@ func TestRule8_TasksBehindABlockedOneRunElsewhere(t *testing.T) {
 						synctest.Wait()
 						if later {
 							assert.Equal(t, int32(blocks), ran.Load())
-							assert.Equal(t, burst-1-blocks, p.Stats().Queued)
+							if !strings.HasSuffix(t.Name(), "/Map") { // whose tasks are accepted as they are begun
+								assert.Equal(t, burst-1-blocks, p.Stats().Queued)
+							}
 							others()
 							synctest.Wait()
 						}
