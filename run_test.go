@@ -1113,7 +1113,8 @@ func randomTraffic(t *testing.T, producers, rounds int, opts ...workpool.Option)
 			}
 		})
 	}
-	rest.Go(func() { // what goes on meanwhile
+	var meddler sync.WaitGroup
+	meddler.Go(func() { // what goes on meanwhile
 		for i := 0; ; i++ {
 			select {
 			case <-stop:
@@ -1139,6 +1140,7 @@ func randomTraffic(t *testing.T, producers, rounds int, opts ...workpool.Option)
 	})
 	producing.Wait()
 	close(stop)
+	meddler.Wait()
 	assert.NoError(t, p.Wait(background))
 	closed(t, p)
 	rest.Wait()
