@@ -64,6 +64,8 @@ func (r *receiver[T, R]) take() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r.giveBackLocked()
+	p.settleLocked()
+	p.recallStuckReceiversLocked()
 	for !p.findResultLocked() {
 		if !p.open && p.quietLocked() {
 			return false

@@ -40,7 +40,7 @@ type run[T, R any] struct {
 	listed         bool
 	active         bool          // the owner has not yet come back for more
 	began          time.Duration // on the clock of the pool
-	ended          int           // jobs of a worker that the pool knows to have ended
+	ended          int           // jobs that the pool knows to have ended; of a receiver, that it had claimed
 	rest           int           // jobs not claimed when somebody looked last
 }
 
@@ -50,6 +50,8 @@ type end uint8
 const (
 	collected end = iota // it succeeded, and is for Results
 	answered             // it succeeded, and the caller of Do has it already
+	dropped              // it succeeded, and nobody gets it
+	failed               // it failed, and nobody gets it
 	different            // see the job
 )
 
@@ -138,12 +140,16 @@ func (p *Pool[T, R]) endInRunLocked(r *run[T, R], n int) {
 			continue
 		}
 		j := r.jobs[i]
-		if r.ended++; r.ends[i] == answered || j.err == nil {
-			p.succeeded++
-		} else {
+		r.ended++
+		if e := r.ends[i]; e == failed || e == different && j.err != nil {
 			p.failed++
+		} else {
+			p.succeeded++
 		}
-		if r.ends[i] != answered {
+		switch r.ends[i] {
+		case dropped, failed:
+			p.freeLocked(j)
+		case different:
 			p.answerLocked(j)
 		}
 	}
@@ -174,6 +180,23 @@ func (p *Pool[T, R]) settleReceiversLocked() {
 		claimed, n := r.claimed()
 		p.receivers.setRestLocked(r, n-claimed)
 		r = later
+	}
+}
+
+// recallStuckReceiversLocked puts the results of receivers that have not come to
+// any since it was called last back into the collector channel, or they would be
+// overtaken by all that come later.
+func (p *Pool[T, R]) recallStuckReceiversLocked() {
+	for r := p.receivers.last; r != nil; {
+		earlier := r.earlier
+		claimed, n := r.claimed()
+		if r.ended == claimed {
+			p.recallReceiverLocked(r)
+		} else {
+			r.ended = claimed
+			p.receivers.setRestLocked(r, n-claimed)
+		}
+		r = earlier
 	}
 }
 
@@ -276,7 +299,8 @@ func (c *pace[T, R]) forgetLocked(w *worker[T, R]) {
 // run of w where that is worth it and takes nothing from anybody.
 func (w *worker[T, R]) popLocked() *job[T, R] {
 	p := w.pool
-	if p.special || !w.staysLocked() || p.tasks.n == 1 && !p.tasks.startsWithShare() {
+	alone := p.tasks.n == 1 && !p.tasks.startsWithShare() && p.runs.first == nil && len(p.shares.all) == 0
+	if p.special || alone || !w.staysLocked() {
 		return p.tasks.pop()
 	}
 	now := time.Since(p.began)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -1153,4 +1154,141 @@ func randomTraffic(t *testing.T, producers, rounds int, opts ...workpool.Option)
 	s := p.Stats()
 	assert.Equal(t, s.Submitted, s.Succeeded+s.Failed+s.Aborted)
 	assert.LessOrEqual(t, int64(s.Aborted), unstarted.Load()+int64(rounds*size)) // and what Map has called off
+}
+
+func TestRun_TasksOfAMapInsideAHandlerMeet(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			p := warmed(t, 2)
+			var meeting sync.WaitGroup
+			meeting.Add(2)
+			p.Pause()
+			for range 3 {
+				require.NoError(t, p.TrySubmit(returning(1, nil)))
+			}
+			require.NoError(t, p.TrySubmit(func(ctx context.Context) (int, error) {
+				meet := func(context.Context) (int, error) { meeting.Done(); meeting.Wait(); return 0, nil }
+				_, err := p.Map(ctx, []closure{meet, meet})
+				return 0, err
+			}))
+			p.Resume()
+			synctest.Wait()
+			assert.Equal(t, 0, p.Stats().Running)
+			closed(t, p)
+		})
+	}
+}
+
+func TestRule9_TasksOfARunAreNotRetainedWhereNobodyGetsThem(t *testing.T) {
+	type payload [1 << 16]byte
+	for name, opt := range map[string]workpool.Option{
+		"WithoutResults": workpool.WithoutResults(),
+		"WithResultFunc": workpool.WithResultFunc(func(workpool.Result[*payload, int]) {}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			started, release := make(chan struct{}), make(chan struct{})
+			p := mustNew(t, func(_ context.Context, b *payload) (int, error) {
+				if b == nil {
+					close(started)
+					<-release
+				}
+				return 0, nil
+			}, workpool.WithWorkers(1), opt)
+			for range 10 { // until runs are long
+				p.Pause()
+				for range 100 {
+					require.NoError(t, p.TrySubmit(new(payload)))
+				}
+				p.Resume()
+				require.NoError(t, p.Wait(t.Context()))
+			}
+			var weaks []weak.Pointer[payload]
+			p.Pause()
+			for range 10 {
+				b := new(payload)
+				weaks = append(weaks, weak.Make(b))
+				require.NoError(t, p.TrySubmit(b))
+			}
+			require.NoError(t, p.TrySubmit(nil))
+			p.Resume()
+			<-started
+			runtime.GC()
+			for i, w := range weaks {
+				assert.Nil(t, w.Value(), "task %d", i)
+			}
+			close(release)
+			closed(t, p)
+		})
+	}
+}
+
+// Two workers; the first one is at a long task, with a run behind it. The other always finds
+// one new task when it has ended one.
+func TestRule8_TasksBehindALongOneAreNotOvertakenForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := warmed(t, 2)
+		g2 := make(chan struct{})
+		require.NoError(t, p.Submit(t.Context(), func(context.Context) (int, error) { g2 <- struct{}{}; return 0, nil })) // W2's current
+		synctest.Wait()
+		release := make(chan struct{})
+		var behind atomic.Int32
+		p.Pause()
+		require.NoError(t, p.TrySubmit(until(release)))
+		for range 3 {
+			require.NoError(t, p.TrySubmit(func(context.Context) (int, error) { behind.Add(1); return 0, nil }))
+		}
+		p.Resume()
+		synctest.Wait()
+		time.Sleep(time.Second)
+		n := 0
+		for n < 100 && behind.Load() == 0 {
+			n++
+			require.NoError(t, p.Submit(t.Context(), func(context.Context) (int, error) { g2 <- struct{}{}; return 0, nil }))
+			<-g2
+			synctest.Wait()
+			time.Sleep(time.Second)
+		}
+		assert.Less(t, n, 5)
+		go func() {
+			for range g2 {
+			}
+		}()
+		close(release)
+		closed(t, p)
+		close(g2)
+	})
+}
+
+// R1 blocks in its body with several; R2 always finds another in the channel
+func TestRule8_ResultsOfAReceiverThatIsStuckAreNotOvertakenForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := warmed(t, 1)
+		for i := range 5 {
+			require.NoError(t, p.Submit(t.Context(), returning(1+i, nil)))
+		}
+		synctest.Wait()
+		release := make(chan struct{})
+		go func() {
+			for range p.Results() {
+				<-release
+				break
+			}
+		}()
+		synctest.Wait()
+		seen := 0
+		for n := range 100 {
+			require.NoError(t, p.Submit(t.Context(), returning(100+n, nil)))
+			synctest.Wait()
+			for r := range p.Results() {
+				if r.Value < 100 {
+					seen++
+				}
+				break
+			}
+		}
+		assert.Equal(t, 4, seen)
+		close(release)
+		closed(t, p)
+	})
 }

@@ -354,6 +354,9 @@ func (p *Pool[T, R]) enterInsideLocked(inside *worker[T, R], j *job[T, R]) <-cha
 		j.lane.claim(j)
 	}
 	j.inside = inside
+	if p.runs.rest > 0 {
+		p.settleLocked() // what a worker has claimed does not wait for one that is free
+	}
 	if !j.isBehindLocked() && p.tasks.n+p.runs.rest+p.granted < p.freeWorkersLocked() {
 		j.promised, j.level = true, urgent
 		p.acceptLocked(j)

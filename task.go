@@ -99,11 +99,16 @@ func (j *job[T, R]) result() Result[T, R] {
 	return Result[T, R]{Index: j.index, Task: j.task, Value: j.value, Err: j.err, Worker: int(j.worker), Attempt: int(j.attempt)}
 }
 
-// reset forgets the task and its answer, so that the pool retains neither.
-func (j *job[T, R]) reset() {
+// forget drops the task and its answer, so that the pool retains neither.
+func (j *job[T, R]) forget() {
 	var noTask T
 	var noValue R
 	j.task, j.value, j.err = noTask, noValue, nil
+}
+
+// reset makes j one that can be used again.
+func (j *job[T, R]) reset() {
+	j.forget()
 	j.previous, j.worker, j.state = nil, 0, state{}
 	if j.to != nil || j.inside != nil {
 		j.to, j.inside = nil, nil

@@ -225,21 +225,28 @@ func (w *worker[T, R]) goOn() bool {
 	if r == nil || r.left == 0 {
 		return false
 	}
-	signals := j.signals
+	signals, err := j.signals, j.err
+	if err != nil && (signals || w.panicked || w.skipped || retryIn(err) != nil) {
+		return false
+	}
 	switch {
-	case j.err != nil:
-		if signals || w.panicked || w.skipped || retryIn(j.err) != nil {
-			return false
-		}
-		r.ends[r.at] = different
 	case signals:
 		r.ends[r.at] = answered
-	case j.to != nil || !w.pool.collects:
+	case j.to != nil:
+		r.ends[r.at] = different
+	case !w.pool.collects: // nobody gets it, so it is not kept until the run is looked at
+		r.ends[r.at] = dropped
+		if err != nil {
+			r.ends[r.at] = failed
+		}
+		j.forget()
+	case err != nil:
 		r.ends[r.at] = different
 	}
 	j.ctx = nil
 	next := r.next()
 	if next == nil {
+		j.err = err
 		return false
 	}
 	if signals {
@@ -472,7 +479,7 @@ func (w *worker[T, R]) leaveLocked() {
 	if p.elasticity != nil {
 		p.noteLeftLocked(w)
 	}
-	if p.tasks.n > 0 && !p.paused {
+	if p.tasks.n+p.runs.rest+p.shares.rest > 0 && !p.paused {
 		p.offerTaskLocked() // the claim that woke w may have been meant for another
 	}
 }
