@@ -39,6 +39,8 @@ func (p *Pool[T, R]) Map(ctx context.Context, tasks []T) ([]R, error) {
 		err = m.err
 	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
 		err = contextError(ctx)
+	case errors.Is(err, ErrAborted) && errors.Is(m.err, ErrAborted):
+		err = m.err // which has that of its last attempt, if there was one
 	}
 	return nil, err
 }

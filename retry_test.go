@@ -292,6 +292,20 @@ func TestRetryAfter_MayBeWrapped(t *testing.T) {
 	})
 }
 
+func TestRetryAfter_AnAbortTellsMapTheLastErrorToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, after(3, time.Minute), workpool.WithShutdown(workpool.Abort, 0))
+		go func() {
+			time.Sleep(90 * time.Second)
+			closed(t, p)
+		}()
+		_, err := p.Map(t.Context(), upTo(1))
+		require.ErrorIs(t, err, workpool.ErrAborted)
+		require.ErrorIs(t, err, errNotYet)
+		synctest.Wait()
+	})
+}
+
 func TestRetryDelay(t *testing.T) {
 	asked := workpool.RetryAfter(3*time.Second, errNotYet)
 	for _, err := range []error{asked, fmt.Errorf("handling 1: %w", asked)} {
