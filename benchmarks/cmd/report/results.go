@@ -27,7 +27,7 @@ func parse(r io.Reader) (*results, error) {
 			all.command = rest
 		}
 		if rest, ok := strings.CutPrefix(line, "cpu: "); ok {
-			all.cpu = rest
+			all.cpu = strings.TrimSpace(rest)
 		}
 		fields := strings.Fields(line)
 		if len(fields) < 4 || !strings.HasPrefix(fields[0], "Benchmark") {
