@@ -537,6 +537,33 @@ func TestRule6_SubmittedTaskOutlivesTheTaskThatSubmittedIt(t *testing.T) {
 	})
 }
 
+// What is left of a Map inside a handler is taken back when the pool is paused, and
+// its tasks ask for another attempt. There is no worker but the one that waits.
+func TestRule6_RetriedTasksOfAMapThatWasTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		again := func(ctx context.Context) (int, error) {
+			time.Sleep(time.Second)
+			if info, _ := workpool.InfoFrom(ctx); info.Attempt < 3 {
+				return 0, workpool.RetryAfter(time.Minute, nil)
+			}
+			return 1, nil
+		}
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
+		go func() {
+			time.Sleep(500 * time.Millisecond)
+			p.Pause()
+			p.Resume()
+		}()
+		values, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
+			values, err := p.Map(ctx, []closure{again, again, again, again})
+			return len(values), err
+		})
+		require.NoError(t, err)
+		assert.Equal(t, 4, values)
+		closed(t, p)
+	})
+}
+
 func TestRule6_NestedWhilePaused(t *testing.T) {
 	eachTight(t, func(t *testing.T, opts []workpool.Option) {
 		p := newClosures(t, opts...)

@@ -66,7 +66,7 @@ func (m *mapBatch[T, R]) newShareLocked(first, end int) *job[T, R] {
 	j := m.pool.newJobLocked()
 	j.ctx, j.to, j.bound = m.ctx, s, true
 	j.index, j.positioned = uint64(first), true
-	j.kind = shared
+	j.kind, j.inside = shared, m.inside // so that a task of it that is retried does not wait for a worker
 	return j
 }
 
