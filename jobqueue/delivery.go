@@ -38,7 +38,8 @@ type delivery struct {
 	deliveries uint64 // with this one
 	stored     time.Time
 	level      int
-	attempt    int // 1 at the first
+	attempt    int       // 1 at the first
+	began      time.Time // zero until a runner has it
 }
 
 func newDelivery(w *Worker, level int, msg jetstream.Msg) (*delivery, error) {
@@ -243,16 +244,17 @@ func (q *Queue[T, R]) handBack(w *Worker, ds []*delivery, begun bool) {
 	back.Wait()
 }
 
-// succeeded stores the result of a job, and then acknowledges the job. The runner
-// waits for that: so a worker that is killed has run no more jobs in vain than it
-// runs at a time.
+// succeeded stores the result of a job, and then acknowledges the job. Until then
+// the job has its place among those that run: so a worker that is killed has run no
+// more jobs in vain than it runs at a time.
 func (q *Queue[T, R]) succeeded(w *Worker, d *delivery, value R) {
 	data, err := encode(q.resultCodec, value)
 	if err != nil {
 		q.bury(w, d, fmt.Errorf("encoding the result: %w", err))
 		return
 	}
-	err = q.publisher.store(w.aborted, &nats.Msg{
+	w.ending.Add(1)
+	q.publisher.send(&publication{ctx: w.aborted, msg: &nats.Msg{
 		Subject: q.subject(kindResults, d.token),
 		Data:    data,
 		Header: nats.Header{
@@ -260,17 +262,30 @@ func (q *Queue[T, R]) succeeded(w *Worker, d *delivery, value R) {
 			headerWorker:          {w.name},
 			headerAttempt:         {strconv.Itoa(d.attempt)},
 		},
-	})
+	}, done: func(err error) {
+		if err == nil {
+			w.settled(d, jetstream.Msg.Ack)
+			w.ending.Done()
+			return
+		}
+		go func() {
+			defer w.ending.Done()
+			q.notStored(w, d, len(data), err)
+		}()
+	}})
+}
+
+// notStored says what becomes of a job whose result was refused.
+func (q *Queue[T, R]) notStored(w *Worker, d *delivery, size int, err error) {
+	err = fmt.Errorf("storing the result of %d bytes: %w", size, err)
 	switch {
-	case err == nil:
-		w.settled(d, jetstream.Msg.Ack)
 	case isTooLarge(err):
-		q.bury(w, d, fmt.Errorf("storing the result of %d bytes: %w", len(data), err))
+		q.bury(w, d, err)
 	case w.aborted.Err() != nil:
 		q.handBack(w, []*delivery{d}, true)
 	default:
-		w.warn(d, "storing a result", err)
-		w.settled(d, func(msg jetstream.Msg) error { return msg.NakWithDelay(ackPatience) })
+		w.warn(d, "a result was not stored", err)
+		q.failed(w, d, err)
 	}
 }
 
@@ -340,6 +355,9 @@ func (w *Worker) settled(d *delivery, answer func(jetstream.Msg) error) {
 	w.mu.Lock()
 	delete(w.held, d.sequence)
 	msg := d.msg
+	if !d.began.IsZero() {
+		w.endedLocked(d)
+	}
 	w.mu.Unlock()
 	if err := answer(msg); err != nil {
 		w.warn(d, "telling the server what became of a job", err)

@@ -94,3 +94,5 @@ func isTemporary(err error) bool {
 		errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrTimeout) ||
 		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrReconnectBufExceeded)
 }
+
+var errNilContext = errors.New("jobqueue: nil context: pass context.Background() where there is no other")

@@ -224,7 +224,7 @@ func (q *Queue[T, R]) SubmitAll(ctx context.Context, jobs iter.Seq[T], opts ...S
 			return false
 		}
 		ended.Add(1)
-		q.publisher.send(&publication{ctx: trying, msg: msg, waits: true, done: func(err error) {
+		q.publisher.send(&publication{ctx: trying, msg: msg, wait: true, done: func(err error) {
 			mu.Lock()
 			if err = q.submitError(id, err); err == nil {
 				stored++
