@@ -33,7 +33,8 @@ var (
 	ErrJobTooLarge = errors.New("jobqueue: job too large")
 
 	// ErrNotFound is wrapped by the error of [Queue.Requeue] when there is no
-	// dead letter with that ID, and by that of [Open] with [WithExisting] when
+	// dead letter with that ID, by that of [Queue.Result] for what can't be an ID,
+	// and by that of [Open] with [WithExisting] when
 	// there is no such queue.
 	ErrNotFound = errors.New("jobqueue: not found")
 

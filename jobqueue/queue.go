@@ -43,6 +43,7 @@ type Queue[T, R any] struct {
 
 	jobs, results, dead, attempts jetstream.Stream
 	consumers                     [levels]jetstream.Consumer
+	ackWaitLeast                  time.Duration // of the consumers
 
 	jobCodec    Codec[T]
 	resultCodec Codec[R]
@@ -173,7 +174,10 @@ func (q *Queue[T, R]) openStreams(ctx context.Context) (err error) {
 		if q.consumers[level], err = q.openConsumer(ctx, level); err != nil {
 			return err
 		}
-		q.ackWait = q.consumers[level].CachedInfo().Config.AckWait
+		ackWait := q.consumers[level].CachedInfo().Config.AckWait
+		if level == 0 || ackWait < q.ackWaitLeast {
+			q.ackWaitLeast = ackWait
+		}
 	}
 	return nil
 }

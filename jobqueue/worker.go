@@ -89,7 +89,8 @@ func WithPrefetch(n int) WorkOption {
 	})
 }
 
-// WithTimeout ends the context of each attempt after d: more than 0. The attempt
+// WithTimeout ends the context of each attempt after d: more than 0, the time that
+// it waits for a worker of the pool of [Queue.WorkOn] included. The attempt
 // has failed then, whether the handler returns or not. The default is no limit:
 // the worker keeps the job for as long as the handler runs.
 func WithTimeout(d time.Duration) WorkOption {
@@ -241,7 +242,7 @@ func (q *Queue[T, R]) work(ctx context.Context, pool *workpool.Pool[T, R], c wor
 	w := &Worker{
 		workConfig: c,
 		nc:         q.nc,
-		ackWait:    q.ackWait,
+		ackWait:    q.ackWaitLeast,
 		foreign:    foreign,
 		stopped:    make(chan struct{}),
 		done:       make(chan struct{}),
