@@ -37,6 +37,10 @@ func reasonOf(header nats.Header) string {
 // nothing. An error of the server or of ctx ends it.
 func (q *Queue[T, R]) Dead(ctx context.Context) iter.Seq2[DeadLetter[T], error] {
 	return func(yield func(DeadLetter[T], error) bool) {
+		if ctx == nil {
+			yield(DeadLetter[T]{}, errNilContext)
+			return
+		}
 		info, err := streamInfo(ctx, q.dead)
 		if err != nil {
 			yield(DeadLetter[T]{}, fmt.Errorf("jobqueue: reading the dead letters of %q: %w", q.name, err))
@@ -79,12 +83,19 @@ func (q *Queue[T, R]) Dead(ctx context.Context) iter.Seq2[DeadLetter[T], error] 
 // still there; to requeue it again is harmless within [WithDedupeWindow].
 func (q *Queue[T, R]) Requeue(ctx context.Context, id string) error {
 	fail := func(err error) error { return fmt.Errorf("jobqueue: requeueing job %q: %w", id, err) }
+	if ctx == nil {
+		return errNilContext
+	}
 	token := escape(id)
+	notFound := fmt.Errorf("%w: job %.300q is not among the dead letters of %q", ErrNotFound, id, q.name)
+	if !isToken(token) {
+		return notFound
+	}
 	letter, err := patiently(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 		return q.dead.GetLastMsgForSubject(ctx, q.subject(kindDead, token))
 	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return fmt.Errorf("%w: job %q is not among the dead letters of %q", ErrNotFound, id, q.name)
+		return notFound
 	}
 	if err != nil {
 		return fail(err)
@@ -107,7 +118,12 @@ func (q *Queue[T, R]) Requeue(ctx context.Context, id string) error {
 		return struct{}{}, q.dead.DeleteMsg(ctx, letter.Sequence)
 	})
 	if err != nil {
-		if _, gone := lastMsg(ctx, q.dead, letter.Subject); !errors.Is(gone, jetstream.ErrMsgNotFound) {
+		// Another call may have deleted it, or the job may have died again, and
+		// its new letter have taken the place of this one.
+		_, gone := patiently(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+			return q.dead.GetMsg(ctx, letter.Sequence)
+		})
+		if !errors.Is(gone, jetstream.ErrMsgNotFound) {
 			return fail(err)
 		}
 	}

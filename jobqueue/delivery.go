@@ -33,12 +33,12 @@ type delivery struct {
 	data   []byte
 
 	token      string // the escaped ID
-	msgID      string // as the stream knows it
 	sequence   uint64 // of the message in the stream
 	deliveries uint64 // with this one
 	stored     time.Time
 	level      int
-	attempt    int // 1 at the first
+	attempt    int       // 1 at the first
+	began      time.Time // zero until a runner has it
 }
 
 func newDelivery(w *Worker, level int, msg jetstream.Msg) (*delivery, error) {
@@ -57,14 +57,10 @@ func newDelivery(w *Worker, level int, msg jetstream.Msg) (*delivery, error) {
 		attempt:    1,
 	}
 	d.queue = strings.TrimSuffix(meta.Stream, "_"+kindJobs)
-	d.msgID = header(msg, jetstream.MsgIDHeader)
 	if d.token = header(msg, headerID); d.token == "" {
-		d.token, _, _ = strings.Cut(d.msgID, ".")
+		d.token, _, _ = strings.Cut(header(msg, jetstream.MsgIDHeader), ".")
 	}
-	if d.msgID == "" {
-		d.msgID = d.token + "." + strconv.FormatUint(d.sequence, 10)
-	}
-	if d.token == "" { // published by other means
+	if !isToken(d.token) { // published by other means
 		d.token = "seq-" + strconv.FormatUint(d.sequence, 10)
 	}
 	return d, nil
@@ -133,7 +129,14 @@ func (q *Queue[T, R]) run(w *Worker, pool *workpool.Pool[T, R], d *delivery) {
 		q.succeeded(w, d, value)
 	case w.aborted.Err() != nil:
 		q.handBack(w, []*delivery{d}, true)
-	case w.foreign && (errors.Is(err, workpool.ErrClosed) || errors.Is(err, workpool.ErrAborted)):
+	// As the pool returns them, and not as what a handler says of another one.
+	case w.foreign && (err == workpool.ErrDropped || ctx.Err() != nil && errors.Is(err, workpool.ErrQueueFull)): //nolint:errorlint // see above
+		w.warn(d, "the pool of the worker has no room", err)
+		if err := q.noteAttempts(w.aborted, w, d, d.attempt-1); err != nil {
+			w.warn(d, "noting that a job was not run", err)
+		}
+		w.settled(d, func(msg jetstream.Msg) error { return msg.NakWithDelay(fetchPause) })
+	case w.foreign && (err == workpool.ErrClosed || errors.Is(err, workpool.ErrAborted)): //nolint:errorlint // see above
 		w.warn(d, "the worker stops: its pool is closed", err)
 		q.handBack(w, []*delivery{d}, true)
 		go w.stop()
@@ -243,16 +246,17 @@ func (q *Queue[T, R]) handBack(w *Worker, ds []*delivery, begun bool) {
 	back.Wait()
 }
 
-// succeeded stores the result of a job, and then acknowledges the job. The runner
-// waits for that: so a worker that is killed has run no more jobs in vain than it
-// runs at a time.
+// succeeded stores the result of a job, and then acknowledges the job. Until then
+// the job has its place among those that run: so a worker that is killed has run no
+// more jobs in vain than it runs at a time.
 func (q *Queue[T, R]) succeeded(w *Worker, d *delivery, value R) {
 	data, err := encode(q.resultCodec, value)
 	if err != nil {
 		q.bury(w, d, fmt.Errorf("encoding the result: %w", err))
 		return
 	}
-	err = q.publisher.store(w.aborted, &nats.Msg{
+	w.ending.Add(1)
+	q.publisher.send(&publication{ctx: w.aborted, msg: &nats.Msg{
 		Subject: q.subject(kindResults, d.token),
 		Data:    data,
 		Header: nats.Header{
@@ -260,17 +264,30 @@ func (q *Queue[T, R]) succeeded(w *Worker, d *delivery, value R) {
 			headerWorker:          {w.name},
 			headerAttempt:         {strconv.Itoa(d.attempt)},
 		},
-	})
+	}, done: func(err error) {
+		if err == nil {
+			w.settled(d, jetstream.Msg.Ack)
+			w.ending.Done()
+			return
+		}
+		go func() {
+			defer w.ending.Done()
+			q.notStored(w, d, len(data), err)
+		}()
+	}})
+}
+
+// notStored says what becomes of a job whose result was refused.
+func (q *Queue[T, R]) notStored(w *Worker, d *delivery, size int, err error) {
+	err = fmt.Errorf("storing the result of %d bytes: %w", size, err)
 	switch {
-	case err == nil:
-		w.settled(d, jetstream.Msg.Ack)
 	case isTooLarge(err):
-		q.bury(w, d, fmt.Errorf("storing the result of %d bytes: %w", len(data), err))
+		q.bury(w, d, err)
 	case w.aborted.Err() != nil:
 		q.handBack(w, []*delivery{d}, true)
 	default:
-		w.warn(d, "storing a result", err)
-		w.settled(d, func(msg jetstream.Msg) error { return msg.NakWithDelay(ackPatience) })
+		w.warn(d, "a result was not stored", err)
+		q.failed(w, d, err)
 	}
 }
 
@@ -311,18 +328,25 @@ const maxReason = 2 << 10
 // bury makes a dead letter of a job, and then acknowledges the job.
 func (q *Queue[T, R]) bury(w *Worker, d *delivery, reason error) {
 	w.warn(d, "a job has become a dead letter", reason)
-	text := reason.Error()
+	text := fmt.Sprint(reason) // which bears an error whose Error method panics
 	if len(text) > maxReason {
 		text = text[:maxReason] + "…"
+	}
+	quoted := strconv.QuoteToASCII(text)
+	for len(quoted) > 2*maxReason { // of what is not ASCII, or text at all
+		text = strings.ToValidUTF8(text[:len(text)/2], "�") + "…"
+		quoted = strconv.QuoteToASCII(text)
 	}
 	err := q.publisher.store(w.aborted, &nats.Msg{
 		Subject: q.subject(kindDead, d.token),
 		Data:    d.data,
 		Header: nats.Header{
-			jetstream.MsgIDHeader: {d.msgID},
+			// A job that is submitted again under its ID can die again, and so can
+			// one that is requeued.
+			jetstream.MsgIDHeader: {d.token + "." + strconv.FormatUint(d.sequence, 10)},
 			headerWorker:          {w.name},
 			headerAttempt:         {strconv.Itoa(d.attempt)},
-			headerReason:          {strconv.QuoteToASCII(text)},
+			headerReason:          {quoted},
 			headerPriority:        {levelNames[d.level]},
 		},
 	})
@@ -340,6 +364,9 @@ func (w *Worker) settled(d *delivery, answer func(jetstream.Msg) error) {
 	w.mu.Lock()
 	delete(w.held, d.sequence)
 	msg := d.msg
+	if !d.began.IsZero() {
+		w.endedLocked(d)
+	}
 	w.mu.Unlock()
 	if err := answer(msg); err != nil {
 		w.warn(d, "telling the server what became of a job", err)

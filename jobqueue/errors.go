@@ -33,7 +33,8 @@ var (
 	ErrJobTooLarge = errors.New("jobqueue: job too large")
 
 	// ErrNotFound is wrapped by the error of [Queue.Requeue] when there is no
-	// dead letter with that ID, and by that of [Open] with [WithExisting] when
+	// dead letter with that ID, by that of [Queue.Result] for what can't be an ID,
+	// and by that of [Open] with [WithExisting] when
 	// there is no such queue.
 	ErrNotFound = errors.New("jobqueue: not found")
 
@@ -94,3 +95,5 @@ func isTemporary(err error) bool {
 		errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrTimeout) ||
 		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrReconnectBufExceeded)
 }
+
+var errNilContext = errors.New("jobqueue: nil context: pass context.Background() where there is no other")

@@ -107,7 +107,7 @@ func (w *Worker) ask(q *queue) int {
 // roomLocked returns how many jobs to fetch, or 0. It is for at least a quarter of
 // what there may be, since tiny fetches cost as much as large ones.
 func (w *Worker) roomLocked(q *queue) int {
-	capacity := w.aheadLocked() + w.idle
+	capacity := w.aheadLocked() + w.concurrency - w.running
 	room := capacity - len(q.waiting) - q.asked
 	if room <= 0 || room < capacity/4 {
 		return 0
@@ -125,7 +125,7 @@ func (w *Worker) wakeLocked() {
 }
 
 // aheadLocked returns how many jobs of a priority to have in addition to those
-// for runners that wait.
+// that can begin at once.
 func (w *Worker) aheadLocked() int {
 	if w.average == 0 { // nothing is known yet
 		return 0
@@ -133,15 +133,16 @@ func (w *Worker) aheadLocked() int {
 	return min(w.prefetch, int(time.Duration(w.concurrency)*ahead/w.average))
 }
 
-// took notes that a job has ended, and how long it has taken.
-func (w *Worker) took(d time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.running--
+// endedLocked notes that a job that has begun has ended.
+func (w *Worker) endedLocked(d *delivery) {
+	took := time.Since(d.began)
 	if w.average == 0 {
-		w.average = d
+		w.average = took
 	}
-	w.average = max(1, w.average+(d-w.average)/8)
+	w.average = max(1, w.average+(took-w.average)/8)
+	w.running--
+	w.wakeLocked()
+	w.jobs.Signal()
 }
 
 // arrived puts a job into its queue, or hands it back when the worker stops.
@@ -166,7 +167,7 @@ func (w *Worker) arrived(q *queue, msg jetstream.Msg) {
 	w.held[d.sequence] = d
 	if w.stopping {
 		w.mu.Unlock()
-		w.handBack([]*delivery{d})
+		w.ending.Go(func() { w.handBack([]*delivery{d}) }) // the next one may be there
 		return
 	}
 	q.waiting = append(q.waiting, d)
@@ -181,6 +182,7 @@ func (w *Worker) next() *delivery {
 	for !w.stopping {
 		if q := w.turnLocked(); q != nil {
 			d := q.waiting[0]
+			d.began = time.Now()
 			q.waiting[0] = nil
 			q.waiting = q.waiting[1:]
 			w.turn++
@@ -188,10 +190,7 @@ func (w *Worker) next() *delivery {
 			w.wakeLocked()
 			return d
 		}
-		w.idle++
-		w.wakeLocked()
 		w.jobs.Wait()
-		w.idle--
 	}
 	return nil
 }
@@ -203,9 +202,12 @@ func (w *Worker) doubts() bool {
 	return !w.doubted.IsZero() && time.Now().Before(w.doubted)
 }
 
-// turnLocked returns the queue whose turn it is, or nil if all are empty: of 16
+// turnLocked returns the queue whose turn it is, or nil if no job can begin: of 16
 // turns 12 begin with the highest priority, 3 with the normal, 1 with the lowest.
 func (w *Worker) turnLocked() *queue {
+	if w.running >= w.concurrency {
+		return nil
+	}
 	order := [levels]int{0, 1, 2}
 	switch {
 	case w.turn%16 == 15:

@@ -43,6 +43,7 @@ type Queue[T, R any] struct {
 
 	jobs, results, dead, attempts jetstream.Stream
 	consumers                     [levels]jetstream.Consumer
+	ackWaitLeast                  time.Duration // of the consumers
 
 	jobCodec    Codec[T]
 	resultCodec Codec[R]
@@ -72,7 +73,7 @@ func priorityOf(level int) workpool.Priority { return workpool.High - workpool.P
 // cluster that has no leader yet.
 func Open[T, R any](ctx context.Context, nc *nats.Conn, name string, opts ...Option) (*Queue[T, R], error) {
 	if ctx == nil {
-		return nil, errors.New("jobqueue: nil context: pass context.Background() where there is no other")
+		return nil, errNilContext
 	}
 	if nc == nil {
 		return nil, errors.New("jobqueue: nil connection: pass the one that nats.Connect returned")
@@ -88,10 +89,13 @@ func Open[T, R any](ctx context.Context, nc *nats.Conn, name string, opts ...Opt
 		return nil, err
 	}
 	q := &Queue[T, R]{config: c, name: name, nc: nc, jobCodec: codecOf[T](c.codecs), resultCodec: codecOf[R](c.codecs)}
-	if q.js, q.publisher, err = newPublisher(nc); err != nil {
+	if q.js, err = jetstream.New(nc); err != nil {
 		return nil, err
 	}
 	if err := q.openStreams(ctx); err != nil {
+		return nil, fmt.Errorf("jobqueue: opening %q: %w", name, err)
+	}
+	if q.publisher, err = newPublisher(nc); err != nil {
 		return nil, fmt.Errorf("jobqueue: opening %q: %w", name, err)
 	}
 	return q, nil
@@ -170,7 +174,10 @@ func (q *Queue[T, R]) openStreams(ctx context.Context) (err error) {
 		if q.consumers[level], err = q.openConsumer(ctx, level); err != nil {
 			return err
 		}
-		q.ackWait = q.consumers[level].CachedInfo().Config.AckWait
+		ackWait := q.consumers[level].CachedInfo().Config.AckWait
+		if level == 0 || ackWait < q.ackWaitLeast {
+			q.ackWaitLeast = ackWait
+		}
 	}
 	return nil
 }

@@ -43,6 +43,10 @@ const (
 // server is away, it waits.
 func (q *Queue[T, R]) Results(ctx context.Context, from uint64) iter.Seq2[Result[R], error] {
 	return func(yield func(Result[R], error) bool) {
+		if ctx == nil {
+			yield(Result[R]{}, errNilContext)
+			return
+		}
 		from := max(from, 1) // of its own in each range
 		for ctx.Err() == nil {
 			attempt, cancel := context.WithTimeout(ctx, openAttempt) // a server without a leader does not answer
@@ -142,11 +146,17 @@ func idOf(subject string) string {
 // it has become a dead letter, the error wraps [ErrDead] and has the reason. If
 // ctx ends first, the error matches ctx.Err().
 //
-// It waits too for an ID that the queue has never seen, and for one whose result
+// An ID that no job can have gives an error that wraps [ErrNotFound]. It waits for an ID that the queue has never seen, and for one whose result
 // has been dropped because of its age.
 func (q *Queue[T, R]) Result(ctx context.Context, id string) (Result[R], error) {
 	none := Result[R]{ID: id}
+	if ctx == nil {
+		return none, errNilContext
+	}
 	token := escape(id)
+	if !isToken(token) {
+		return none, fmt.Errorf("%w: no job has the ID %.300q: an ID has 1 to %d bytes", ErrNotFound, id, maxIDLength)
+	}
 	resultSubject, deadSubject := q.subject(kindResults, token), q.subject(kindDead, token)
 	// A result passes by on its subject when it is about to be stored. That spares
 	// asking all the time; what is lost on this way is found a little later.

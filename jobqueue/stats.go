@@ -24,6 +24,9 @@ func (q *Queue[T, R]) Stats(ctx context.Context) (Stats, error) {
 	fail := func(err error) (Stats, error) {
 		return Stats{}, fmt.Errorf("jobqueue: asking for the statistics of %q: %w", q.name, err)
 	}
+	if ctx == nil {
+		return s, errNilContext
+	}
 	for _, consumer := range q.consumers {
 		info, err := patiently(ctx, consumer.Info)
 		if err != nil {

@@ -129,6 +129,9 @@ func (q *Queue[T, R]) Submit(ctx context.Context, job T, opts ...SubmitOption) (
 	if err != nil {
 		return s.id, err
 	}
+	if ctx == nil {
+		return s.id, errNilContext
+	}
 	if err := ctx.Err(); err != nil {
 		return s.id, fmt.Errorf("jobqueue: submitting to %q: %w", q.name, contextError(ctx))
 	}
@@ -145,7 +148,7 @@ func (q *Queue[T, R]) jobMessage(s submission, job T) (*nats.Msg, string, error)
 	if id == "" {
 		id = rand.Text()
 	}
-	data, err := q.jobCodec.Encode(job)
+	data, err := encode(q.jobCodec, job)
 	if err != nil {
 		return nil, id, fmt.Errorf("jobqueue: encoding the job %q for %q: %w", id, q.name, err)
 	}
@@ -191,6 +194,9 @@ func (q *Queue[T, R]) submitError(id string, err error) error {
 // Then, as many are on the way at a time, the jobs that were stored need not be
 // the first of the sequence. The options hold for every job; [WithID] is an error.
 func (q *Queue[T, R]) SubmitAll(ctx context.Context, jobs iter.Seq[T], opts ...SubmitOption) (accepted int, err error) {
+	if ctx == nil {
+		return 0, errNilContext
+	}
 	if jobs == nil {
 		return 0, errors.New("jobqueue: nil sequence of jobs")
 	}
@@ -224,7 +230,7 @@ func (q *Queue[T, R]) SubmitAll(ctx context.Context, jobs iter.Seq[T], opts ...S
 			return false
 		}
 		ended.Add(1)
-		q.publisher.send(&publication{ctx: trying, msg: msg, waits: true, done: func(err error) {
+		q.publisher.send(&publication{ctx: trying, msg: msg, wait: true, done: func(err error) {
 			mu.Lock()
 			if err = q.submitError(id, err); err == nil {
 				stored++
@@ -273,6 +279,20 @@ const hexDigits = "0123456789ABCDEF"
 
 func plain(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_'
+}
+
+// maxTokenLength is that of the longest ID, escaped. The server closes the
+// connection of a client whose subjects are a few times as long.
+const maxTokenLength = 3 * maxIDLength
+
+// isToken tells whether escape may have returned token.
+func isToken(token string) bool {
+	for i := range len(token) {
+		if !plain(token[i]) && token[i] != '=' {
+			return false
+		}
+	}
+	return token != "" && len(token) <= maxTokenLength
 }
 
 func escape(id string) string {

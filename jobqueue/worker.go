@@ -89,7 +89,8 @@ func WithPrefetch(n int) WorkOption {
 	})
 }
 
-// WithTimeout ends the context of each attempt after d: more than 0. The attempt
+// WithTimeout ends the context of each attempt after d: more than 0, the time that
+// it waits for a worker of the pool of [Queue.WorkOn] included. The attempt
 // has failed then, whether the handler returns or not. The default is no limit:
 // the worker keeps the job for as long as the handler runs.
 func WithTimeout(d time.Duration) WorkOption {
@@ -138,18 +139,17 @@ type Worker struct {
 	run      func(*delivery) // runs one job to its end
 	handBack func([]*delivery)
 
-	aborted   context.Context // ends when the worker may wait no longer
-	abort     context.CancelCauseFunc
-	stopped   chan struct{} // closed when it takes no more jobs
-	stopOnce  sync.Once
-	done      chan struct{}  // closed when all has ended
-	returning sync.WaitGroup // of what stop hands back
+	aborted  context.Context // ends when the worker may wait no longer
+	abort    context.CancelCauseFunc
+	stopped  chan struct{} // closed when it takes no more jobs
+	stopOnce sync.Once
+	done     chan struct{}  // closed when all has ended
+	ending   sync.WaitGroup // of jobs that are stored or handed back, by no runner
 
 	mu       sync.Mutex // guards what follows
 	jobs     sync.Cond  // runners wait here for a job
 	stopping bool
-	idle     int // runners that wait
-	running  int // runners that have a job
+	running  int // jobs begun and not ended
 	queues   [levels]queue
 	turn     uint                 // counts the jobs begun
 	average  time.Duration        // of what a job takes
@@ -180,6 +180,9 @@ type Worker struct {
 // When ctx ends, the worker stops as by [Worker.Shutdown], running handlers not
 // cancelled; Shutdown waits for them.
 func (q *Queue[T, R]) Work(ctx context.Context, handler workpool.Handler[T, R], opts ...WorkOption) (*Worker, error) {
+	if ctx == nil {
+		return nil, errNilContext
+	}
 	c, err := newWorkConfig(runtime.GOMAXPROCS(0), opts)
 	if err != nil {
 		return nil, err
@@ -200,6 +203,9 @@ func (q *Queue[T, R]) Work(ctx context.Context, handler workpool.Handler[T, R], 
 // stays with the worker until the pool runs it again. Shut down the worker before
 // the pool.
 func (q *Queue[T, R]) WorkOn(ctx context.Context, pool *workpool.Pool[T, R], opts ...WorkOption) (*Worker, error) {
+	if ctx == nil {
+		return nil, errNilContext
+	}
 	if pool == nil {
 		return nil, invalid("WorkOn: the pool is nil")
 	}
@@ -236,7 +242,7 @@ func (q *Queue[T, R]) work(ctx context.Context, pool *workpool.Pool[T, R], c wor
 	w := &Worker{
 		workConfig: c,
 		nc:         q.nc,
-		ackWait:    q.ackWait,
+		ackWait:    q.ackWaitLeast,
 		foreign:    foreign,
 		stopped:    make(chan struct{}),
 		done:       make(chan struct{}),
@@ -268,7 +274,7 @@ func (q *Queue[T, R]) work(ctx context.Context, pool *workpool.Pool[T, R], c wor
 		defer w.abort(nil)
 		parts.Wait()
 		unwatch()
-		w.returning.Wait()
+		w.ending.Wait()
 		close(beating)
 		heart.Wait()
 		if !foreign {
@@ -293,9 +299,9 @@ func (w *Worker) stop() {
 			w.queues[level].room.Broadcast()
 		}
 		w.jobs.Broadcast()
-		w.returning.Add(1)
+		w.ending.Add(1)
 		w.mu.Unlock()
-		defer w.returning.Done()
+		defer w.ending.Done()
 		close(w.stopped)
 		w.handBack(back)
 	})
@@ -316,6 +322,9 @@ func (w *Worker) stop() {
 // Shutdown may be called any number of times. Called with the context of a handler
 // of the worker, it returns workpool.ErrReentrant.
 func (w *Worker) Shutdown(ctx context.Context) error {
+	if ctx == nil {
+		return errNilContext
+	}
 	if d, ok := ctx.Value(jobKey{}).(*delivery); ok && d.worker == w {
 		return workpool.ErrReentrant
 	}
@@ -346,16 +355,16 @@ func (w *Worker) Shutdown(ctx context.Context) error {
 	return fmt.Errorf("jobqueue: shutdown cut short: running jobs were handed back (%d): %w", running, contextError(ctx))
 }
 
-// runJobs runs one job after the other until the worker stops.
+// runJobs runs one job after the other until the worker stops. It goes on while
+// what the last one has ended with is being stored: the number of jobs that have
+// begun and not ended is what limits the worker.
 func (w *Worker) runJobs() {
 	for {
 		d := w.next()
 		if d == nil {
 			return
 		}
-		begin := time.Now()
 		w.run(d)
-		w.took(time.Since(begin))
 	}
 }
 

@@ -49,7 +49,7 @@ func (t *target) open(ctx context.Context) (*rawQueue, func(), error) {
 	if t.queue == "" {
 		return nil, nil, usage("-queue is missing")
 	}
-	opts := []nats.Option{nats.Name("jobqueue command"), nats.Timeout(t.timeout)}
+	opts := []nats.Option{nats.Name("jobqueue command"), nats.Timeout(t.timeout), nats.MaxReconnects(-1)}
 	if t.tokenFile != "" {
 		token, err := secret(t.tokenFile)
 		if err != nil {
@@ -103,29 +103,39 @@ func stats(flags *flag.FlagSet) func(ctx context.Context, args []string, out io.
 			return err
 		}
 		defer end()
-		// On a terminal each look replaces the one before.
-		const lines, up = 8, "\x1b[%dA\x1b[J"
-		live := !*once && terminal(out)
-		for first := true; ; first = false {
+		// On a terminal each look replaces the one before, and a server that is
+		// restarted does not end the watching.
+		const up = "\x1b[%dA\x1b[J"
+		live, lines := !*once && terminal(out), 0
+		for {
 			look, cancel := context.WithTimeout(ctx, t.timeout)
 			s, err := q.Stats(look)
 			cancel()
 			if ctx.Err() != nil && !*once {
 				return nil // Ctrl-C is how one leaves
 			}
-			if err != nil {
+			if err != nil && lines == 0 {
 				return err
 			}
-			if live && !first {
+			if lines > 0 {
 				fmt.Fprintf(out, up, lines)
 			}
-			fmt.Fprintf(out, "%s  %s\n\npending     %12d\nscheduled   %12d\nin flight   %12d\nredelivered %12d\ndead        %12d\nresults     %12d\n",
-				t.queue, time.Now().Format(time.TimeOnly), s.Pending, s.Scheduled, s.InFlight, s.Redelivered, s.Dead, s.Results)
+			if err != nil {
+				fmt.Fprintf(out, "%s  %s  no answer from the server\n", t.queue, time.Now().Format(time.TimeOnly))
+			} else {
+				fmt.Fprintf(out, "%s  %s\n\npending     %12d\nscheduled   %12d\nin flight   %12d\nredelivered %12d\ndead        %12d\nresults     %12d\n",
+					t.queue, time.Now().Format(time.TimeOnly), s.Pending, s.Scheduled, s.InFlight, s.Redelivered, s.Dead, s.Results)
+			}
 			if *once {
 				return nil
 			}
-			if !live {
+			switch {
+			case !live:
 				fmt.Fprintln(out)
+			case err != nil:
+				lines = 1
+			default:
+				lines = 8
 			}
 			select {
 			case <-time.After(*every):
