@@ -297,7 +297,7 @@ func TestRetryAfter_AnAbortTellsMapTheLastErrorToo(t *testing.T) {
 		p := mustNew(t, after(3, time.Minute), workpool.WithShutdown(workpool.Abort, 0))
 		go func() {
 			time.Sleep(90 * time.Second)
-			closed(t, p)
+			assert.NoError(t, p.Close())
 		}()
 		_, err := p.Map(t.Context(), upTo(1))
 		require.ErrorIs(t, err, workpool.ErrAborted)

@@ -271,9 +271,7 @@ func TestRule8_AnotherReceiverGetsWhatTheFirstHasNotComeTo(t *testing.T) {
 					var mu sync.Mutex
 					var first, second []int
 					var receivers sync.WaitGroup
-					receivers.Add(1)
-					go func() {
-						defer receivers.Done()
+					receivers.Go(func() {
 						defer func() { _ = recover() }()
 						for r := range p.Results() {
 							mu.Lock()
@@ -290,7 +288,7 @@ func TestRule8_AnotherReceiverGetsWhatTheFirstHasNotComeTo(t *testing.T) {
 							}
 							end()
 						}
-					}()
+					})
 					synctest.Wait()
 					assert.Equal(t, results-1, p.Stats().Undelivered)
 					other := func() {
@@ -334,10 +332,10 @@ func TestRun_RoomIsExact(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					p := warmed(t, 1, workpool.WithQueueDepth(depth))
 					began, step := make(chan struct{}, 100), make(chan struct{})
-					task := func(context.Context) (int, error) {
+					task := func(ctx context.Context) (int, error) {
 						began <- struct{}{}
 						<-step
-						return 0, nil
+						return 0, ctx.Err()
 					}
 					inOneGo(t, p, task, task, task, task) // one begins: there is room for one
 					require.NoError(t, p.TrySubmit(task))
@@ -691,10 +689,8 @@ func TestRun_Interrupted(t *testing.T) {
 					} else if s := p.Stats(); s.Queued == 3 && s.Running == 2 {
 						if c.name == "timeout" || c.name == "Shutdown with an ended context" {
 							var e *workpool.ShutdownError
-							ctx := background
 							if c.name != "timeout" {
-								ctx = ended
-								require.ErrorAs(t, p.Shutdown(ctx), &e)
+								require.ErrorAs(t, p.Shutdown(ended), &e)
 							} else {
 								require.ErrorAs(t, p.Close(), &e)
 							}
