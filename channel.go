@@ -5,9 +5,8 @@ package workpool
 // tells one receiver that there is something to take.
 //
 // Why not a Go channel of tasks: it locks, and often switches goroutines, for
-// every element. Here a worker hands in one result and takes its next task
-// under one lock, and only a receiver that has nothing to do waits on a Go
-// channel.
+// every element. Here a worker hands in results and takes its next tasks under
+// one lock, and only who has nothing to do waits on a Go channel.
 type channel[T, R any] struct {
 	list[T, R]
 	claims

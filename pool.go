@@ -214,7 +214,7 @@ func (p *Pool[T, R]) resumeLocked() {
 // more than Workers where handlers use their own pool: the outer task runs too
 // while one runs in its place.
 type Stats struct {
-	Workers     int // workers that are started, with those that Resize has made surplus and that are still at a task
+	Workers     int // workers, with those that Resize has made surplus and that are still at a task; with WithElastic, those that are started
 	Running     int // tasks whose handler runs
 	Queued      int // accepted tasks that no worker has taken, with those that wait for their next attempt
 	Undelivered int // results that no receiver has taken

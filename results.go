@@ -64,7 +64,6 @@ func (r *receiver[T, R]) take() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r.giveBackLocked()
-	p.settleLocked()
 	p.recallStuckReceiversLocked()
 	for !p.findResultLocked() {
 		if !p.open && p.quietLocked() {
@@ -101,9 +100,7 @@ func (r *receiver[T, R]) attend() {
 // findResultLocked tells whether there is a result, and looks for one where they
 // may be.
 func (p *Pool[T, R]) findResultLocked() bool {
-	if p.collector.n == 0 {
-		p.settleLocked()
-	}
+	p.settleLocked() // always, or results of a worker at a long task would be overtaken for ever
 	if p.collector.n == 0 {
 		p.recallReceiversLocked()
 	}
