@@ -179,7 +179,7 @@ func (w *worker[T, R]) info() (Info, bool) {
 	if j.kind == shared {
 		s := j.to.(*share[T, R])
 		claimed, _ := s.claimed()
-		index = uint64(s.first + claimed - 1)
+		index = s.index + uint64(claimed-1)
 	}
 	return Info{Pool: w.pool.name, Worker: int(w.id), Index: index, Attempt: int(j.attempt)}, true
 }

@@ -36,7 +36,8 @@ type Pool[T, R any] struct {
 	// attention says that somebody waits for what is done without the mutex.
 	// Everybody reads it all the time: it must not lie beside what is written.
 	attention atomic.Bool
-	_         [84]byte // to the start of a cache line
+	hungry    atomic.Bool // an idle worker wants to know of tasks that are handed in without the mutex
+	_         [84]byte    // to the start of a cache line
 
 	// mu guards what follows, and the jobs and workers. No code of the user
 	// runs under it, and no goroutine waits under it. What a submitter touches
@@ -45,6 +46,7 @@ type Pool[T, R any] struct {
 	open      bool              // tasks are accepted
 	paused    bool              // workers take no tasks
 	watched   bool              // what attention says
+	starved   bool              // what hungry says
 	tasks     taskChannel[T, R] // the task channel: accepted tasks that no worker has taken
 	spare     *job[T, R]        // jobs to use again, linked by next
 	spares    int               // how many
@@ -57,6 +59,7 @@ type Pool[T, R any] struct {
 	runs      runList[T, R] // of workers
 	shares    shares[T, R]
 	waiting   list[T, R] // submitters that wait for room
+	feeders   []*feeder[T, R]
 
 	collector channel[T, R] // the collector channel: results that no receiver has taken
 	held      int           // workers whose result exceeds the buffer
@@ -197,6 +200,8 @@ func (p *Pool[T, R]) Resume() {
 
 func (p *Pool[T, R]) resumeLocked() {
 	p.paused = false
+	p.collectLocked()
+	p.watchLocked()
 	p.grantLocked()
 	if p.special {
 		p.noteTaskLocked()
@@ -232,6 +237,7 @@ type Stats struct {
 func (p *Pool[T, R]) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.collectLocked()
 	p.settleLocked()
 	p.settleReceiversLocked()
 	p.settleSharesLocked()
@@ -273,7 +279,13 @@ func (p *Pool[T, R]) workersLocked() int {
 }
 
 // queuedLocked returns how many accepted tasks no worker has.
-func (p *Pool[T, R]) queuedLocked() int { return p.tasks.n + p.runs.rest + p.blocked }
+func (p *Pool[T, R]) queuedLocked() int {
+	return p.tasks.n + p.restLocked() + p.blocked
+}
+
+// restLocked returns how many accepted tasks workers have taken at once with
+// others and not begun.
+func (p *Pool[T, R]) restLocked() int { return p.runs.rest + p.shares.accepted }
 
 // Wait waits until everything accepted has ended: nothing is queued, no
 // handler runs. The pool stays open, and tasks accepted meanwhile are waited
@@ -308,6 +320,7 @@ func (p *Pool[T, R]) Wait(ctx context.Context) error {
 }
 
 func (p *Pool[T, R]) quietLocked() bool {
+	p.collectLocked()
 	return p.running == 0 && p.queuedLocked() == 0 && p.unanswered.n == 0
 }
 

@@ -77,13 +77,14 @@ func levelOf(priority Priority) (level, error) {
 // A taskChannel is a channel whose list is made of levels.
 type taskChannel[T, R any] struct {
 	claims
-	n      int                // in all levels
+	n      int                // tasks in all levels
 	normal list[T, R]         // the only level that every pool needs
 	others *otherLevels[T, R] // made by WithPriority, or for the first urgent task
 }
 
 type otherLevels[T, R any] struct {
 	lists       [levels]list[T, R]
+	n           int // jobs in these
 	prioritized bool
 	turn        uint // counts the tasks taken
 
@@ -104,8 +105,11 @@ func (c *taskChannel[T, R]) of(l level) *list[T, R] {
 
 func (c *taskChannel[T, R]) push(j *job[T, R]) {
 	j.place = queued
-	c.n++
+	c.n += j.tasks()
 	c.of(j.level).push(j)
+	if j.level != normal {
+		c.others.n++
+	}
 }
 
 func (c *taskChannel[T, R]) pushNormal(j *job[T, R]) {
@@ -117,7 +121,7 @@ func (c *taskChannel[T, R]) pushNormal(j *job[T, R]) {
 // pushFront puts back a normal task.
 func (c *taskChannel[T, R]) pushFront(j *job[T, R]) {
 	j.place = queued
-	c.n++
+	c.n += j.tasks()
 	c.normal.pushFront(j)
 }
 
@@ -140,8 +144,11 @@ func (c *taskChannel[T, R]) startsWithShare() bool {
 
 func (c *taskChannel[T, R]) remove(j *job[T, R]) {
 	j.place = elsewhere
-	c.n--
+	c.n -= j.tasks()
 	c.of(j.level).remove(j)
+	if j.level != normal {
+		c.others.n--
+	}
 }
 
 func (c *taskChannel[T, R]) pop() *job[T, R] {
@@ -149,11 +156,17 @@ func (c *taskChannel[T, R]) pop() *job[T, R] {
 	if c.others != nil {
 		l = c.of(c.nextLevel())
 	}
-	c.n--
 	j := l.pop()
+	c.n -= j.tasks()
+	if j.level != normal {
+		c.others.n--
+	}
 	j.place = elsewhere
 	return j
 }
+
+// isNormal tells whether there are no tasks but normal ones.
+func (c *taskChannel[T, R]) isNormal() bool { return c.others == nil || c.others.n == 0 }
 
 // nextLevel returns the level whose turn it is. Those with urgent tasks come
 // before all, because a worker was free when they were accepted, and those

@@ -18,6 +18,9 @@ type progress struct{ state atomic.Uint64 }
 // begin sets the number of items, the first of which is claimed.
 func (p *progress) begin(n int) { p.state.Store(1<<32 | uint64(n)) }
 
+// open sets the number of items, none of which is claimed.
+func (p *progress) open(n int) { p.state.Store(uint64(n)) }
+
 // claim claims the next item, if there is one left.
 func (p *progress) claim() (item int, ok bool) {
 	state := p.state.Add(1 << 32)

@@ -12,6 +12,9 @@ const (
 	// shareLength is how many tasks of a Map a worker takes at once at most.
 	shareLength = 1024
 
+	// blockLength is how many tasks of a Stream lie side by side.
+	blockLength = 64
+
 	// runTime is how long the run of a worker is to take at most. Where tasks
 	// take so long that fewer than two fit, they are taken one by one.
 	runTime = 10 * time.Microsecond
@@ -163,6 +166,7 @@ func (p *Pool[T, R]) recallLocked() {
 		r = earlier
 	}
 	p.recallSharesLocked()
+	p.collectLocked()
 }
 
 func (p *Pool[T, R]) recallRunLocked(r *run[T, R]) {
@@ -225,11 +229,13 @@ func (p *Pool[T, R]) recallReceiverLocked(r *run[T, R]) {
 // The one side sets attention and then looks how far the runs are, the other
 // claims and then looks for attention: so one of them sees the other.
 func (p *Pool[T, R]) watchLocked() {
+	p.watchFeedersLocked()
 	if !p.watched && p.wantsLocked() {
 		p.watched = true
 		p.attention.Store(true)
 		p.settleLocked()
 		p.settleReceiversLocked()
+		p.settleSharesLocked()
 		p.wakeLocked()
 	}
 	if p.watched && !p.wantsLocked() {
@@ -240,7 +246,7 @@ func (p *Pool[T, R]) watchLocked() {
 
 // wantsLocked tells whether somebody waits who has not been woken.
 func (p *Pool[T, R]) wantsLocked() bool {
-	if p.runs.first == nil && p.receivers.first == nil {
+	if p.runs.first == nil && p.receivers.first == nil && p.shares.accepted == 0 {
 		return false
 	}
 	return p.waiting.n > 0 || p.awaited > 0 || p.collector.wantsLocked() || p.room.wantsLocked()
@@ -300,8 +306,15 @@ func (c *pace[T, R]) forgetLocked(w *worker[T, R]) {
 func (w *worker[T, R]) popLocked() *job[T, R] {
 	p := w.pool
 	alone := p.tasks.n == 1 && !p.tasks.startsWithShare() && p.runs.first == nil && len(p.shares.all) == 0
-	if p.special || alone || !w.staysLocked() {
+	if p.special || alone {
 		return p.tasks.pop()
+	}
+	if !w.staysLocked() {
+		j := p.tasks.pop()
+		if j.kind == shared {
+			p.takeShareLocked(j, 1, 0)
+		}
+		return j
 	}
 	now := time.Since(p.began)
 	p.pace.updateLocked(w, now)
@@ -313,7 +326,7 @@ func (w *worker[T, R]) popLocked() *job[T, R] {
 	switch {
 	case j.kind == shared:
 		length = p.takeShareLocked(j, p.pace.limit, now)
-	case j.kind == plain && p.tasks.normal.n == p.tasks.n:
+	case j.kind == plain && p.tasks.isNormal():
 		length = w.takeRunLocked(j, min(runLength, p.pace.limit, p.tasks.n+1, p.roomForRunLocked()+1), now)
 	}
 	if p.pace.worker == w {

@@ -88,6 +88,7 @@ func (p *Pool[T, R]) beginLocked() bool {
 	p.goroutines++
 	p.open = false
 	p.disarmLocked()
+	p.recallRoomLocked()
 	p.resumeLocked()
 	p.refuseLocked()
 	p.tasks.wakeAllLocked()
@@ -232,7 +233,7 @@ func (p *Pool[T, R]) endUnrunLocked(j *job[T, R], err error) {
 		}
 		return
 	}
-	p.aborted++
+	p.aborted += uint64(j.tasks())
 	p.answerLocked(j)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 )
 
 // Submit hands task to the pool. Its answer comes from [Pool.Results], or
@@ -31,7 +32,7 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 		return err
 	}
 	p.mu.Lock()
-	if p.tasks.n+p.runs.rest+p.granted+p.blocked >= p.queueDepth && !p.roomLocked() || !p.open {
+	if p.tasks.n+p.restLocked()+p.granted+p.blocked >= p.queueDepth && !p.roomLocked() || !p.open {
 		p.mu.Unlock()
 		_, err := p.submit(ctx, ctx, task, false)
 		return err
@@ -42,6 +43,9 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 	} else {
 		p.spare = j.next
 		p.spares--
+	}
+	if len(p.feeders) > 0 {
+		p.collectLocked() // these come first
 	}
 	j.ctx, j.task, j.attempt, j.kind = ctx, task, 1, plain
 	j.index = p.index
@@ -180,19 +184,27 @@ func (p *Pool[T, R]) roomLocked() bool {
 	if p.seemsToHaveRoomLocked() {
 		return true
 	}
-	if p.runs.rest == 0 {
+	if p.restLocked() == 0 && len(p.feeders) == 0 {
 		return false
 	}
 	p.settleLocked()
+	p.settleSharesLocked()
+	p.recallRoomLocked()
 	return p.seemsToHaveRoomLocked()
 }
 
 func (p *Pool[T, R]) seemsToHaveRoomLocked() bool {
-	over := p.tasks.n + p.runs.rest + p.granted - p.freeWorkersLocked()
-	if over < 0 {
-		return p.blocked <= p.queueDepth
+	return p.seemingRoomLocked() > 0
+}
+
+// seemingRoomLocked returns how many more tasks may be accepted, if no more of what
+// workers have in hand has been begun than the pool knows of.
+func (p *Pool[T, R]) seemingRoomLocked() int {
+	if p.blocked > p.queueDepth {
+		return 0
 	}
-	return p.blocked+over < p.queueDepth
+	const many = math.MaxInt / 2 // so that no sum overflows
+	return min(p.queueDepth, many) - p.blocked + p.freeWorkersLocked() - (p.tasks.n + p.restLocked() + p.granted)
 }
 
 // roomForLocked tells whether j may be accepted, in a pool of any kind.
@@ -278,6 +290,7 @@ func (p *Pool[T, R]) readyLocked(j *job[T, R]) {
 
 // queueLocked puts a task into the task channel.
 func (p *Pool[T, R]) queueLocked(j *job[T, R]) {
+	p.collectLocked() // these come first
 	p.tasks.push(j)
 	if !p.paused {
 		p.offerTaskLocked()
@@ -354,10 +367,12 @@ func (p *Pool[T, R]) enterInsideLocked(inside *worker[T, R], j *job[T, R]) <-cha
 		j.lane.claim(j)
 	}
 	j.inside = inside
-	if p.runs.rest > 0 {
-		p.settleLocked() // what a worker has claimed does not wait for one that is free
+	if p.restLocked() > 0 { // what a worker has claimed does not wait for one that is free
+		p.settleLocked()
+		p.settleSharesLocked()
 	}
-	if !j.isBehindLocked() && p.tasks.n+p.runs.rest+p.granted < p.freeWorkersLocked() {
+	p.recallRoomLocked()
+	if !j.isBehindLocked() && p.tasks.n+p.restLocked()+p.granted < p.freeWorkersLocked() {
 		j.promised, j.level = true, urgent
 		p.acceptLocked(j)
 		return nil
@@ -455,7 +470,9 @@ func (p *Pool[T, R]) gaveUp(err error) error {
 func (p *Pool[T, R]) load() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.collectLocked()
 	p.settleLocked()
+	p.settleSharesLocked()
 	load := fmt.Sprintf("%d tasks queued, %d running, %d of %d workers wait for a receiver of their results",
 		p.queuedLocked(), p.running, p.held, p.size)
 	if p.parked.n > 0 {

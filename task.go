@@ -95,6 +95,14 @@ const (
 // has it.
 func (j *job[T, R]) waits() bool { return j.place == queued || j.place == behind || j.place == parked }
 
+// tasks returns how many accepted tasks j stands for.
+func (j *job[T, R]) tasks() int {
+	if j.kind == shared {
+		return j.to.(*share[T, R]).accepted()
+	}
+	return 1
+}
+
 func (j *job[T, R]) result() Result[T, R] {
 	return Result[T, R]{Index: j.index, Task: j.task, Value: j.value, Err: j.err, Worker: int(j.worker), Attempt: int(j.attempt)}
 }

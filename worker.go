@@ -76,6 +76,7 @@ func (p *Pool[T, R]) setSizeLocked(size int) {
 	if p.tasks.n > 0 && !p.paused {
 		p.offerTaskLocked()
 	}
+	p.watchFeedersLocked()
 	p.grantLocked()
 }
 
@@ -266,7 +267,7 @@ func (w *worker[T, R]) goOn() bool {
 func (w *worker[T, R]) exchangeLocked() bool {
 	p, j := w.pool, w.job
 	if j.err != nil || j.kind != plain || j.to != nil || p.special || !p.collects || // the task ends in no other way
-		p.tasks.n == 0 || p.tasks.normal.n < p.tasks.n || p.paused || !p.open || w.nested != nil || int(w.id) > p.size || // w takes the next
+		p.tasks.n == 0 || !p.tasks.isNormal() || p.paused || !p.open || w.nested != nil || int(w.id) > p.size || // w takes the next
 		p.overfullLocked(1) { // its result finds room
 		return false
 	}
@@ -408,7 +409,7 @@ func (w *worker[T, R]) takeLocked(fromTask bool) bool {
 			w.leaveLocked()
 			return false
 		}
-		if p.tasks.n == 0 && p.runs.rest+p.shares.rest > 0 {
+		if p.collectLocked(); p.tasks.n == 0 && p.runs.rest+p.shares.rest > 0 {
 			p.recallLocked()
 		}
 		if p.tasks.n == 0 || p.paused {
@@ -425,6 +426,9 @@ func (w *worker[T, R]) takeLocked(fromTask bool) bool {
 	}
 	if p.tasks.n+p.runs.rest+p.shares.rest > 0 {
 		p.offerTaskLocked()
+	}
+	if p.unstarted > 0 {
+		p.watchFeedersLocked()
 	}
 	if int(w.id) <= p.size {
 		p.free--
@@ -479,6 +483,7 @@ func (w *worker[T, R]) leaveLocked() {
 	if p.elasticity != nil {
 		p.noteLeftLocked(w)
 	}
+	p.collectLocked()
 	if p.tasks.n+p.runs.rest+p.shares.rest > 0 && !p.paused {
 		p.offerTaskLocked() // the claim that woke w may have been meant for another
 	}
