@@ -349,12 +349,14 @@ type streamBatch[T, R any] struct {
 	fed       chan struct{} // closed when the feeder has left
 	abandoned bool          // the input is blocked and no longer waited for; of the consumer alone
 
-	// Of the goroutine of the feeder alone:
+	// What the feeder uses for each task, in cache lines of their own:
+	_      [64]byte
+	feeder feeder[T, R]
 	filled int // places of the block that are used
 	room   int // tasks to hand in without the mutex, if none was taken back
+	_      [64]byte
 
 	// Guarded by the pool's mutex:
-	feeder   feeder[T, R]
 	block    *block[T, R]    // that the feeder fills; nil where tasks are handed in one by one
 	roomAt   int             // where in the block the room begins that the feeder was given last
 	spares   *block[T, R]    // to use again
@@ -498,10 +500,10 @@ func (s *streamBatch[T, R]) feed(tasks iter.Seq[T]) {
 	for task := range tasks {
 		switch {
 		case s.handIn(task):
-			space = true
-			if s.room == 0 || p.hungry.Load() {
-				space = s.comeFor()
+			if s.room > 0 && !p.hungry.Load() {
+				continue
 			}
+			space = s.comeFor()
 		default:
 			if err := s.submit(s.nextPosition(), task, entered); err != nil {
 				s.refuse(task, err)
@@ -546,7 +548,7 @@ func (s *streamBatch[T, R]) endFeedingLocked() {
 // handIn hands in a task without the mutex. It reports false if there is no room
 // for it left.
 func (s *streamBatch[T, R]) handIn(task T) bool {
-	if s.room == 0 || s.ctx.Err() != nil {
+	if s.room == 0 || s.ctx.Context.Err() != nil {
 		return false
 	}
 	s.block.tasks[s.filled] = task

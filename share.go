@@ -63,7 +63,10 @@ type blockOwner[T, R any] interface {
 func (b *block[T, R]) forget(i int) {
 	var noTask T
 	var noValue R
-	b.tasks[i], b.values[i], b.errs[i] = noTask, noValue, nil
+	b.tasks[i], b.values[i] = noTask, noValue
+	if b.errs[i] != nil {
+		b.errs[i] = nil
+	}
 }
 
 // accepts tells whether the tasks of the block are accepted one by one, each with
@@ -165,7 +168,7 @@ func (w *worker[T, R]) handleShare(s *share[T, R]) {
 			}
 		}
 		values[i] = value
-		if accepts {
+		if err != nil {
 			s.errs[s.first+i] = err
 		}
 		if ended.Err() != nil {
