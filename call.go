@@ -73,9 +73,6 @@ func (p *Pool[T, R]) call(ctx context.Context, task T, to answerer[T, R]) (j *jo
 	j.ctx, j.task, j.to, j.bound = handlerContext, task, to, ctx.Done() != nil
 	p.joinLocked(j, class)
 	_, j.signals = to.(reply[T, R])
-	if j.signals && !j.bound {
-		j.kind = plain
-	}
 	if j.signal == nil {
 		j.signal = make(chan struct{}, 1)
 	}

@@ -124,18 +124,6 @@ func (l *list[T, R]) popLinked(jobs []*job[T, R]) {
 	}
 }
 
-// pushLinked adds n jobs that are linked to one another.
-func (l *list[T, R]) pushLinked(first, last *job[T, R], n int) {
-	if l.n == 0 {
-		l.first = first
-	} else {
-		first.previous, l.last.next = l.last, first
-	}
-	last.next = nil
-	l.last = last
-	l.n += n
-}
-
 func (l *list[T, R]) remove(j *job[T, R]) {
 	if j == l.first {
 		l.pop()

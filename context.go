@@ -171,15 +171,15 @@ func (w *worker[T, R]) forgetContext() {
 func (w *worker[T, R]) info() (Info, bool) {
 	w.pool.mu.Lock()
 	defer w.pool.mu.Unlock()
-	j := w.jobLocked()
+	j := w.job
 	if j == nil {
 		return Info{}, false
 	}
 	index := j.index
-	if j.kind == shared {
-		s := j.to.(*share[T, R])
-		claimed, _ := s.claimed()
-		index = s.index + uint64(claimed-1)
+	if j.isRun {
+		r := j.to.(*run[T, R])
+		claimed, _ := r.claimed()
+		index = r.index + uint64(claimed-1)
 	}
 	return Info{Pool: w.pool.name, Worker: int(w.id), Index: index, Attempt: int(j.attempt)}, true
 }

@@ -1,7 +1,7 @@
 package workpool
 
 // A feeder is a goroutine that has been given room for several tasks at once, and
-// hands them in one by one without the mutex: the tasks of a Stream.
+// hands them in one by one without the mutex: those of SubmitAll and Stream.
 //
 // Whoever holds the mutex and wants to know what is queued collects what feeders
 // have handed in. An idle worker can't: while there is one, a flag has feeders see
@@ -10,60 +10,116 @@ package workpool
 // them sees the other. Room that a feeder has not used yet can be taken back, and
 // is as soon as another submitter finds none.
 type feeder[T, R any] struct {
-	progress // of the room that it was given: a claim hands in a task
+	// What it uses for each task is in cache lines of its own.
+	_        [64]byte
+	progress     // of the room that it was given: a claim hands in a task
+	filled   int // places of the block that are used; of its goroutine alone
+	room     int // tasks to hand in, if none was taken back; of its goroutine alone
+	_        [64]byte
 
 	// Guarded by the pool's mutex:
-	queueLocked func(first, n int) // puts tasks that were handed in into the task channel
-	collected   int                // tasks that are there
+	pool   *Pool[T, R]
+	block  *block[T, R] // that it fills; nil where tasks are handed in one by one
+	owner  blockOwner[T, R]
+	accept func(first, n int) // puts tasks of the block that were handed in into the task channel
+	from   int                // where in the block the room begins that it was given last
+	known  int                // tasks that are in the channel, of those handed in since
 }
 
-// giveLocked gives f, which has used or lost what it had, room for n tasks at most.
-// It returns for how many.
-func (p *Pool[T, R]) giveLocked(f *feeder[T, R], n int) int {
-	if n > 0 {
-		p.settleLocked()
-		p.settleSharesLocked()
+// beginLocked makes f one of the feeders of p.
+func (f *feeder[T, R]) beginLocked(p *Pool[T, R], owner blockOwner[T, R], accept func(first, n int)) {
+	f.pool, f.owner, f.accept = p, owner, accept
+	f.block = p.newBlockLocked(owner)
+	p.feeders = append(p.feeders, f)
+}
+
+// endLocked ends what beginLocked has begun.
+func (f *feeder[T, R]) endLocked() {
+	if f.block == nil {
+		return
 	}
-	n = max(0, min(n, p.seemingRoomLocked()))
+	p := f.pool
+	f.recallLocked()
+	for i := range p.feeders {
+		if p.feeders[i] == f {
+			last := len(p.feeders) - 1
+			p.feeders[i], p.feeders[last] = p.feeders[last], nil
+			p.feeders = p.feeders[:last]
+			break
+		}
+	}
+	p.takenLocked(f.block, len(f.block.tasks)-f.filled)
+	f.block = nil
+	p.comeForLocked()
+}
+
+// handIn hands in a task without the mutex. It reports false if there is no room
+// for it left.
+func (f *feeder[T, R]) handIn(task T) bool {
+	if f.room == 0 {
+		return false
+	}
+	f.block.tasks[f.filled] = task
+	if _, ok := f.claim(); !ok {
+		f.block.forget(f.filled)
+		f.room = 0
+		return false
+	}
+	f.filled++
+	f.room--
+	return true
+}
+
+// giveLocked gives f room for n tasks at most in place of what it had.
+func (f *feeder[T, R]) giveLocked(n int) {
+	p := f.pool
+	f.recallLocked()
+	if f.filled == len(f.block.tasks) {
+		f.block, f.filled = p.newBlockLocked(f.owner), 0
+	}
+	p.settleLocked()
+	n = max(0, min(n, len(f.block.tasks)-f.filled, p.seemingRoomLocked()))
 	if !p.open || p.waiting.n > 0 {
 		n = 0 // or it would overtake those that wait
 	}
 	p.granted += n
+	f.from, f.known, f.room = f.filled, 0, n
 	f.open(n)
-	f.collected = 0
-	return n
+}
+
+// recallLocked takes back the room that f has not used.
+func (f *feeder[T, R]) recallLocked() {
+	first, end := f.takeBack(maxRun)
+	f.pool.granted -= end - first
+	f.collectLocked()
+}
+
+// collectLocked puts what f has handed in into the task channel.
+func (f *feeder[T, R]) collectLocked() {
+	claimed, _ := f.claimed()
+	n := claimed - f.known
+	if n == 0 {
+		return
+	}
+	p := f.pool
+	p.granted -= n
+	p.submitted += uint64(n)
+	f.accept(f.from+f.known, n)
+	f.known = claimed
 }
 
 // collectLocked puts what feeders have handed in into the task channel.
 func (p *Pool[T, R]) collectLocked() {
 	for _, f := range p.feeders {
-		p.collectFromLocked(f)
+		f.collectLocked()
 	}
-}
-
-func (p *Pool[T, R]) collectFromLocked(f *feeder[T, R]) {
-	claimed, _ := f.claimed()
-	n := claimed - f.collected
-	if n == 0 {
-		return
-	}
-	p.granted -= n
-	p.submitted += uint64(n)
-	f.queueLocked(f.collected, n)
-	f.collected = claimed
 }
 
 // recallRoomLocked takes back the room that feeders have not used.
 func (p *Pool[T, R]) recallRoomLocked() {
 	for _, f := range p.feeders {
-		p.recallRoomOfLocked(f)
+		f.recallLocked()
 	}
-}
-
-func (p *Pool[T, R]) recallRoomOfLocked(f *feeder[T, R]) {
-	first, end := f.takeBack(maxShare)
-	p.granted -= end - first
-	p.collectFromLocked(f)
 }
 
 // comeForLocked sees to it that somebody comes for what feeders have handed in.

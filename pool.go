@@ -48,22 +48,22 @@ type Pool[T, R any] struct {
 	watched   bool              // what attention says
 	starved   bool              // what hungry says
 	tasks     taskChannel[T, R] // the task channel: accepted tasks that no worker has taken
-	spare     *job[T, R]        // jobs to use again, linked by next
-	spares    int               // how many
 	free      int               // workers that have nothing in hand, with those that are not started
 	unstarted int               // of these
 	granted   int               // submitters that were given room and have not used it yet
 	blocked   int               // accepted tasks that can't be taken: behind another of their key, or parked
 	index     uint64            // of the next task
 	submitted uint64
-	runs      runList[T, R] // of workers
-	shares    shares[T, R]
-	waiting   list[T, R] // submitters that wait for room
+	tail      *run[T, R]   // the last in the task channel, which the next task may join
+	filled    int          // places of block that are used
+	block     *block[T, R] // where the next task goes that is submitted
+	runs      runs[T, R]   // of workers
+	waiting   list[T, R]   // submitters that wait for room
 	feeders   []*feeder[T, R]
 
-	collector channel[T, R] // the collector channel: results that no receiver has taken
-	held      int           // workers whose result exceeds the buffer
-	receivers runList[T, R] // the runs of receivers
+	collector collector[T, R] // the collector channel: results that no receiver has taken
+	held      int             // workers whose result exceeds the buffer
+	receivers runs[T, R]      // of receivers
 	succeeded uint64
 	running   int // tasks in hand of a worker, until they have ended
 	pace      pace[T, R]
@@ -74,6 +74,13 @@ type Pool[T, R any] struct {
 	quiet     chan struct{} // made by Wait, closed when nothing is queued or running
 
 	failed, panicked, aborted, retried uint64
+
+	// To use again:
+	spare        *job[T, R]   // linked by next
+	spares       int          // how many
+	spareRuns    *run[T, R]   // linked by spare
+	spareBlocks  *block[T, R] // linked by spare
+	spareBlocksN int          // how many
 
 	lanes  map[any]*lane[T, R]        // by key; of pools with WithKey
 	most   int                        // how many there were at most since lanes was made
@@ -113,9 +120,10 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 		pace:      pace[T, R]{limit: 1},
 		done:      make(chan struct{}),
 		tasks:     taskChannel[T, R]{claims: newClaims()},
-		collector: channel[T, R]{claims: newClaims()},
+		collector: collector[T, R]{channel: channel[T, R]{claims: newClaims()}},
 		room:      newClaims(),
 	}
+	p.collector.pool = p
 	if err := p.setFuncs(); err != nil {
 		return nil, err
 	}
@@ -240,7 +248,6 @@ func (p *Pool[T, R]) Stats() Stats {
 	p.collectLocked()
 	p.settleLocked()
 	p.settleReceiversLocked()
-	p.settleSharesLocked()
 	return Stats{
 		Workers:     p.workersLocked(),
 		Running:     p.running,
@@ -280,12 +287,8 @@ func (p *Pool[T, R]) workersLocked() int {
 
 // queuedLocked returns how many accepted tasks no worker has.
 func (p *Pool[T, R]) queuedLocked() int {
-	return p.tasks.n + p.restLocked() + p.blocked
+	return p.tasks.n + p.runs.accepted + p.blocked
 }
-
-// restLocked returns how many accepted tasks workers have taken at once with
-// others and not begun.
-func (p *Pool[T, R]) restLocked() int { return p.runs.rest + p.shares.accepted }
 
 // Wait waits until everything accepted has ended: nothing is queued, no
 // handler runs. The pool stays open, and tasks accepted meanwhile are waited

@@ -84,7 +84,6 @@ type taskChannel[T, R any] struct {
 
 type otherLevels[T, R any] struct {
 	lists       [levels]list[T, R]
-	n           int // jobs in these
 	prioritized bool
 	turn        uint // counts the tasks taken
 
@@ -107,15 +106,6 @@ func (c *taskChannel[T, R]) push(j *job[T, R]) {
 	j.place = queued
 	c.n += j.tasks()
 	c.of(j.level).push(j)
-	if j.level != normal {
-		c.others.n++
-	}
-}
-
-func (c *taskChannel[T, R]) pushNormal(j *job[T, R]) {
-	j.place = queued
-	c.n++
-	c.normal.push(j)
 }
 
 // pushFront puts back a normal task.
@@ -125,30 +115,18 @@ func (c *taskChannel[T, R]) pushFront(j *job[T, R]) {
 	c.normal.pushFront(j)
 }
 
-// popPlain takes out the first normal tasks while they are plain, as many as jobs
-// has room for. They stay linked to one another.
-func (c *taskChannel[T, R]) popPlain(jobs []*job[T, R]) int {
-	n := 0
-	for j := c.normal.first; n < min(len(jobs), c.normal.n) && j.kind == plain; j = j.next {
-		n++
+// startsWithMap tells whether the next normal task stands for tasks of a Map.
+func (c *taskChannel[T, R]) startsWithMap() bool {
+	if c.normal.n == 0 || !c.normal.first.isRun {
+		return false
 	}
-	c.normal.popLinked(jobs[:n])
-	c.n -= n
-	return n
-}
-
-// startsWithShare tells whether the next normal task stands for a share.
-func (c *taskChannel[T, R]) startsWithShare() bool {
-	return c.normal.n > 0 && c.normal.first.kind == shared
+	return !c.normal.first.to.(*run[T, R]).accepts()
 }
 
 func (c *taskChannel[T, R]) remove(j *job[T, R]) {
 	j.place = elsewhere
 	c.n -= j.tasks()
 	c.of(j.level).remove(j)
-	if j.level != normal {
-		c.others.n--
-	}
 }
 
 func (c *taskChannel[T, R]) pop() *job[T, R] {
@@ -158,15 +136,9 @@ func (c *taskChannel[T, R]) pop() *job[T, R] {
 	}
 	j := l.pop()
 	c.n -= j.tasks()
-	if j.level != normal {
-		c.others.n--
-	}
 	j.place = elsewhere
 	return j
 }
-
-// isNormal tells whether there are no tasks but normal ones.
-func (c *taskChannel[T, R]) isNormal() bool { return c.others == nil || c.others.n == 0 }
 
 // nextLevel returns the level whose turn it is. Those with urgent tasks come
 // before all, because a worker was free when they were accepted, and those

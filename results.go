@@ -22,36 +22,52 @@ func (p *Pool[T, R]) deliver(yield func(Result[T, R]) bool) {
 	}
 	r := receiver[T, R]{pool: p}
 	defer r.leave()
-	for {
-		if r.run == nil || r.run.left == 0 || !r.goOn() {
-			if !r.take() {
-				return
-			}
-		}
-		j := r.job
-		more := yield(j.result())
-		j.reset()
-		r.job = nil
-		if !more {
+	for r.goOn() || r.take() {
+		if !yield(r.result()) {
 			return
 		}
+		r.forget()
 	}
 }
 
 // A receiver is one range over Results.
 type receiver[T, R any] struct {
 	pool *Pool[T, R]
-	job  *job[T, R] // what it yields
-	run  *run[T, R] // what it has taken at once; nil before its first
-	one  *job[T, R] // what it has taken alone
+	job  *job[T, R] // what it has taken
+	run  *run[T, R] // that the job stands for, if it stands for one
+	i    int        // which of the run it has in hand
+}
+
+func (r *receiver[T, R]) result() Result[T, R] {
+	if r.run == nil {
+		return r.job.result()
+	}
+	b, at := r.run.block, r.run.first+r.i
+	return Result[T, R]{
+		Index: r.run.index + uint64(r.i), Task: b.tasks[at], Value: b.values[at], Err: b.errs[at],
+		Worker: int(r.run.worker), Attempt: 1,
+	}
+}
+
+// forget drops the result in hand, so that nothing retains it.
+func (r *receiver[T, R]) forget() {
+	if r.run == nil {
+		r.job.forget()
+	} else {
+		r.run.forget(r.run.first + r.i)
+	}
 }
 
 // goOn goes on to the next result of the run, unless there is none.
 func (r *receiver[T, R]) goOn() bool {
-	r.job = r.run.next()
-	if r.job == nil {
+	if r.run == nil {
 		return false
 	}
+	i, ok := r.run.claim()
+	if !ok {
+		return false
+	}
+	r.i = i
 	if r.pool.attention.Load() {
 		r.attend()
 	}
@@ -71,11 +87,17 @@ func (r *receiver[T, R]) take() bool {
 		}
 		p.waitLocked(&p.collector.claims)
 	}
-	if n := min(runLength, p.collector.n); n > 1 && !p.special && p.collector.waiting == 0 {
-		r.beginRunLocked(n)
-	} else {
-		r.one = p.collector.pop()
-		r.job = r.one
+	n := runLength
+	if p.collector.waiting > 0 {
+		n = 1
+	}
+	r.job = p.collector.takeLocked(n)
+	if r.job.isRun {
+		r.run, r.i = r.job.to.(*run[T, R]), 0
+		r.run.begin(r.run.n)
+		r.run.done = 0
+		p.receivers.addLocked(r.run, r.run.n-1)
+		p.watchLocked()
 	}
 	if p.collector.n > 0 {
 		p.collector.offerLocked()
@@ -107,35 +129,60 @@ func (p *Pool[T, R]) findResultLocked() bool {
 	return p.collector.n > 0
 }
 
-// beginRunLocked makes the next n results the run of r.
-func (r *receiver[T, R]) beginRunLocked(n int) {
-	p := r.pool
-	if r.run == nil {
-		r.run = new(run[T, R])
-	}
-	p.collector.popLinked(r.run.jobs[:n])
-	r.job = r.run.jobs[0]
-	p.receivers.beginLocked(r.run, n)
-	p.watchLocked()
-}
-
 // giveBackLocked gives back what r has received, and what it has not come to.
 func (r *receiver[T, R]) giveBackLocked() {
+	if r.job == nil {
+		return
+	}
 	p := r.pool
-	if r.job != nil { // what it was yielded to did not return
-		r.job.reset()
-		r.job = nil
-	}
-	if r.run != nil && r.run.active {
-		r.run.active = false
+	r.forget() // if what it was yielded to did not return
+	if r.run != nil {
 		p.recallReceiverLocked(r.run)
+		p.receivers.removeLocked(r.run)
 		n, _ := r.run.claimed()
-		p.keepLinkedLocked(r.run.jobs[:n])
+		p.takenLocked(r.run.block, n)
+		p.freeRunLocked(r.run)
 	}
-	if r.one != nil {
-		p.keepLocked(r.one)
-		r.one = nil
+	p.freeLocked(r.job)
+	r.job, r.run = nil, nil
+}
+
+// settleReceiversLocked notes what receivers have taken of their runs.
+func (p *Pool[T, R]) settleReceiversLocked() {
+	for _, r := range p.receivers.all {
+		claimed, n := r.claimed()
+		p.receivers.setRestLocked(r, n-claimed)
 	}
+}
+
+// recallStuckReceiversLocked puts the results of receivers that have not come to
+// any since it was called last back into the collector channel, or they would be
+// overtaken by all that come later.
+func (p *Pool[T, R]) recallStuckReceiversLocked() {
+	for _, r := range p.receivers.all {
+		claimed, n := r.claimed()
+		if r.done == claimed {
+			p.recallReceiverLocked(r)
+		} else {
+			r.done = claimed
+			p.receivers.setRestLocked(r, n-claimed)
+		}
+	}
+}
+
+// recallReceiversLocked puts the results that receivers have not come to back
+// into the collector channel.
+func (p *Pool[T, R]) recallReceiversLocked() {
+	for _, r := range p.receivers.all {
+		p.recallReceiverLocked(r)
+	}
+}
+
+func (p *Pool[T, R]) recallReceiverLocked(r *run[T, R]) {
+	if first, end := r.takeBack(runLength); first < end {
+		p.collector.putBackLocked(r, first, end)
+	}
+	p.receivers.setRestLocked(r, 0)
 }
 
 // leave ends the range, by whatever it ended.
@@ -174,7 +221,7 @@ func (p *Pool[T, R]) answerLocked(j *job[T, R]) {
 // undeliveredLocked returns how many results wait for a receiver, or for their
 // turn.
 func (p *Pool[T, R]) undeliveredLocked() int {
-	n := p.collector.n + p.receivers.rest
+	n := p.collector.results() + p.receivers.rest
 	if p.window != nil {
 		n += p.window.finished
 	}
@@ -185,7 +232,7 @@ func (p *Pool[T, R]) undeliveredLocked() int {
 // worker that is held back stands for one that has found no room. For those that
 // are expected of runs, room is kept, unless it is needed for one that is there.
 func (p *Pool[T, R]) overfullLocked(n int) bool {
-	if p.undeliveredLocked()-p.held+p.runs.rest+n <= p.resultBuffer {
+	if p.undeliveredLocked()-p.held+p.runs.expected+n <= p.resultBuffer {
 		return false
 	}
 	p.recallLocked()

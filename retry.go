@@ -89,7 +89,7 @@ func (e *finalError) Unwrap() error { return e.err }
 // parkLocked keeps j until its next attempt is due.
 func (p *Pool[T, R]) parkLocked(j *job[T, R], retry *retryError) {
 	j.err = retry.err
-	j.place, j.kind = parked, other
+	j.place = parked
 	p.parked.push(j)
 	p.countBlockedLocked(j, 1)
 	if err := cmp.Or(p.abortedBy, j.calledOffLocked()); err != nil {

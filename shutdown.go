@@ -224,14 +224,22 @@ func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error) {
 // endUnrunLocked ends a task that is in no list with err.
 func (p *Pool[T, R]) endUnrunLocked(j *job[T, R], err error) {
 	j.err = err
-	if j.to == nil && p.resultFunc != nil {
-		p.leaveLaneLocked(j)
-		p.unanswered.push(j)
-		if p.unanswered.n == 1 {
-			p.goroutines++
-			go p.tellAborted(nil)
+	if p.resultFunc != nil {
+		if r, ok := j.to.(*run[T, R]); ok && r.owner.answerer() == nil {
+			for _, own := range p.dissolveLocked(r) {
+				p.endUnrunLocked(own, err)
+			}
+			return
 		}
-		return
+		if j.to == nil {
+			p.leaveLaneLocked(j)
+			p.unanswered.push(j)
+			if p.unanswered.n == 1 {
+				p.goroutines++
+				go p.tellAborted(nil)
+			}
+			return
+		}
 	}
 	p.aborted += uint64(j.tasks())
 	p.answerLocked(j)

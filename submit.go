@@ -32,29 +32,12 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 		return err
 	}
 	p.mu.Lock()
-	if p.tasks.n+p.restLocked()+p.granted+p.blocked >= p.queueDepth && !p.roomLocked() || !p.open {
+	if p.tasks.n+p.runs.accepted+p.granted+p.blocked >= p.queueDepth && !p.roomLocked() || !p.open {
 		p.mu.Unlock()
 		_, err := p.submit(ctx, ctx, task, false)
 		return err
 	}
-	j := p.spare
-	if j == nil {
-		j = p.newJobLocked()
-	} else {
-		p.spare = j.next
-		p.spares--
-	}
-	if len(p.feeders) > 0 {
-		p.collectLocked() // these come first
-	}
-	j.ctx, j.task, j.attempt, j.kind = ctx, task, 1, plain
-	j.index = p.index
-	p.index++
-	p.submitted++
-	p.tasks.pushNormal(j)
-	if !p.paused {
-		p.offerTaskLocked()
-	}
+	p.appendLocked(ctx, task)
 	p.mu.Unlock()
 	return nil
 }
@@ -72,9 +55,6 @@ func (p *Pool[T, R]) submit(ctx, handlerContext context.Context, task T, bound b
 	j := p.newJobLocked()
 	j.ctx, j.task = handlerContext, task
 	j.bound = bound
-	if !bound {
-		j.kind = plain
-	}
 	p.joinLocked(j, class)
 	ended, err := p.enterLocked(ctx, inside, j)
 	p.mu.Unlock()
@@ -97,8 +77,12 @@ func (p *Pool[T, R]) TrySubmit(task T) error {
 	if !p.open {
 		return ErrClosed
 	}
+	if !p.special && p.roomLocked() {
+		p.appendLocked(context.Background(), task)
+		return nil
+	}
 	j := p.newJobLocked()
-	j.ctx, j.task, j.kind = context.Background(), task, plain
+	j.ctx, j.task = context.Background(), task
 	p.joinLocked(j, class)
 	if !p.roomForLocked(j) {
 		p.dismissLocked(j)
@@ -157,13 +141,62 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 			err = newPanicError(v)
 		}
 	}()
+	var f feeder[T, R]
+	if !p.special {
+		p.mu.Lock()
+		p.feedLocked(ctx, &f)
+		p.mu.Unlock()
+		defer func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			f.endLocked()
+		}()
+	}
 	for task := range tasks {
-		if err = p.Submit(ctx, task); err != nil {
+		if ctx.Err() == nil && f.handIn(task) {
+			if f.room == 0 || p.hungry.Load() {
+				p.mu.Lock()
+				p.comeForLocked()
+				if f.room == 0 {
+					f.giveLocked(blockLength)
+				}
+				p.mu.Unlock()
+			}
+		} else if err = p.submitNext(ctx, &f, task); err != nil {
 			break
 		}
 		accepted++
 	}
 	return accepted, err
+}
+
+// feedLocked makes f the feeder of a SubmitAll.
+func (p *Pool[T, R]) feedLocked(ctx context.Context, f *feeder[T, R]) {
+	f.beginLocked(p, &p.collector, func(first, n int) {
+		r, j := p.newRunLocked(f.block, first, n, p.index)
+		r.ctx, j.ctx = ctx, ctx
+		p.index += uint64(n)
+		p.tasks.push(j)
+	})
+	f.giveLocked(blockLength)
+	p.watchFeedersLocked()
+}
+
+// submitNext submits a task of SubmitAll for which its feeder has no room.
+func (p *Pool[T, R]) submitNext(ctx context.Context, f *feeder[T, R], task T) error {
+	if f.block != nil {
+		p.mu.Lock()
+		f.recallLocked()
+		f.room = 0
+		p.mu.Unlock()
+	}
+	if err := p.Submit(ctx, task); err != nil || f.block == nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f.giveLocked(blockLength)
+	return nil
 }
 
 // endedContext returns why ctx can't be submitted with, or nil.
@@ -184,11 +217,10 @@ func (p *Pool[T, R]) roomLocked() bool {
 	if p.seemsToHaveRoomLocked() {
 		return true
 	}
-	if p.restLocked() == 0 && len(p.feeders) == 0 {
+	if p.runs.accepted == 0 && len(p.feeders) == 0 {
 		return false
 	}
 	p.settleLocked()
-	p.settleSharesLocked()
 	p.recallRoomLocked()
 	return p.seemsToHaveRoomLocked()
 }
@@ -204,7 +236,7 @@ func (p *Pool[T, R]) seemingRoomLocked() int {
 		return 0
 	}
 	const many = math.MaxInt / 2 // so that no sum overflows
-	return min(p.queueDepth, many) - p.blocked + p.freeWorkersLocked() - (p.tasks.n + p.restLocked() + p.granted)
+	return min(p.queueDepth, many) - p.blocked + p.freeWorkersLocked() - (p.tasks.n + p.runs.accepted + p.granted)
 }
 
 // roomForLocked tells whether j may be accepted, in a pool of any kind.
@@ -313,6 +345,9 @@ func (p *Pool[T, R]) noteTaskLocked() {
 // unqueueLocked takes j out of the task channel.
 func (p *Pool[T, R]) unqueueLocked(j *job[T, R]) {
 	p.tasks.remove(j)
+	if j.isRun {
+		p.closeTailLocked(j.to.(*run[T, R]))
+	}
 	if j.promised {
 		j.promised = false
 		p.promised--
@@ -367,12 +402,11 @@ func (p *Pool[T, R]) enterInsideLocked(inside *worker[T, R], j *job[T, R]) <-cha
 		j.lane.claim(j)
 	}
 	j.inside = inside
-	if p.restLocked() > 0 { // what a worker has claimed does not wait for one that is free
+	if p.runs.accepted > 0 { // what a worker has claimed does not wait for one that is free
 		p.settleLocked()
-		p.settleSharesLocked()
 	}
 	p.recallRoomLocked()
-	if !j.isBehindLocked() && p.tasks.n+p.restLocked()+p.granted < p.freeWorkersLocked() {
+	if !j.isBehindLocked() && p.tasks.n+p.runs.accepted+p.granted < p.freeWorkersLocked() {
 		j.promised, j.level = true, urgent
 		p.acceptLocked(j)
 		return nil
@@ -472,7 +506,6 @@ func (p *Pool[T, R]) load() string {
 	defer p.mu.Unlock()
 	p.collectLocked()
 	p.settleLocked()
-	p.settleSharesLocked()
 	load := fmt.Sprintf("%d tasks queued, %d running, %d of %d workers wait for a receiver of their results",
 		p.queuedLocked(), p.running, p.held, p.size)
 	if p.parked.n > 0 {

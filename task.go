@@ -60,23 +60,14 @@ type job[T, R any] struct {
 type state struct {
 	place place
 	level level
-	kind  kind
 
 	promised   bool // it counts on a worker that was free
 	positioned bool // the index is the position in a batch
 	bound      bool // its context ends with that of its caller
 	abandoned  bool // nobody waits for the answer any more
 	signals    bool // its caller waits for the signal alone
+	isRun      bool // it stands for a run, which is its answerer
 }
-
-// A kind says what can be done with a job.
-type kind uint8
-
-const (
-	other  kind = iota
-	plain       // it is at its first attempt, and nobody but its answerer has a hold of it: it may be part of a run
-	shared      // it stands for a share
-)
 
 // A place is where a job is.
 type place uint8
@@ -85,20 +76,23 @@ const (
 	elsewhere place = iota // in hand, spare, or on the way to a receiver
 	inLine                 // with a submitter that waits for room
 	granted                // with one that has been given room and has not used it yet
-	queued                 // in the task channel, or in the run of a worker
+	queued                 // in the task channel
 	behind                 // behind another task of its key
 	parked                 // until its next attempt is due
 	finished               // before its turn, in an ordered pool
 )
 
-// waits tells whether j, which is no plain one, has been accepted and no worker
-// has it.
+// waits tells whether j has been accepted and no worker has it.
 func (j *job[T, R]) waits() bool { return j.place == queued || j.place == behind || j.place == parked }
 
-// tasks returns how many accepted tasks j stands for.
+// tasks returns how many accepted tasks j, which is in the task channel, stands
+// for. A run of a Map stands for its first: the next ones are accepted as they are
+// claimed.
 func (j *job[T, R]) tasks() int {
-	if j.kind == shared {
-		return j.to.(*share[T, R]).accepted()
+	if j.isRun {
+		if r := j.to.(*run[T, R]); r.accepts() {
+			return r.n
+		}
 	}
 	return 1
 }

@@ -16,14 +16,13 @@ type worker[T, R any] struct {
 	panicked bool         // the handler did
 	skipped  bool         // the handler was not called
 	phase    phase
-	job      *job[T, R] // what it has in hand; for others, see jobLocked
+	job      *job[T, R] // what it has in hand
 
 	// Guarded by the pool's mutex:
 	id     int32
 	before int32         // the worker of the attempt before
 	busy   bool          // it has something in hand, if only a result that found no room
 	held   bool          // its last result found no room
-	run    *run[T, R]    // what it took with the job in hand; nil before its first
 	nested chan struct{} // of a worker for one nested task: closed when it leaves; else nil
 	outer  *worker[T, R] // the one in whose place it runs
 }
@@ -120,8 +119,8 @@ func (p *Pool[T, R]) offerTaskLocked() {
 // the outer task with it.
 func (p *Pool[T, R]) startNestedLocked(id int32, j *job[T, R]) *worker[T, R] {
 	w := &worker[T, R]{pool: p, id: id, nested: make(chan struct{})}
-	if j.kind == shared {
-		p.takeShareLocked(j, maxShare, math.MaxInt64) // never overdue: the handler that waits for it would take it again
+	if j.isRun {
+		j, _ = p.takeRunLocked(j, maxRun, math.MaxInt64) // never overdue: the handler that waits for it would take it again
 	}
 	w.beginLocked(j)
 	p.goroutines++
@@ -133,21 +132,16 @@ func (p *Pool[T, R]) startNestedLocked(id int32, j *job[T, R]) *worker[T, R] {
 func (w *worker[T, R]) work() {
 	defer w.replace()
 	for w.next() {
-		for {
-			w.phase = handling
-			j := w.job
-			if j.bound && j.ctx.Err() != nil {
-				j.err, w.skipped = contextError(j.ctx), true // it ended while the task was queued
-			} else if j.kind == shared {
-				w.handleShare(j.to.(*share[T, R]))
-			} else if j.value, j.err = w.pool.handler(w.contextFor(j.ctx), j.task); j.err != nil {
-				j.err = asRetry(j.err)
-			}
-			w.phase = handled
-			if w.pool.resultFunc != nil || !w.goOn() {
-				break
-			}
+		w.phase = handling
+		j := w.job
+		if j.bound && j.ctx.Err() != nil {
+			j.err, w.skipped = contextError(j.ctx), true // it ended while the task was queued
+		} else if r, ok := j.to.(*run[T, R]); ok {
+			w.handleRun(r)
+		} else if j.value, j.err = w.pool.handler(w.contextFor(j.ctx), j.task); j.err != nil {
+			j.err = asRetry(j.err)
 		}
+		w.phase = handled
 	}
 	if w.nested != nil {
 		close(w.nested)
@@ -185,20 +179,9 @@ func (w *worker[T, R]) next() bool {
 	case w.phase == handled && (w.job.bound || p.resultFunc != nil):
 		w.conclude()
 	}
-	if w.phase == told && w.goOn() {
-		return true
-	}
 	p.mu.Lock()
-	if w.run != nil && w.run.active {
-		p.recallRunLocked(w.run)
-		w.run.active, w.run.left = false, 0
-	}
-	if w.phase == handled && w.job.kind == shared {
-		p.leaveShareLocked(w.job)
-	}
-	if w.phase == handled && w.exchangeLocked() {
-		p.mu.Unlock()
-		return true
+	if w.phase != idle && w.job.isRun {
+		p.leaveRunLocked(w.job)
 	}
 	fromTask := w.phase != idle
 	var answered *job[T, R] // whose caller is to be woken, better without the mutex that it needs soon
@@ -219,80 +202,17 @@ func (w *worker[T, R]) next() bool {
 	return more
 }
 
-// goOn goes on to the next job of the run without the mutex, unless there is none
-// or the end of the one in hand is none that can wait to be counted.
-func (w *worker[T, R]) goOn() bool {
-	r, j := w.run, w.job
-	if r == nil || r.left == 0 {
-		return false
-	}
-	signals, err := j.signals, j.err
-	if err != nil && (signals || w.panicked || w.skipped || retryIn(err) != nil) {
-		return false
-	}
-	switch {
-	case signals:
-		r.ends[r.at] = answered
-	case j.to != nil:
-		r.ends[r.at] = different
-	case !w.pool.collects: // nobody gets it, so it is not kept until the run is looked at
-		r.ends[r.at] = dropped
-		if err != nil {
-			r.ends[r.at] = failed
-		}
-		j.forget()
-	case err != nil:
-		r.ends[r.at] = different
-	}
-	j.ctx = nil
-	next := r.next()
-	if next == nil {
-		j.err = err
-		return false
-	}
-	if signals {
-		j.signal <- struct{}{}
-	}
-	next.worker = w.id
-	w.job, w.phase = next, taken
-	if w.pool.attention.Load() {
-		w.attend()
-	}
-	return true
-}
-
-// exchangeLocked hands in the result of w and takes the next task, where there is
-// one and nothing is out of the ordinary: then w does not become free in between.
-// It is for speed alone. Otherwise it does nothing and reports false.
-func (w *worker[T, R]) exchangeLocked() bool {
-	p, j := w.pool, w.job
-	if j.err != nil || j.kind != plain || j.to != nil || p.special || !p.collects || // the task ends in no other way
-		p.tasks.n == 0 || !p.tasks.isNormal() || p.paused || !p.open || w.nested != nil || int(w.id) > p.size || // w takes the next
-		p.overfullLocked(1) { // its result finds room
-		return false
-	}
-	p.succeeded++
-	j.ctx = nil
-	p.collector.push(j)
-	p.collector.offerLocked()
-	j = w.popLocked()
-	w.before, j.worker = j.worker, w.id
-	w.job, w.phase = j, taken
-	if p.tasks.n+p.runs.rest+p.shares.rest > 0 {
-		p.offerTaskLocked()
-	}
-	if p.waiting.n > 0 {
-		p.grantLocked()
-	}
-	return true
-}
-
 // conclude does what has to be done between the end of the handler and that
 // of the task.
 func (w *worker[T, R]) conclude() {
 	j := w.job
 	if retryIn(j.err) != nil {
 		return
+	}
+	if j.isRun && j.err != nil && w.pool.resultFunc != nil { // the result function has not been told of it
+		w.pool.mu.Lock()
+		w.pool.leaveRunLocked(j)
+		w.pool.mu.Unlock()
 	}
 	if call, ok := j.ctx.(*callContext); ok {
 		call.end()
@@ -367,15 +287,6 @@ func (w *worker[T, R]) endFailedLocked(j *job[T, R], skipped, panicked bool) {
 // staysLocked tells whether w is one of those that take one task after the other.
 func (w *worker[T, R]) staysLocked() bool { return w.nested == nil && int(w.id) <= w.pool.size }
 
-// jobLocked returns what w has in hand, or nil.
-func (w *worker[T, R]) jobLocked() *job[T, R] {
-	if r := w.run; r != nil && r.active {
-		claimed, _ := r.claimed()
-		return r.jobs[claimed-1]
-	}
-	return w.job
-}
-
 // releaseLocked makes w free to take a task.
 func (w *worker[T, R]) releaseLocked() {
 	w.busy = false
@@ -409,7 +320,7 @@ func (w *worker[T, R]) takeLocked(fromTask bool) bool {
 			w.leaveLocked()
 			return false
 		}
-		if p.collectLocked(); p.tasks.n == 0 && p.runs.rest+p.shares.rest > 0 {
+		if p.collectLocked(); p.tasks.n == 0 && p.runs.rest > 0 {
 			p.recallLocked()
 		}
 		if p.tasks.n == 0 || p.paused {
@@ -424,7 +335,7 @@ func (w *worker[T, R]) takeLocked(fromTask bool) bool {
 			p.promised--
 		}
 	}
-	if p.tasks.n+p.runs.rest+p.shares.rest > 0 {
+	if p.tasks.n+p.runs.rest > 0 {
 		p.offerTaskLocked()
 	}
 	if p.unstarted > 0 {
@@ -484,7 +395,7 @@ func (w *worker[T, R]) leaveLocked() {
 		p.noteLeftLocked(w)
 	}
 	p.collectLocked()
-	if p.tasks.n+p.runs.rest+p.shares.rest > 0 && !p.paused {
+	if p.tasks.n+p.runs.rest > 0 && !p.paused {
 		p.offerTaskLocked() // the claim that woke w may have been meant for another
 	}
 }
