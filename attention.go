@@ -1,39 +1,53 @@
 package workpool
 
-// watchLocked sees to it that goroutines at work on their runs look after each
-// task while somebody waits for what they do, and only then. It is called when
-// somebody begins or ceases to wait and when a run begins.
+import "sync/atomic"
+
+// An attention is a flag that has goroutines at work on their runs look after each
+// task or result, while somebody waits for what they do and only then.
 //
-// The one side sets attention and then looks how far the runs are, the other
-// claims and then looks for attention: so one of them sees the other.
+// The one side sets the flag and then looks how far the runs are, the other claims
+// and then looks at the flag: so one of them sees the other.
+type attention struct {
+	flag atomic.Bool
+	on   bool // what flag says; guarded by the pool's mutex
+}
+
+// setLocked sets the flag, and tells whether somebody has to look at the runs now.
+func (a *attention) setLocked(wanted bool) (look bool) {
+	if a.on != wanted {
+		a.on = wanted
+		a.flag.Store(wanted)
+		return wanted
+	}
+	return false
+}
+
+// watchLocked sets the flags. It is called when somebody begins or ceases to wait
+// and when a run begins.
 func (p *Pool[T, R]) watchLocked() {
 	p.watchFeedersLocked()
-	if !p.watched && p.wantsLocked() {
-		p.watched = true
-		p.attention.Store(true)
+	if p.ofWorkers.setLocked(p.wantsWorkersLocked()) {
 		p.settleLocked()
+		if p.waiting.n > 0 {
+			p.grantLocked()
+		}
+		p.ofWorkers.setLocked(p.wantsWorkersLocked())
+	}
+	if p.ofReceivers.setLocked(p.wantsReceiversLocked()) {
 		p.settleReceiversLocked()
-		p.wakeLocked()
-	}
-	if p.watched && !p.wantsLocked() {
-		p.watched = false
-		p.attention.Store(false)
+		p.offerRoomLocked()
+		p.ofReceivers.setLocked(p.wantsReceiversLocked())
 	}
 }
 
-// wantsLocked tells whether somebody waits who has not been woken.
-func (p *Pool[T, R]) wantsLocked() bool {
-	if p.runs.accepted == 0 && p.receivers.rest == 0 {
-		return false
-	}
-	return p.waiting.n > 0 || p.awaited > 0 || p.collector.wantsLocked() || p.room.wantsLocked()
+// wantsWorkersLocked tells whether somebody who has not been woken waits for what
+// workers do: for room, or for a result.
+func (p *Pool[T, R]) wantsWorkersLocked() bool {
+	return p.runs.accepted > 0 && (p.waiting.n > 0 || p.awaited > 0 || p.collector.wantsLocked())
 }
 
-// wakeLocked wakes those whom what runs have come to lets go on. Whoever waits for
-// a result has been woken when it was handed in.
-func (p *Pool[T, R]) wakeLocked() {
-	if p.waiting.n > 0 {
-		p.grantLocked()
-	}
-	p.offerRoomLocked()
+// wantsReceiversLocked tells whether somebody who has not been woken waits for what
+// receivers do: a worker for room, or another receiver.
+func (p *Pool[T, R]) wantsReceiversLocked() bool {
+	return p.receivers.rest > 0 && (p.room.wantsLocked() || p.collector.wantsLocked())
 }

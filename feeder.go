@@ -134,17 +134,12 @@ func (p *Pool[T, R]) comeForLocked() {
 // watchFeedersLocked has feeders tell of each task while a worker is idle, and only
 // then.
 func (p *Pool[T, R]) watchFeedersLocked() {
-	if !p.starved && p.wantsTasksLocked() {
-		p.starved = true
-		p.hungry.Store(true)
+	if p.ofFeeders.setLocked(p.wantsTasksLocked()) {
 		p.collectLocked()
 		if p.tasks.n > 0 {
 			p.offerTaskLocked()
+			p.ofFeeders.setLocked(p.wantsTasksLocked())
 		}
-	}
-	if p.starved && !p.wantsTasksLocked() {
-		p.starved = false
-		p.hungry.Store(false)
 	}
 }
 

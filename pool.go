@@ -33,11 +33,11 @@ type Pool[T, R any] struct {
 
 	began time.Time // where the clock of the pool starts
 
-	// attention says that somebody waits for what is done without the mutex.
-	// Everybody reads it all the time: it must not lie beside what is written.
-	attention atomic.Bool
-	hungry    atomic.Bool // an idle worker wants to know of tasks that are handed in without the mutex
-	_         [84]byte    // to the start of a cache line
+	// Everybody reads these all the time: they must not lie beside what is written.
+	ofWorkers   attention
+	ofReceivers attention
+	ofFeeders   attention // an idle worker wants to know of tasks that are handed in without the mutex
+	_           [64]byte  // to the start of a cache line
 
 	// mu guards what follows, and the jobs and workers. No code of the user
 	// runs under it, and no goroutine waits under it. What a submitter touches
@@ -45,8 +45,6 @@ type Pool[T, R any] struct {
 	mu        sync.Mutex
 	open      bool              // tasks are accepted
 	paused    bool              // workers take no tasks
-	watched   bool              // what attention says
-	starved   bool              // what hungry says
 	tasks     taskChannel[T, R] // the task channel: accepted tasks that no worker has taken
 	free      int               // workers that have nothing in hand, with those that are not started
 	unstarted int               // of these

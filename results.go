@@ -68,7 +68,7 @@ func (r *receiver[T, R]) goOn() bool {
 		return false
 	}
 	r.i = i
-	if r.pool.attention.Load() {
+	if r.pool.ofReceivers.flag.Load() {
 		r.attend()
 	}
 	return true
@@ -114,7 +114,7 @@ func (r *receiver[T, R]) attend() {
 	p := r.pool
 	p.mu.Lock()
 	p.settleReceiversLocked()
-	p.wakeLocked()
+	p.offerRoomLocked()
 	p.watchLocked()
 	p.mu.Unlock()
 }

@@ -137,7 +137,7 @@ func (w *worker[T, R]) handleRun(r *run[T, R]) {
 	keeps := !collected || p.collects
 	tasks, values := r.tasks[r.first:], r.values[r.first:]
 	for i, ok := 0, true; ok; i, ok = r.claim() {
-		if i > 0 && accepts && p.attention.Load() {
+		if i > 0 && accepts && p.ofWorkers.flag.Load() {
 			w.attend(r)
 		}
 		value, err := handler(ctx, tasks[i])
@@ -177,7 +177,9 @@ func (w *worker[T, R]) attend(r *run[T, R]) {
 	p := w.pool
 	p.mu.Lock()
 	p.settleRunLocked(r)
-	p.wakeLocked()
+	if p.waiting.n > 0 {
+		p.grantLocked()
+	}
 	p.watchLocked()
 	p.mu.Unlock()
 }

@@ -176,7 +176,7 @@ func (s *streamBatch[T, R]) feed(tasks iter.Seq[T]) {
 	}
 	for task := range tasks {
 		if s.ctx.Context.Err() == nil && s.feeder.handIn(task) {
-			if s.feeder.room > 0 && !p.hungry.Load() {
+			if s.feeder.room > 0 && !p.ofFeeders.flag.Load() {
 				continue
 			}
 			space = s.comeFor()

@@ -154,7 +154,7 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 	}
 	for task := range tasks {
 		if ctx.Err() == nil && f.handIn(task) {
-			if f.room == 0 || p.hungry.Load() {
+			if f.room == 0 || p.ofFeeders.flag.Load() {
 				p.mu.Lock()
 				p.comeForLocked()
 				if f.room == 0 {
