@@ -22,11 +22,10 @@ func (p *Pool[T, R]) deliver(yield func(Result[T, R]) bool) {
 	}
 	r := receiver[T, R]{pool: p}
 	defer r.leave()
-	for r.goOn() || r.take() {
-		if !yield(r.result()) {
+	for r.take() {
+		if !r.yieldTo(yield) {
 			return
 		}
-		r.forget()
 	}
 }
 
@@ -38,38 +37,26 @@ type receiver[T, R any] struct {
 	i    int        // which of the run it has in hand
 }
 
-func (r *receiver[T, R]) result() Result[T, R] {
+// yieldTo yields what was taken, unless another receiver takes it over. It reports
+// whether the range goes on.
+func (r *receiver[T, R]) yieldTo(yield func(Result[T, R]) bool) bool {
 	if r.run == nil {
-		return r.job.result()
+		return yield(r.job.result())
 	}
-	b, at := r.run.block, r.run.first+r.i
-	return Result[T, R]{
-		Index: r.run.index + uint64(r.i), Task: b.tasks[at], Value: b.values[at], Err: b.errs[at],
-		Worker: int(r.run.worker), Attempt: 1,
-	}
-}
-
-// forget drops the result in hand, so that nothing retains it.
-func (r *receiver[T, R]) forget() {
-	if r.run == nil {
-		r.job.forget()
-	} else {
-		r.run.forget(r.run.first + r.i)
-	}
-}
-
-// goOn goes on to the next result of the run, unless there is none.
-func (r *receiver[T, R]) goOn() bool {
-	if r.run == nil {
-		return false
-	}
-	i, ok := r.run.claim()
-	if !ok {
-		return false
-	}
-	r.i = i
-	if r.pool.ofReceivers.flag.Load() {
-		r.attend()
+	p, run := r.pool, r.run
+	for i, ok := 0, true; ok; i, ok = run.claim() {
+		r.i = i
+		if i > 0 && p.ofReceivers.flag.Load() {
+			r.attend()
+		}
+		at := run.first + i
+		if !yield(Result[T, R]{
+			Index: run.index + uint64(i), Task: run.tasks[at], Value: run.values[at], Err: run.errs[at],
+			Worker: int(run.worker), Attempt: 1,
+		}) {
+			return false
+		}
+		run.forget(at)
 	}
 	return true
 }
@@ -135,8 +122,8 @@ func (r *receiver[T, R]) giveBackLocked() {
 		return
 	}
 	p := r.pool
-	r.forget() // if what it was yielded to did not return
 	if r.run != nil {
+		r.run.forget(r.run.first + r.i) // if what it was yielded to did not return
 		p.recallReceiverLocked(r.run)
 		p.receivers.removeLocked(r.run)
 		n, _ := r.run.claimed()
