@@ -128,7 +128,7 @@ func (p *Pool[T, R]) freeRunLocked(r *run[T, R]) {
 // partLocked returns a run of n tasks of r, and the job that stands for it.
 func (p *Pool[T, R]) partLocked(r *run[T, R], from, n int) (*run[T, R], *job[T, R]) {
 	part, j := p.newRunLocked(r.block, r.first+from, n, r.index+uint64(from))
-	part.ctx, part.ended, part.worker = r.ctx, r.ended, r.worker
+	part.ctx, part.ended = r.ctx, r.ended
 	j.ctx, j.bound, j.inside = r.job.ctx, r.job.bound, r.job.inside
 	return part, j
 }

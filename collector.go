@@ -71,7 +71,8 @@ func (c *collector[T, R]) takeLocked(n int) *job[T, R] {
 		c.extra -= r.n - 1
 		return j
 	}
-	_, taken := c.pool.partLocked(r, 0, n)
+	part, taken := c.pool.partLocked(r, 0, n)
+	part.worker = r.worker
 	r.shrinkLocked(n)
 	c.pushFront(j)
 	c.extra -= n
@@ -80,7 +81,8 @@ func (c *collector[T, R]) takeLocked(n int) *job[T, R] {
 
 // putBackLocked puts back results of r that were not claimed.
 func (c *collector[T, R]) putBackLocked(r *run[T, R], from, to int) {
-	_, j := c.pool.partLocked(r, from, to-from)
+	part, j := c.pool.partLocked(r, from, to-from)
+	part.worker = r.worker
 	c.pushFront(j)
 	c.extra += to - from - 1
 }
