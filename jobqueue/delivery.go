@@ -226,10 +226,13 @@ func (q *Queue[T, R]) noteAttempts(ctx context.Context, w *Worker, d *delivery, 
 	return q.publisher.store(ctx, &nats.Msg{Subject: q.attemptsSubject(d), Data: data})
 }
 
-// handBack gives jobs back to the server at once, which count as not run.
+// handBack gives jobs back to the server at once, which count as not run. It takes
+// the time that it needs: without the note, a job has used up an attempt. An abort
+// leaves it handBackPatience.
 func (q *Queue[T, R]) handBack(w *Worker, ds []*delivery, begun bool) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.aborted), handBackPatience)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.aborted))
 	defer cancel()
+	defer context.AfterFunc(w.aborted, func() { time.AfterFunc(handBackPatience, cancel) })()
 	var back sync.WaitGroup
 	for _, d := range ds {
 		back.Go(func() {

@@ -54,7 +54,6 @@ func TestQueue_NilContexts(t *testing.T) {
 	cancel()
 	_, err = q.SubmitAll(ended, slices.Values([]int{1}))
 	require.ErrorIs(t, err, context.Canceled)
-	require.ErrorIs(t, w.Shutdown(ended), context.Canceled)
 }
 
 // The server closes the connection of a client that names such a subject.
@@ -116,7 +115,6 @@ func TestDead_OfAnIDThatWasDeadBefore(t *testing.T) {
 		}
 		return 0, errors.New("no")
 	})
-	begin := time.Now()
 	submit(t, q, 1, jobqueue.WithID("same"))
 	late := time.NewTimer(window - window/8)
 	<-late.C
@@ -125,14 +123,15 @@ func TestDead_OfAnIDThatWasDeadBefore(t *testing.T) {
 	healed.Store(1, true)
 	require.NoError(t, q.Requeue(limit(t), "same"))
 	eventually(t, q, func(s jobqueue.Stats) bool { return s == jobqueue.Stats{Results: 1} })
+	ctx := limit(t)
 	for { // until the stream has forgotten the first
 		submit(t, q, 2, jobqueue.WithID("same"))
-		s, err := q.Stats(limit(t))
+		s, err := q.Stats(ctx)
 		require.NoError(t, err)
 		if s.Pending+s.InFlight+s.Dead > 0 {
 			break
 		}
-		require.Less(t, time.Since(begin), 10*time.Second)
+		require.NoError(t, ctx.Err())
 	}
 	assert.Equal(t, 2, dead(t, q, 1)[0].Job)
 }
@@ -173,7 +172,10 @@ func TestWorkOn_APoolWithoutRoomCostsNoAttempt(t *testing.T) {
 		submit(t, q, n)
 	}
 	eventually(t, q, func(s jobqueue.Stats) bool { return s.Redelivered > 0 || s.Dead > 0 })
+	require.NoError(t, w.Shutdown(limit(t)))
 	close(goOn)
+	w, err = q.WorkOn(t.Context(), pool, jobqueue.WithConcurrency(4)) // without the timeout, which could end one that runs
+	require.NoError(t, err)
 	for _, r := range results(t, q, 8) {
 		assert.Equal(t, 1, r.Attempt)
 	}

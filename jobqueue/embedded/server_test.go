@@ -113,7 +113,7 @@ func TestStart_TLSWithUserCredentials(t *testing.T) {
 		embedded.WithListen("127.0.0.1:0"),
 		embedded.WithUser("ada", "lovelace"),
 		embedded.WithTLS(&tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}),
-		embedded.WithServerOptions(func(o *server.Options) { o.AuthTimeout = 5 }))
+		embedded.WithServerOptions(func(o *server.Options) { o.MaxPayload = 1 << 20 }))
 	require.NoError(t, err)
 	defer s.Shutdown()
 	trust := nats.Secure(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12})
@@ -125,7 +125,7 @@ func TestStart_TLSWithUserCredentials(t *testing.T) {
 		_, err := nats.Connect(s.URL(), bad...)
 		require.Error(t, err)
 	}
-	nc, err := nats.Connect(s.URL(), trust, nats.UserInfo("ada", "lovelace"))
+	nc, err := nats.Connect(s.URL(), trust, nats.UserInfo("ada", "lovelace"), nats.Timeout(30*time.Second))
 	require.NoError(t, err)
 	defer nc.Close()
 	state, err := nc.TLSConnectionState()
