@@ -109,6 +109,7 @@ func (r *run) leader() string {
 }
 
 func TestFault_ClusterLosesNothing(t *testing.T) {
+	t.Parallel()
 	urls, roles, nodes := cluster(t)
 	options := queueOptions{Replicas: 3, MaxAttempts: 10}
 	r := newRun(t, urls, options)

@@ -136,7 +136,7 @@ var patient = nats.Timeout(30 * time.Second)
 
 // A process plays a part.
 type process struct {
-	t      *testing.T
+	t      testing.TB
 	cmd    *exec.Cmd
 	ready  chan struct{}
 	exited chan struct{} // closed at its end, when err is set
@@ -144,7 +144,7 @@ type process struct {
 }
 
 // spawn starts a process, which the end of the test kills.
-func spawn(t *testing.T, r role) *process {
+func spawn(t testing.TB, r role) *process {
 	t.Helper()
 	text, err := json.Marshal(r)
 	require.NoError(t, err)
@@ -205,7 +205,7 @@ func (p *process) terminate() error {
 // free returns an address that nobody listens on at the moment. Its port is none of
 // those that systems give to outgoing connections, one of which could have taken it
 // before a server listens there, or listens there again.
-func free(t *testing.T) string {
+func free(t testing.TB) string {
 	t.Helper()
 	for range 100 {
 		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))

@@ -220,8 +220,10 @@ func (q *Queue[T, R]) WorkOn(ctx context.Context, pool *workpool.Pool[T, R], opt
 func notRetried[T, R any](handler workpool.Handler[T, R]) workpool.Handler[T, R] {
 	return func(ctx context.Context, job T) (R, error) {
 		value, err := handler(ctx, job)
-		if after, ok := workpool.RetryDelay(err); ok {
-			err = &laterError{after, err}
+		if err != nil { // which spares the search in most cases
+			if after, ok := workpool.RetryDelay(err); ok {
+				err = &laterError{after, err}
+			}
 		}
 		return value, err
 	}
