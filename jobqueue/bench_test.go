@@ -43,7 +43,7 @@ func jobs(n int) func(yield func(payload) bool) {
 // stored results. An operation is a job, from before it is submitted until it has
 // been acknowledged.
 func BenchmarkQueue(b *testing.B) {
-	s := start(b, embedded.WithListen("127.0.0.1:0"))
+	s := start(b, embedded.WithListen("127.0.0.1:0"), embedded.WithSyncInterval(100*time.Millisecond)) // the default
 	dial := func() *nats.Conn {
 		if os.Getenv("TCP") == "" {
 			return connect(b, s)

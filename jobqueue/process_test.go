@@ -80,7 +80,7 @@ func play(text string) int {
 }
 
 func (r *role) serve(term context.Context) error {
-	opts := []embedded.Option{embedded.WithListen(r.Listen)}
+	opts := []embedded.Option{rareSync, embedded.WithListen(r.Listen)}
 	if r.Mesh != nil {
 		opts = append(opts, embedded.WithName(r.Name), embedded.WithCluster(*r.Mesh))
 	}

@@ -85,7 +85,7 @@ func TestStart_StoresAcrossRestarts(t *testing.T) {
 	dir := t.TempDir()
 	var id string
 	for round := range 2 {
-		s, err := embedded.Start(dir)
+		s, err := embedded.Start(dir, embedded.WithSyncInterval(time.Minute))
 		require.NoError(t, err)
 		nc, err := s.Connect()
 		require.NoError(t, err)
@@ -110,6 +110,7 @@ func TestStart_StoresAcrossRestarts(t *testing.T) {
 func TestStart_TLSWithUserCredentials(t *testing.T) {
 	certificate, pool := selfSigned(t)
 	s, err := embedded.Start(t.TempDir(),
+		embedded.WithSyncInterval(time.Minute),
 		embedded.WithListen("127.0.0.1:0"),
 		embedded.WithUser("ada", "lovelace"),
 		embedded.WithTLS(&tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}),

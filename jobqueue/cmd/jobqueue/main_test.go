@@ -60,7 +60,7 @@ func TestRun_QueueFromServeToRequeue(t *testing.T) {
 	out := new(console)
 	served := make(chan int, 1)
 	go func() {
-		served <- run(ctx, []string{"serve", "-dir", filepath.Join(dir, "data"), "-listen", "127.0.0.1:0", "-token-file", token}, out, out)
+		served <- run(ctx, []string{"serve", "-dir", filepath.Join(dir, "data"), "-listen", "127.0.0.1:0", "-token-file", token, "-sync-interval", "1m"}, out, out)
 	}()
 	var url string
 	require.Eventually(t, func() bool {
@@ -128,7 +128,7 @@ func TestWatch_OutlastsTheServer(t *testing.T) {
 	require.Eventually(t, func() (ok bool) { // a port that nobody else gets while the server is away
 		address = fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
 		var err error
-		s, err = embedded.Start(dir, embedded.WithListen(address))
+		s, err = embedded.Start(dir, embedded.WithListen(address), embedded.WithSyncInterval(time.Minute))
 		return err == nil
 	}, time.Minute, time.Millisecond)
 	nc, err := nats.Connect(s.URL())
@@ -154,7 +154,7 @@ func TestWatch_OutlastsTheServer(t *testing.T) {
 	shows("pending")
 	s.Shutdown()
 	shows("no answer from the server")
-	s, err = embedded.Start(dir, embedded.WithListen(address))
+	s, err = embedded.Start(dir, embedded.WithListen(address), embedded.WithSyncInterval(time.Minute))
 	require.NoError(t, err)
 	defer s.Shutdown()
 	shows("pending")
