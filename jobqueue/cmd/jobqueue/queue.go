@@ -139,10 +139,7 @@ func (t *target) watch(ctx context.Context, q *rawQueue, out io.Writer, every ti
 	const home, toLineEnd, rest, all = "\x1b[H", "\x1b[K", "\x1b[J", "\x1b[2J" // the last three clear
 	for first := true; ; first = false {
 		s, err := t.look(ctx, q)
-		switch {
-		case ctx.Err() != nil:
-			return nil // Ctrl-C is how one leaves
-		case err != nil && (first || !terminal):
+		if err != nil && (first || !terminal) && ctx.Err() == nil {
 			return err
 		}
 		text := t.table(s)
@@ -156,6 +153,11 @@ func (t *target) watch(ctx context.Context, q *rawQueue, out io.Writer, every ti
 			}
 		} else {
 			text += "\n"
+		}
+		select {
+		case <-ctx.Done(): // Ctrl-C is how one leaves
+			return nil
+		default:
 		}
 		if _, err := io.WriteString(out, text); err != nil {
 			return err
