@@ -313,7 +313,7 @@ func (w *Worker) stop() {
 // at once what it has fetched and not begun, for other workers to run, and waits
 // for the running handlers, whose results are stored. Then it returns nil, and no
 // code of a job runs any more. It takes up to a second until the server knows that
-// this worker wants nothing more.
+// this worker wants nothing more; while the server is away, Shutdown waits for it.
 //
 // If ctx ends first, the contexts of the running handlers end, with the cause
 // workpool.ErrAborted, and their jobs are handed back, without having used up an
