@@ -129,13 +129,13 @@ func (q *Queue[T, R]) run(w *Worker, pool *workpool.Pool[T, R], d *delivery) {
 		q.succeeded(w, d, value)
 	case w.aborted.Err() != nil:
 		q.handBack(w, []*delivery{d}, true)
-	// As the pool returns them, and not as what a handler says of another one.
-	case w.foreign && (err == workpool.ErrDropped || ctx.Err() != nil && errors.Is(err, workpool.ErrQueueFull)): //nolint:errorlint // see above
+	case w.foreign && ctx.Err() != nil && errors.Is(err, workpool.ErrQueueFull):
 		w.warn(d, "the pool of the worker has no room", err)
 		if err := q.noteAttempts(w.aborted, w, d, d.attempt-1); err != nil {
 			w.warn(d, "noting that a job was not run", err)
 		}
 		w.settled(d, func(msg jetstream.Msg) error { return msg.NakWithDelay(fetchPause) })
+	// As the pool returns it, and not as what a handler says of another one.
 	case w.foreign && (err == workpool.ErrClosed || errors.Is(err, workpool.ErrAborted)): //nolint:errorlint // see above
 		w.warn(d, "the worker stops: its pool is closed", err)
 		q.handBack(w, []*delivery{d}, true)
@@ -226,10 +226,13 @@ func (q *Queue[T, R]) noteAttempts(ctx context.Context, w *Worker, d *delivery, 
 	return q.publisher.store(ctx, &nats.Msg{Subject: q.attemptsSubject(d), Data: data})
 }
 
-// handBack gives jobs back to the server at once, which count as not run.
+// handBack gives jobs back to the server at once, which count as not run. It takes
+// the time that it needs: without the note, a job has used up an attempt. An abort
+// leaves it handBackPatience.
 func (q *Queue[T, R]) handBack(w *Worker, ds []*delivery, begun bool) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.aborted), handBackPatience)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.aborted))
 	defer cancel()
+	defer context.AfterFunc(w.aborted, func() { time.AfterFunc(handBackPatience, cancel) })()
 	var back sync.WaitGroup
 	for _, d := range ds {
 		back.Go(func() {

@@ -27,10 +27,11 @@ func TestMain(m *testing.M) {
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-// limit bounds a test that waits for something.
+// limit bounds a test that waits for something that should come, on the slowest of
+// machines.
 func limit(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -38,11 +39,16 @@ func limit(t testing.TB) context.Context {
 // start returns a server for the test, which listens nowhere unless told to.
 func start(t testing.TB, opts ...embedded.Option) *embedded.Server {
 	t.Helper()
-	s, err := embedded.Start(t.TempDir(), opts...)
+	s, err := embedded.Start(t.TempDir(), append([]embedded.Option{rareSync}, opts...)...)
 	require.NoError(t, err)
 	t.Cleanup(s.Shutdown)
 	return s
 }
+
+// rareSync is for tests, which lose no power. With the default interval, a slow
+// machine may come to the first sync of a stream while the server still makes it,
+// which the race detector takes amiss: a race of the server's own, for its timer.
+var rareSync = embedded.WithSyncInterval(time.Minute)
 
 func connect(t testing.TB, s *embedded.Server, opts ...nats.Option) *nats.Conn {
 	t.Helper()
@@ -71,7 +77,7 @@ func work[T, R any](t testing.TB, q *jobqueue.Queue[T, R], handler func(context.
 	w, err := q.Work(context.Background(), handler, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		require.NoError(t, w.Shutdown(ctx))
 	})
@@ -125,7 +131,7 @@ func eventually[T, R any](t testing.TB, q *jobqueue.Queue[T, R], wanted func(job
 			return
 		}
 		select {
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(time.Millisecond):
 		case <-ctx.Done():
 			require.Failf(t, "it never came", "%+v", s)
 		}

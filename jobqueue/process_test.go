@@ -2,9 +2,11 @@ package jobqueue_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -51,7 +53,7 @@ type queueOptions struct {
 func (o queueOptions) options() []jobqueue.Option {
 	return []jobqueue.Option{
 		jobqueue.WithReplicas(max(1, o.Replicas)),
-		jobqueue.WithAckWait(time.Duration(max(1000, o.AckMillis)) * time.Millisecond),
+		jobqueue.WithAckWait(time.Duration(cmp.Or(o.AckMillis, 4000)) * time.Millisecond), // on a slow machine, too, a heartbeat comes in time
 		jobqueue.WithMaxAttempts(max(1, o.MaxAttempts)),
 		noBackoff,
 	}
@@ -78,7 +80,7 @@ func play(text string) int {
 }
 
 func (r *role) serve(term context.Context) error {
-	opts := []embedded.Option{embedded.WithListen(r.Listen)}
+	opts := []embedded.Option{rareSync, embedded.WithListen(r.Listen)}
 	if r.Mesh != nil {
 		opts = append(opts, embedded.WithName(r.Name), embedded.WithCluster(*r.Mesh))
 	}
@@ -93,7 +95,7 @@ func (r *role) serve(term context.Context) error {
 }
 
 func (r *role) work(term context.Context) error {
-	nc, err := nats.Connect(r.URLs, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.RetryOnFailedConnect(true))
+	nc, err := nats.Connect(r.URLs, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.RetryOnFailedConnect(true), patient)
 	if err != nil {
 		return err
 	}
@@ -123,14 +125,18 @@ func (r *role) work(term context.Context) error {
 	}
 	fmt.Println("ready")
 	<-term.Done()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return w.Shutdown(ctx)
 }
 
+// patient is for a machine on which a server needs more than the two seconds that
+// the library gives it.
+var patient = nats.Timeout(30 * time.Second)
+
 // A process plays a part.
 type process struct {
-	t      *testing.T
+	t      testing.TB
 	cmd    *exec.Cmd
 	ready  chan struct{}
 	exited chan struct{} // closed at its end, when err is set
@@ -138,7 +144,7 @@ type process struct {
 }
 
 // spawn starts a process, which the end of the test kills.
-func spawn(t *testing.T, r role) *process {
+func spawn(t testing.TB, r role) *process {
 	t.Helper()
 	text, err := json.Marshal(r)
 	require.NoError(t, err)
@@ -171,7 +177,11 @@ func (p *process) awaitReady() {
 	select {
 	case <-p.ready:
 	case <-p.exited:
-		require.Fail(p.t, "a process has ended before it was ready")
+		select {
+		case <-p.ready: // both meanwhile
+		default:
+			require.Fail(p.t, "a process has ended before it was ready")
+		}
 	case <-limit(p.t).Done():
 		require.Fail(p.t, "a process is not ready")
 	}
@@ -192,13 +202,20 @@ func (p *process) terminate() error {
 	return p.err
 }
 
-// free returns an address that nobody listens on at the moment.
-func free(t *testing.T) string {
+// free returns an address that nobody listens on at the moment. Its port is none of
+// those that systems give to outgoing connections, one of which could have taken it
+// before a server listens there, or listens there again.
+func free(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
+		if l, err := net.Listen("tcp", address); err == nil {
+			require.NoError(t, l.Close())
+			return address
+		}
+	}
+	require.Fail(t, "no port is free")
+	return ""
 }
 
 // A run is a number of jobs on workers that things happen to.
@@ -216,7 +233,7 @@ type run struct {
 
 func newRun(t *testing.T, urls string, options queueOptions) *run {
 	t.Helper()
-	nc, err := nats.Connect(urls, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	nc, err := nats.Connect(urls, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), patient)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	q, err := jobqueue.Open[string, string](limit(t), nc, "test", options.options()...)
@@ -226,9 +243,16 @@ func newRun(t *testing.T, urls string, options queueOptions) *run {
 
 func (r *run) worker(concurrency, millis int) *process {
 	r.t.Helper()
-	p := spawn(r.t, role{URLs: r.urls, Concurrency: concurrency, Options: r.options, Log: r.log, Millis: millis})
+	p := r.spawnWorker(concurrency, millis)
 	p.awaitReady()
 	return p
+}
+
+// spawnWorker is worker for one that may be killed by a job before it says that it
+// is ready.
+func (r *run) spawnWorker(concurrency, millis int) *process {
+	r.t.Helper()
+	return spawn(r.t, role{URLs: r.urls, Concurrency: concurrency, Options: r.options, Log: r.log, Millis: millis})
 }
 
 // submit stores n jobs, from several goroutines, whatever happens meanwhile.
@@ -277,7 +301,7 @@ func (r *run) await(executions int) {
 			return
 		}
 		select {
-		case <-time.After(2 * time.Millisecond):
+		case <-time.After(5 * time.Millisecond):
 		case <-ctx.Done():
 			require.Fail(r.t, "the jobs are not run")
 		}

@@ -43,6 +43,7 @@ type Queue[T, R any] struct {
 
 	jobs, results, dead, attempts jetstream.Stream
 	consumers                     [levels]jetstream.Consumer
+	jobSubjects                   [levels]string
 	ackWaitLeast                  time.Duration // of the consumers
 
 	jobCodec    Codec[T]
@@ -89,6 +90,9 @@ func Open[T, R any](ctx context.Context, nc *nats.Conn, name string, opts ...Opt
 		return nil, err
 	}
 	q := &Queue[T, R]{config: c, name: name, nc: nc, jobCodec: codecOf[T](c.codecs), resultCodec: codecOf[R](c.codecs)}
+	for level := range levels {
+		q.jobSubjects[level] = q.subject(kindJobs, levelNames[level])
+	}
 	if q.js, err = jetstream.New(nc); err != nil {
 		return nil, err
 	}

@@ -157,7 +157,7 @@ func (q *Queue[T, R]) jobMessage(s submission, job T) (*nats.Msg, string, error)
 	}
 	token := escape(id)
 	msg := &nats.Msg{Data: data, Header: nats.Header{jetstream.MsgIDHeader: {token}}}
-	target := q.subject(kindJobs, levelNames[s.level])
+	target := q.jobSubjects[s.level]
 	if !s.at.After(time.Now()) {
 		msg.Subject = target
 		return msg, id, nil

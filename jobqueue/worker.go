@@ -220,8 +220,10 @@ func (q *Queue[T, R]) WorkOn(ctx context.Context, pool *workpool.Pool[T, R], opt
 func notRetried[T, R any](handler workpool.Handler[T, R]) workpool.Handler[T, R] {
 	return func(ctx context.Context, job T) (R, error) {
 		value, err := handler(ctx, job)
-		if after, ok := workpool.RetryDelay(err); ok {
-			err = &laterError{after, err}
+		if err != nil { // which spares the search in most cases
+			if after, ok := workpool.RetryDelay(err); ok {
+				err = &laterError{after, err}
+			}
 		}
 		return value, err
 	}
@@ -311,7 +313,7 @@ func (w *Worker) stop() {
 // at once what it has fetched and not begun, for other workers to run, and waits
 // for the running handlers, whose results are stored. Then it returns nil, and no
 // code of a job runs any more. It takes up to a second until the server knows that
-// this worker wants nothing more.
+// this worker wants nothing more; while the server is away, Shutdown waits for it.
 //
 // If ctx ends first, the contexts of the running handlers end, with the cause
 // workpool.ErrAborted, and their jobs are handed back, without having used up an

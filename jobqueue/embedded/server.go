@@ -32,6 +32,9 @@ import (
 // reads the state of its streams before.
 const startPatience = 60 * time.Second
 
+// connectPatience is how long a connection in this process may take to be made.
+const connectPatience = 10 * time.Second
+
 // A Server is a NATS server in this process. It is made by [Start] and ended by
 // [Server.Shutdown].
 type Server struct {
@@ -93,6 +96,7 @@ func (c *config) serverOptions(dir string) (*server.Options, error) {
 		NoLog:        true,
 		TLSConfig:    c.tls,
 		TLSTimeout:   5,
+		AuthTimeout:  10, // the server's two seconds are too short for a machine under full load
 	}
 	if c.listen != "" {
 		var err error
@@ -169,7 +173,10 @@ func loopback(host string) bool {
 // Connect returns a connection that uses no network. It needs the same
 // credentials as any other, given as options, and is closed by the caller.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
-	nc, err := nats.Connect("", append([]nats.Option{nats.InProcessServer(inProcess{s.server})}, opts...)...)
+	// The library gives it two seconds, which a machine under full load may need for
+	// other things.
+	opts = append([]nats.Option{nats.InProcessServer(inProcess{s.server}), nats.Timeout(connectPatience)}, opts...)
+	nc, err := nats.Connect("", opts...)
 	if err != nil {
 		return nil, fmt.Errorf("embedded: connecting to the server in this process: %w", err)
 	}

@@ -85,7 +85,7 @@ func TestStart_StoresAcrossRestarts(t *testing.T) {
 	dir := t.TempDir()
 	var id string
 	for round := range 2 {
-		s, err := embedded.Start(dir)
+		s, err := embedded.Start(dir, embedded.WithSyncInterval(time.Minute))
 		require.NoError(t, err)
 		nc, err := s.Connect()
 		require.NoError(t, err)
@@ -110,10 +110,11 @@ func TestStart_StoresAcrossRestarts(t *testing.T) {
 func TestStart_TLSWithUserCredentials(t *testing.T) {
 	certificate, pool := selfSigned(t)
 	s, err := embedded.Start(t.TempDir(),
+		embedded.WithSyncInterval(time.Minute),
 		embedded.WithListen("127.0.0.1:0"),
 		embedded.WithUser("ada", "lovelace"),
 		embedded.WithTLS(&tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}),
-		embedded.WithServerOptions(func(o *server.Options) { o.AuthTimeout = 5 }))
+		embedded.WithServerOptions(func(o *server.Options) { o.MaxPayload = 1 << 20 }))
 	require.NoError(t, err)
 	defer s.Shutdown()
 	trust := nats.Secure(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12})
@@ -125,7 +126,7 @@ func TestStart_TLSWithUserCredentials(t *testing.T) {
 		_, err := nats.Connect(s.URL(), bad...)
 		require.Error(t, err)
 	}
-	nc, err := nats.Connect(s.URL(), trust, nats.UserInfo("ada", "lovelace"))
+	nc, err := nats.Connect(s.URL(), trust, nats.UserInfo("ada", "lovelace"), nats.Timeout(30*time.Second))
 	require.NoError(t, err)
 	defer nc.Close()
 	state, err := nc.TLSConnectionState()

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/seed-a18b2dc9/workpool/jobqueue"
+	"github.com/seed-a18b2dc9/workpool/jobqueue/embedded"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -57,13 +60,13 @@ func TestRun_QueueFromServeToRequeue(t *testing.T) {
 	out := new(console)
 	served := make(chan int, 1)
 	go func() {
-		served <- run(ctx, []string{"serve", "-dir", filepath.Join(dir, "data"), "-listen", "127.0.0.1:0", "-token-file", token}, out, out)
+		served <- run(ctx, []string{"serve", "-dir", filepath.Join(dir, "data"), "-listen", "127.0.0.1:0", "-token-file", token, "-sync-interval", "1m"}, out, out)
 	}()
 	var url string
 	require.Eventually(t, func() bool {
 		url = regexp.MustCompile(`nats://\S+:\d+`).FindString(out.String())
 		return url != ""
-	}, 20*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 
 	nc, err := nats.Connect(url, nats.Token("secret"))
 	require.NoError(t, err)
@@ -102,7 +105,7 @@ func TestRun_QueueFromServeToRequeue(t *testing.T) {
 	live := new(console)
 	watched := make(chan int, 1)
 	go func() { watched <- run(watching, append([]string{"stats", "-every", "1ms"}, target...), live, live) }()
-	require.Eventually(t, func() bool { return strings.Count(live.String(), "pending") > 2 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Count(live.String(), "pending") > 2 }, time.Minute, time.Millisecond)
 	leave()
 	assert.Zero(t, <-watched)
 
@@ -111,11 +114,52 @@ func TestRun_QueueFromServeToRequeue(t *testing.T) {
 	assert.Contains(t, errs, "Authorization Violation")
 	status, _, errs = runCommand(t, append(append([]string{"stats", "-once"}, target...), "-queue", "others")...)
 	assert.Equal(t, 1, status)
-	assert.Contains(t, errs, "not found")
+	assert.Contains(t, errs, `no queue "others" on `+url+": check -queue and -server")
 
 	nc.Close()
 	stop()
 	assert.Zero(t, <-served)
+}
+
+func TestWatch_OutlastsTheServer(t *testing.T) {
+	dir := t.TempDir()
+	var s *embedded.Server
+	var address string
+	require.Eventually(t, func() (ok bool) { // a port that nobody else gets while the server is away
+		address = fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
+		var err error
+		s, err = embedded.Start(dir, embedded.WithListen(address), embedded.WithSyncInterval(time.Minute))
+		return err == nil
+	}, time.Minute, time.Millisecond)
+	nc, err := nats.Connect(s.URL())
+	require.NoError(t, err)
+	defer nc.Close()
+	_, err = jobqueue.Open[int, int](t.Context(), nc, "orders")
+	require.NoError(t, err)
+
+	look := target{server: s.URL(), queue: "orders", timeout: time.Second}
+	q, end, err := look.open(t.Context())
+	require.NoError(t, err)
+	defer end()
+	ctx, leave := context.WithCancel(t.Context())
+	screen, left := new(console), make(chan error, 1)
+	go func() { left <- look.watch(ctx, q, screen, time.Millisecond, true) }()
+	shows := func(text string) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			looks := strings.Split(screen.String(), "\x1b[H")
+			return strings.Contains(looks[len(looks)-1], text)
+		}, time.Minute, time.Millisecond, text)
+	}
+	shows("pending")
+	s.Shutdown()
+	shows("no answer from the server")
+	s, err = embedded.Start(dir, embedded.WithListen(address), embedded.WithSyncInterval(time.Minute))
+	require.NoError(t, err)
+	defer s.Shutdown()
+	shows("pending")
+	leave()
+	require.NoError(t, <-left)
 }
 
 func TestRun_MistakesOnTheCommandLine(t *testing.T) {

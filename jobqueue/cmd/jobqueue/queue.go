@@ -81,6 +81,9 @@ func (t *target) open(ctx context.Context) (*rawQueue, func(), error) {
 	q, err := jobqueue.Open[[]byte, []byte](ctx, nc, t.queue, jobqueue.WithExisting(), jobqueue.WithCodec(raw{}))
 	if err != nil {
 		nc.Close()
+		if errors.Is(err, jobqueue.ErrNotFound) {
+			err = fmt.Errorf("there is no queue %q on %s: check -queue and -server; a program that submits or works creates it", t.queue, t.server)
+		}
 		return nil, nil, err
 	}
 	return q, nc.Close, nil
@@ -103,45 +106,66 @@ func stats(flags *flag.FlagSet) func(ctx context.Context, args []string, out io.
 			return err
 		}
 		defer end()
-		// On a terminal each look replaces the one before, and a server that is
-		// restarted does not end the watching.
-		const up = "\x1b[%dA\x1b[J"
-		live, lines := !*once && terminal(out), 0
-		for {
-			look, cancel := context.WithTimeout(ctx, t.timeout)
-			s, err := q.Stats(look)
-			cancel()
-			if ctx.Err() != nil && !*once {
-				return nil // Ctrl-C is how one leaves
-			}
-			if err != nil && lines == 0 {
+		if *once {
+			s, err := t.look(ctx, q)
+			if err != nil {
 				return err
 			}
-			if lines > 0 {
-				fmt.Fprintf(out, up, lines)
+			_, err = io.WriteString(out, t.table(s))
+			return err
+		}
+		return t.watch(ctx, q, out, *every, terminal(out))
+	}
+}
+
+// look asks for the numbers of the queue.
+func (t *target) look(ctx context.Context, q *rawQueue) (jobqueue.Stats, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	return q.Stats(ctx)
+}
+
+// table returns the numbers of the queue for the eye.
+func (t *target) table(s jobqueue.Stats) string {
+	return fmt.Sprintf("%s  %s\n\npending     %12d\nscheduled   %12d\nin flight   %12d\nredelivered %12d\ndead        %12d\nresults     %12d\n",
+		t.queue, time.Now().Format(time.TimeOnly), s.Pending, s.Scheduled, s.InFlight, s.Redelivered, s.Dead, s.Results)
+}
+
+// watch shows the numbers of the queue until ctx ends. On a terminal each look
+// replaces the one before, and a server that is restarted does not end the watching.
+func (t *target) watch(ctx context.Context, q *rawQueue, out io.Writer, every time.Duration, terminal bool) error {
+	// To the upper left, and nothing below what is shown: that bears a terminal
+	// with fewer lines than the table, which going up by lines would not.
+	const home, toLineEnd, rest, all = "\x1b[H", "\x1b[K", "\x1b[J", "\x1b[2J" // the last three clear
+	for first := true; ; first = false {
+		s, err := t.look(ctx, q)
+		if err != nil && (first || !terminal) && ctx.Err() == nil {
+			return err
+		}
+		text := t.table(s)
+		if err != nil {
+			text = fmt.Sprintf("%s  %s  no answer from the server\n", t.queue, time.Now().Format(time.TimeOnly))
+		}
+		if terminal {
+			text = home + strings.ReplaceAll(text, "\n", toLineEnd+"\n") + rest
+			if first {
+				text = all + text
 			}
-			if err != nil {
-				fmt.Fprintf(out, "%s  %s  no answer from the server\n", t.queue, time.Now().Format(time.TimeOnly))
-			} else {
-				fmt.Fprintf(out, "%s  %s\n\npending     %12d\nscheduled   %12d\nin flight   %12d\nredelivered %12d\ndead        %12d\nresults     %12d\n",
-					t.queue, time.Now().Format(time.TimeOnly), s.Pending, s.Scheduled, s.InFlight, s.Redelivered, s.Dead, s.Results)
-			}
-			if *once {
-				return nil
-			}
-			switch {
-			case !live:
-				fmt.Fprintln(out)
-			case err != nil:
-				lines = 1
-			default:
-				lines = 8
-			}
-			select {
-			case <-time.After(*every):
-			case <-ctx.Done():
-				return nil
-			}
+		} else {
+			text += "\n"
+		}
+		select {
+		case <-ctx.Done(): // Ctrl-C is how one leaves
+			return nil
+		default:
+		}
+		if _, err := io.WriteString(out, text); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(every):
+		case <-ctx.Done():
+			return nil
 		}
 	}
 }
