@@ -1,14 +1,29 @@
 package workpool
 
-import "context"
+import (
+	"context"
+	"reflect"
+)
 
-// blockLength is how many tasks lie side by side at most, unless it is those of a
-// Map.
-const blockLength = 64
+const (
+	// maxBlockLength is how many tasks lie side by side at most, unless it is those
+	// of a Map.
+	maxBlockLength = 64
 
-// maxSpareBlocks is how many blocks are kept for further tasks. What a deeper queue
-// has needed once is given back.
-const maxSpareBlocks = 1 << 10
+	// maxBlockSize is how many bytes a block has at most, if it has more than one
+	// place.
+	maxBlockSize = 1 << 15
+
+	// maxSpareBlocks is how many blocks are kept for further tasks. What a deeper
+	// queue has needed once is given back.
+	maxSpareBlocks = 1 << 10
+)
+
+// blockLengthLocked returns how many places blocks have.
+func (p *Pool[T, R]) blockLengthLocked() int {
+	place := reflect.TypeFor[T]().Size() + reflect.TypeFor[R]().Size() + reflect.TypeFor[error]().Size()
+	return min(maxBlockLength, p.capacityLocked(), max(1, int(maxBlockSize/place)))
+}
 
 // A block is where tasks and what became of them lie side by side: many are few
 // cache lines, and go through the pool with few steps.
@@ -85,7 +100,7 @@ func (b *block[T, R]) forget(i int) {
 func (p *Pool[T, R]) newBlockLocked(owner blockOwner[T, R]) *block[T, R] {
 	b := p.spareBlocks
 	if b == nil {
-		n := min(blockLength, p.capacityLocked())
+		n := p.blockLengthLocked()
 		return &block[T, R]{owner: owner, tasks: make([]T, n), values: make([]R, n), errs: make([]error, n)}
 	}
 	p.spareBlocks = b.spare
@@ -110,8 +125,8 @@ func (p *Pool[T, R]) newRunLocked(b *block[T, R], first, n int, index uint64) (*
 	if r == nil {
 		r = new(run[T, R])
 	} else {
-		p.spareRuns = r.spare
-		r.spare = nil
+		p.spareRuns, r.spare = r.spare, nil
+		p.spareRunsN--
 	}
 	j := p.newJobLocked()
 	r.block, r.first, r.n, r.index, r.job, r.at = b, first, n, index, j, -1
@@ -123,7 +138,10 @@ func (p *Pool[T, R]) newRunLocked(b *block[T, R], first, n int, index uint64) (*
 // freeRunLocked keeps a run, for which no job stands any more, for further tasks.
 func (p *Pool[T, R]) freeRunLocked(r *run[T, R]) {
 	r.block, r.job, r.ctx, r.ended, r.joins, r.worker, r.done = nil, nil, nil, nil, false, 0, 0
-	r.spare, p.spareRuns = p.spareRuns, r
+	if p.spareRunsN < maxSpares {
+		r.spare, p.spareRuns = p.spareRuns, r
+		p.spareRunsN++
+	}
 }
 
 // partLocked returns a run of n tasks of r, and the job that stands for it.

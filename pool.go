@@ -77,6 +77,7 @@ type Pool[T, R any] struct {
 	spare        *job[T, R]   // linked by next
 	spares       int          // how many
 	spareRuns    *run[T, R]   // linked by spare
+	spareRunsN   int          // how many
 	spareBlocks  *block[T, R] // linked by spare
 	spareBlocksN int          // how many
 

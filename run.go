@@ -30,7 +30,8 @@ type inHand[T, R any] struct {
 	rest  int           // tasks not claimed when somebody looked last
 }
 
-// runs are those with a rest that workers, or receivers, have in hand.
+// runs are those with a rest that workers, or receivers, have in hand, in the order
+// in which they began.
 type runs[T, R any] struct {
 	all      []*run[T, R]
 	rest     int // the sum of theirs
@@ -49,11 +50,10 @@ func (l *runs[T, R]) removeLocked(r *run[T, R]) {
 		return
 	}
 	l.setRestLocked(r, 0)
-	last := len(l.all) - 1
-	l.all[r.at] = l.all[last]
-	l.all[r.at].at = r.at
-	l.all[last] = nil
-	l.all = l.all[:last]
+	l.all = slices.Delete(l.all, r.at, r.at+1)
+	for i, later := range l.all[r.at:] {
+		later.at = r.at + i
+	}
 	r.at = -1
 }
 

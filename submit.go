@@ -158,7 +158,7 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 				p.mu.Lock()
 				p.comeForLocked()
 				if f.room == 0 {
-					f.giveLocked(blockLength)
+					f.giveLocked(maxBlockLength)
 				}
 				p.mu.Unlock()
 			}
@@ -178,7 +178,7 @@ func (p *Pool[T, R]) feedLocked(ctx context.Context, f *feeder[T, R]) {
 		p.index += uint64(n)
 		p.tasks.push(j)
 	})
-	f.giveLocked(blockLength)
+	f.giveLocked(maxBlockLength)
 	p.watchFeedersLocked()
 }
 
@@ -195,7 +195,7 @@ func (p *Pool[T, R]) submitNext(ctx context.Context, f *feeder[T, R], task T) er
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	f.giveLocked(blockLength)
+	f.giveLocked(maxBlockLength)
 	return nil
 }
 
