@@ -70,9 +70,9 @@ func (l *runs[T, R]) setRestLocked(r *run[T, R], rest int) {
 }
 
 // takeRunLocked makes a run of n tasks at most, for a worker, of what j stands
-// for, which was the first in the task channel. The rest of a Map goes to the end
-// of the channel, so that its tasks take turns with all others; other tasks keep
-// their place.
+// for, which was the first in the task channel. A task alone becomes a job of its
+// own. The rest of a Map goes to the end of the channel, so that its tasks take
+// turns with all others; other tasks keep their place.
 func (p *Pool[T, R]) takeRunLocked(j *job[T, R], n int, now time.Duration) (taken *job[T, R], length int) {
 	r := j.to.(*run[T, R])
 	if r.accepts() {
@@ -84,6 +84,18 @@ func (p *Pool[T, R]) takeRunLocked(j *job[T, R], n int, now time.Duration) (take
 	case n >= r.n:
 		n = r.n
 		p.closeTailLocked(r)
+		if n == 1 && r.accepts() {
+			p.takeOutLocked(j)
+			return j, 1
+		}
+	case n == 1 && r.accepts():
+		rest := j
+		j = p.newJobLocked()
+		j.ctx, j.bound, j.positioned, j.attempt = rest.ctx, rest.bound, true, 1
+		p.moveLocked(r, 0, j)
+		r.shrinkLocked(1)
+		p.tasks.pushFront(rest)
+		return j, 1
 	case r.accepts():
 		rest := j
 		r, j = p.partLocked(r, 0, n)
@@ -226,20 +238,34 @@ func (p *Pool[T, R]) leaveRunLocked(j *job[T, R]) {
 	_, r.n = r.claimed()
 	at := r.first + r.done
 	j.index = r.index + uint64(r.done)
-	to := r.owner.answerer()
-	if r.accepts() && (j.err == nil || retryIn(j.err) == nil && (to != nil || p.resultFunc == nil)) {
+	told := p.resultFunc == nil || r.owner.answerer() != nil || j.err == nil
+	if r.accepts() && told && retryIn(j.err) == nil {
 		if j.err == nil {
 			j.err = r.errs[at]
 		}
 		return
 	}
-	j.to, j.isRun = to, false
+	p.takeOutLocked(j)
+}
+
+// takeOutLocked makes j, which stands for a run, a job of its own for the next task
+// of the run.
+func (p *Pool[T, R]) takeOutLocked(j *job[T, R]) {
+	r := j.to.(*run[T, R])
+	j.isRun = false
+	p.moveLocked(r, r.done, j)
+	p.freeRunLocked(r)
+}
+
+// moveLocked moves a task out of the block into j.
+func (p *Pool[T, R]) moveLocked(r *run[T, R], i int, j *job[T, R]) {
+	at := r.first + i
+	j.to, j.index = r.owner.answerer(), r.index+uint64(i)
 	j.task, j.value = r.tasks[at], r.values[at]
 	if r.accepts() {
 		r.forget(at)
 		p.takenLocked(r.block, 1)
 	}
-	p.freeRunLocked(r)
 }
 
 // overdueLocked tells whether a run that began before then has a rest.
