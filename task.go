@@ -31,10 +31,10 @@ type Func[R any] = func(ctx context.Context) (R, error)
 //	lines, err := pool.Do(ctx, func(ctx context.Context) (int, error) { return count(ctx, file) })
 func Call[R any](ctx context.Context, f Func[R]) (R, error) { return f(ctx) }
 
-// A job is a task on its way through the pool: from the caller that fills it
-// in, over the task channel to a worker, and with the handler's answer in it
-// over the collector channel to a receiver. Jobs are used again, so that the
-// way allocates nothing.
+// A job is an element of the pool's channels: a task on its way from the caller,
+// over the task channel to a worker, and with the handler's answer in it over the
+// collector channel to a receiver. Or it stands for a run of tasks that lie in a
+// block. Jobs are used again, so that the way allocates nothing.
 //
 // The pool's mutex guards a job except while one goroutine has it in hand:
 // the worker that runs it, or the caller that got it back.
