@@ -98,6 +98,7 @@ func (p *Pool[T, R]) newBlockLocked(owner blockOwner[T, R]) *block[T, R] {
 // tasks when these are all.
 func (p *Pool[T, R]) takenLocked(b *block[T, R], n int) {
 	if b.taken += n; b.taken == len(b.tasks) && p.spareBlocksN < maxSpareBlocks {
+		b.owner = nil // with its context
 		b.spare, p.spareBlocks = p.spareBlocks, b
 		p.spareBlocksN++
 	}
@@ -143,6 +144,7 @@ func (p *Pool[T, R]) dissolveLocked(r *run[T, R]) []*job[T, R] {
 		jobs[i] = j
 	}
 	p.takenLocked(r.block, r.n)
+	r.job.ctx = nil
 	p.freeLocked(r.job)
 	p.freeRunLocked(r)
 	return jobs
