@@ -32,10 +32,11 @@ func from[T any](c <-chan T) iter.Seq[T] {
 	}
 }
 
+type feedFunc = func(ctx context.Context, p *closures, tasks iter.Seq[closure]) error
+
 // feeders are the ways to hand in the tasks of a sequence through a feeder. Each
-// returns when all have been handed in; the function that it returns waits for what
-// does not go to Results.
-var feeders = map[string]func(ctx context.Context, p *closures, tasks iter.Seq[closure]) error{
+// returns when all have been handed in, and those of a Stream have ended.
+var feeders = map[string]feedFunc{
 	"SubmitAll": func(ctx context.Context, p *closures, tasks iter.Seq[closure]) error {
 		_, err := p.SubmitAll(ctx, tasks)
 		return err
@@ -48,7 +49,7 @@ var feeders = map[string]func(ctx context.Context, p *closures, tasks iter.Seq[c
 	},
 }
 
-func eachFeeder(t *testing.T, test func(t *testing.T, feed func(ctx context.Context, p *closures, tasks iter.Seq[closure]) error)) {
+func eachFeeder(t *testing.T, test func(t *testing.T, feed feedFunc)) {
 	t.Helper()
 	for name, feed := range feeders {
 		t.Run(name, func(t *testing.T) {
@@ -59,7 +60,7 @@ func eachFeeder(t *testing.T, test func(t *testing.T, feed func(ctx context.Cont
 
 // feeding hands in what comes from the channel that it returns, through a feeder. The
 // function waits for its end.
-func feeding(t testing.TB, p *closures, feed func(ctx context.Context, p *closures, tasks iter.Seq[closure]) error) (tasks chan closure, end func()) {
+func feeding(t testing.TB, p *closures, feed feedFunc) (tasks chan closure, end func()) {
 	t.Helper()
 	tasks = make(chan closure)
 	done := make(chan error, 1)
@@ -159,7 +160,7 @@ func TestFeeder_RoomThatThereIsNoMore(t *testing.T) {
 		"Resize": func(p *closures) { _ = p.Resize(1) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			eachFeeder(t, func(t *testing.T, feed func(ctx context.Context, p *closures, tasks iter.Seq[closure]) error) {
+			eachFeeder(t, func(t *testing.T, feed feedFunc) {
 				const depth = 2
 				p := newClosures(t, workpool.WithWorkers(8), workpool.WithQueueDepth(depth), workpool.WithoutResults())
 				release := make(chan struct{})
@@ -236,7 +237,10 @@ func TestFeeder_ResizeWakesAStream(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithResultBuffer(0))
 		release := make(chan struct{})
 		var began atomic.Int32
-		task := func(context.Context) (int, error) { began.Add(1); <-release; return 0, nil }
+		task := func(ctx context.Context) (int, error) {
+			began.Add(1)
+			return until(release)(ctx)
+		}
 		done := make(chan error, 1)
 		go func() { done <- feeders["Stream"](context.Background(), p, slices.Values([]closure{task, task, task})) }()
 		synctest.Wait()
@@ -247,13 +251,6 @@ func TestFeeder_ResizeWakesAStream(t *testing.T) {
 		require.NoError(t, <-done)
 		closed(t, p)
 	})
-}
-
-func TestFeeder_ZeroPool(t *testing.T) {
-	var p closures
-	n, err := p.SubmitAll(t.Context(), slices.Values([]closure{returning(1, nil)}))
-	require.ErrorIs(t, err, workpool.ErrClosed)
-	require.Zero(t, n)
 }
 
 // A task that a feeder hands in, and that then waits for its input, runs as soon as
@@ -276,7 +273,7 @@ func TestRule8_WhatIsHandedInRunsAtOnce(t *testing.T) {
 		"very many more":   {workers: 1030, busy: 1030, then: func(p *closures, _ chan struct{}) { _ = p.Resize(1040) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			eachFeeder(t, func(t *testing.T, feed func(ctx context.Context, p *closures, tasks iter.Seq[closure]) error) {
+			eachFeeder(t, func(t *testing.T, feed feedFunc) {
 				p := newClosures(t, workpool.WithWorkers(c.workers), workpool.WithQueueDepth(10), workpool.WithoutResults())
 				release := make(chan struct{})
 				for range c.busy {
@@ -360,7 +357,7 @@ func TestFeeder_RoomIsThereForOthers(t *testing.T) {
 		{1, 0, 0, 0}, {1, 0, 1, 0}, {2, 0, 1, 0}, {2, 0, 0, 1}, {1, 1, 1, 0}, {1, 1, 1, 1}, {2, 2, 2, 1}, {2, 2, 1, 3}, {1, 128, 1, 70}, {2, 128, 2, 128},
 	} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
-			eachFeeder(t, func(t *testing.T, feed func(ctx context.Context, p *closures, tasks iter.Seq[closure]) error) {
+			eachFeeder(t, func(t *testing.T, feed feedFunc) {
 				p := newClosures(t, workpool.WithWorkers(c.workers), workpool.WithQueueDepth(c.depth), workpool.WithoutResults())
 				release := make(chan struct{})
 				for range c.busy {
@@ -406,7 +403,7 @@ func TestFeeder_CloseWhileTheInputIsBlocked(t *testing.T) {
 		for _, fed := range []int{0, 1, 2, 30} {
 			for _, told := range []bool{false, true} {
 				t.Run(fmt.Sprint(mode, fed, told), func(t *testing.T) {
-					eachFeeder(t, func(t *testing.T, feed func(ctx context.Context, p *closures, tasks iter.Seq[closure]) error) {
+					eachFeeder(t, func(t *testing.T, feed feedFunc) {
 						results := 0
 						opts := []workpool.Option{workpool.WithWorkers(1), workpool.WithShutdown(mode, 0)}
 						if told {
@@ -477,7 +474,7 @@ func TestFeeder_InputThatUsesThePool(t *testing.T) {
 		"Wait":    func(ctx context.Context, p *closures, _ func(closure) bool) { _ = p.Wait(ctx) },
 		"Stats":   func(_ context.Context, p *closures, _ func(closure) bool) { p.Stats() },
 		"Resize":  func(_ context.Context, p *closures, _ func(closure) bool) { _ = p.Resize(1); _ = p.Resize(3) },
-		"Pause":   func(_ context.Context, p *closures, yield func(closure) bool) { p.Pause(); p.Resume() },
+		"Pause":   func(_ context.Context, p *closures, _ func(closure) bool) { p.Pause(); p.Resume() },
 		"panic":   func(context.Context, *closures, func(closure) bool) { panic("input") },
 		"Goexit":  func(context.Context, *closures, func(closure) bool) { runtime.Goexit() },
 		"nothing": func(context.Context, *closures, func(closure) bool) {},
@@ -486,7 +483,7 @@ func TestFeeder_InputThatUsesThePool(t *testing.T) {
 		for _, inside := range []bool{false, true} {
 			for _, c := range []struct{ workers, depth, buffer int }{{1, 0, 0}, {1, 1, 0}, {2, 2, 1}, {2, 128, 128}} {
 				t.Run(fmt.Sprint(name, inside, c), func(t *testing.T) {
-					eachFeeder(t, func(t *testing.T, feed func(ctx context.Context, p *closures, tasks iter.Seq[closure]) error) {
+					eachFeeder(t, func(t *testing.T, feed feedFunc) {
 						p := newClosures(t, workpool.WithWorkers(c.workers), workpool.WithQueueDepth(c.depth), workpool.WithResultBuffer(c.buffer))
 						received := make(chan int)
 						go func() { received <- len(collect(p)) }()
@@ -533,15 +530,10 @@ func TestFeeder_StreamsThatAreLeft(t *testing.T) {
 	for round := range 8 {
 		p := mustNew(t, identity, workpool.WithWorkers(1+round%2), workpool.WithQueueDepth(round/2), workpool.WithResultBuffer(0))
 		var users, others sync.WaitGroup
-		stop := make(chan struct{})
-		others.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					p.Stats()
-				}
+		var stop atomic.Bool
+		others.Go(func() { // so that the feeders wait for the mutex
+			for !stop.Load() {
+				p.Stats()
 			}
 		})
 		for range 2 {
@@ -556,10 +548,9 @@ func TestFeeder_StreamsThatAreLeft(t *testing.T) {
 						assert.EqualValues(t, r.Index, r.Task)
 						assert.Equal(t, r.Task, r.Value)
 						if n++; n > i%5 {
-							if i%2 == 0 {
+							if cancel(); i%2 == 0 {
 								break
 							}
-							cancel()
 						}
 					}
 					cancel()
@@ -567,7 +558,7 @@ func TestFeeder_StreamsThatAreLeft(t *testing.T) {
 			})
 		}
 		users.Wait()
-		close(stop)
+		stop.Store(true)
 		others.Wait()
 		closed(t, p)
 	}
@@ -580,26 +571,21 @@ func TestFeeder_ManyAtOnce(t *testing.T) {
 		ctx, workers := context.Background(), 1+round%3
 		p := mustNew(t, moody, workpool.WithWorkers(workers), workpool.WithQueueDepth(round), workpool.WithResultBuffer(round/2))
 		var users, others sync.WaitGroup
-		stop, got := make(chan struct{}), 0
+		var stop atomic.Bool
+		got := 0
 		others.Go(func() {
 			last := [2]int{-1, -1}
 			for r := range p.Results() {
 				checkMood(t, r)
+				who := r.Task / 1000
+				assert.True(t, workers > 1 || r.Task > last[who])
+				last[who] = r.Task
 				got++
-				if who := r.Task / 1000; workers == 1 {
-					assert.Greater(t, r.Task, last[who])
-					last[who] = r.Task
-				}
 			}
 		})
 		others.Go(func() {
-			for i := 0; ; i++ {
-				select {
-				case <-stop:
-					p.Resume()
-					return
-				default:
-				}
+			defer p.Resume()
+			for i := 0; !stop.Load(); i++ {
 				switch i % 8 {
 				case 0:
 					p.Pause()
@@ -615,10 +601,7 @@ func TestFeeder_ManyAtOnce(t *testing.T) {
 		for who := range 2 {
 			users.Go(func() {
 				n, err := p.SubmitAll(ctx, func(yield func(int) bool) {
-					for task := range count(300) {
-						if !yield(who*1000 + task) {
-							return
-						}
+					for task := 0; task < 300 && yield(who*1000+task); task++ {
 					}
 				})
 				assert.NoError(t, err)
@@ -635,7 +618,7 @@ func TestFeeder_ManyAtOnce(t *testing.T) {
 			})
 		}
 		users.Wait()
-		close(stop)
+		stop.Store(true)
 		require.NoError(t, p.Wait(ctx))
 		closed(t, p)
 		others.Wait()
