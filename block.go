@@ -162,6 +162,7 @@ func (p *Pool[T, R]) dissolveLocked(r *run[T, R]) []*job[T, R] {
 		jobs[i] = j
 	}
 	p.takenLocked(r.block, r.n)
+	r.job.ctx = nil
 	p.freeLocked(r.job)
 	p.freeRunLocked(r)
 	return jobs

@@ -48,7 +48,9 @@ func (f *feeder[T, R]) endLocked() {
 			break
 		}
 	}
-	p.takenLocked(f.block, len(f.block.tasks)-f.filled)
+	if n := len(f.block.tasks) - f.filled; n > 0 { // else all may have been taken, and the block be in use again
+		p.takenLocked(f.block, n)
+	}
 	f.block = nil
 	p.comeForLocked()
 }
@@ -70,10 +72,17 @@ func (f *feeder[T, R]) handIn(task T) bool {
 	return true
 }
 
-// giveLocked gives f room for n tasks at most in place of what it had.
+// giveLocked gives f room for n tasks at most in place of what it had. Of those
+// whose tasks get an index one after the other, only one has room at a time, or
+// nobody could tell in which order they have used theirs.
 func (f *feeder[T, R]) giveLocked(n int) {
 	p := f.pool
-	f.recallLocked()
+	p.collectLocked()
+	for _, other := range p.feeders {
+		if other.owner == f.owner {
+			other.recallLocked()
+		}
+	}
 	if f.filled == len(f.block.tasks) {
 		f.block, f.filled = p.newBlockLocked(f.owner), 0
 	}

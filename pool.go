@@ -196,6 +196,7 @@ func (p *Pool[T, R]) Pause() {
 	defer p.mu.Unlock()
 	p.paused = p.open
 	p.recallLocked()
+	p.recallRoomLocked() // it may be that of workers, who take nothing now
 }
 
 // Resume ends a [Pool.Pause].
@@ -213,10 +214,10 @@ func (p *Pool[T, R]) resumeLocked() {
 	if p.special {
 		p.noteTaskLocked()
 	}
-	switch {
-	case p.alive > p.size: // surplus workers that the pause has kept
+	if p.alive > p.size { // surplus workers that the pause has kept
 		p.tasks.wakeAllLocked()
-	case p.tasks.n > 0:
+	}
+	if p.tasks.n > 0 {
 		p.offerTaskLocked()
 	}
 }

@@ -328,6 +328,7 @@ func (s *streamBatch[T, R]) receive() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.giveBackLocked()
+	s.wakeFeederLocked()
 	ended := s.ctx.Done()
 	var grace <-chan time.Time
 	for s.results.n+s.endedN == 0 {
@@ -354,11 +355,16 @@ func (s *streamBatch[T, R]) receive() bool {
 		p.mu.Lock()
 	}
 	s.takeResultsLocked(min(runLength, max(1, p.capacityLocked()/8)))
+	s.wakeFeederLocked()
+	return true
+}
+
+// wakeFeederLocked has the feeder look for space again.
+func (s *streamBatch[T, R]) wakeFeederLocked() {
 	select {
 	case s.freed <- struct{}{}:
 	default:
 	}
-	return true
 }
 
 // takeResultsLocked takes n results at most.
@@ -429,6 +435,12 @@ func (s *streamBatch[T, R]) forget() {
 	s.giveBackLocked()
 	for s.results.n > 0 {
 		p.freeLocked(s.results.pop())
+	}
+	for _, g := range s.ended { // the feeder may be left in its input, with its block
+		for i := range g.n {
+			g.forget(g.from + i)
+		}
+		p.takenLocked(g.block, g.n)
 	}
 	s.ended, s.endedN = nil, 0
 }

@@ -278,6 +278,7 @@ func (p *Pool[T, R]) freeWorkersLocked() int {
 
 // countLocked makes j an accepted task.
 func (p *Pool[T, R]) countLocked(j *job[T, R]) {
+	p.collectLocked() // these come first
 	p.submitted++
 	j.attempt = 1
 	if !j.positioned {

@@ -67,6 +67,7 @@ func (p *Pool[T, R]) setSizeLocked(size int) {
 	}
 	if shrinks {
 		p.recallLocked()
+		p.recallRoomLocked()
 		p.tasks.wakeAllLocked()
 	}
 	if p.elasticity != nil {
@@ -77,6 +78,11 @@ func (p *Pool[T, R]) setSizeLocked(size int) {
 	}
 	p.watchFeedersLocked()
 	p.grantLocked()
+	for _, f := range p.feeders {
+		if s, ok := f.owner.(*streamBatch[T, R]); ok {
+			s.wakeFeederLocked() // the pool may hold more now
+		}
+	}
 }
 
 // startWorkerLocked starts the worker at an index of workers.
