@@ -6,6 +6,11 @@ import "context"
 // Map.
 const blockLength = 64
 
+// blockSize is how many bytes a block is to take at most, if it has more than one
+// place: it is used again only when all that was in it has been taken, so one task
+// that is long may hold on to all of it.
+const blockSize = 16 << 10
+
 // maxSpareBlocks is how many blocks are kept for further tasks. What a deeper queue
 // has needed once is given back.
 const maxSpareBlocks = 1 << 10
@@ -85,10 +90,10 @@ func (b *block[T, R]) forget(i int) {
 func (p *Pool[T, R]) newBlockLocked(owner blockOwner[T, R]) *block[T, R] {
 	b := p.spareBlocks
 	if b == nil {
-		n := min(blockLength, p.capacityLocked())
+		n := min(blockLength, p.capacityLocked(), max(1, blockSize/p.placeSize))
 		return &block[T, R]{owner: owner, tasks: make([]T, n), values: make([]R, n), errs: make([]error, n)}
 	}
-	p.spareBlocks = b.spare
+	p.spareBlocks, b.spare = b.spare, nil
 	p.spareBlocksN--
 	b.owner, b.taken = owner, 0
 	return b
@@ -109,8 +114,8 @@ func (p *Pool[T, R]) newRunLocked(b *block[T, R], first, n int, index uint64) (*
 	if r == nil {
 		r = new(run[T, R])
 	} else {
-		p.spareRuns = r.spare
-		r.spare = nil
+		p.spareRuns, r.spare = r.spare, nil
+		p.spareRunsN--
 	}
 	j := p.newJobLocked()
 	r.block, r.first, r.n, r.index, r.job, r.at = b, first, n, index, j, -1
@@ -122,7 +127,10 @@ func (p *Pool[T, R]) newRunLocked(b *block[T, R], first, n int, index uint64) (*
 // freeRunLocked keeps a run, for which no job stands any more, for further tasks.
 func (p *Pool[T, R]) freeRunLocked(r *run[T, R]) {
 	r.block, r.job, r.ctx, r.ended, r.joins, r.worker, r.done = nil, nil, nil, nil, false, 0, 0
-	r.spare, p.spareRuns = p.spareRuns, r
+	if p.spareRunsN < maxSpares {
+		r.spare, p.spareRuns = p.spareRuns, r
+		p.spareRunsN++
+	}
 }
 
 // partLocked returns a run of n tasks of r, and the job that stands for it.
@@ -143,6 +151,7 @@ func (p *Pool[T, R]) dissolveLocked(r *run[T, R]) []*job[T, R] {
 		jobs[i] = j
 	}
 	p.takenLocked(r.block, r.n)
+	r.job.ctx = nil
 	p.freeLocked(r.job)
 	p.freeRunLocked(r)
 	return jobs

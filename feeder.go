@@ -48,7 +48,9 @@ func (f *feeder[T, R]) endLocked() {
 			break
 		}
 	}
-	p.takenLocked(f.block, len(f.block.tasks)-f.filled)
+	if unused := len(f.block.tasks) - f.filled; unused > 0 { // else it may have been kept already, or be another's
+		p.takenLocked(f.block, unused)
+	}
 	f.block = nil
 	p.comeForLocked()
 }

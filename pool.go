@@ -16,6 +16,7 @@ import (
 type Pool[T, R any] struct {
 	// What every task reads comes first.
 	handler    Handler[T, R]
+	placeSize  int // bytes that a place in a block takes
 	resultFunc func(Result[T, R])
 	window     *window[T, R] // of pools with WithOrdered
 	elasticity *elastic      // of pools with WithElastic
@@ -77,6 +78,7 @@ type Pool[T, R any] struct {
 	spare        *job[T, R]   // linked by next
 	spares       int          // how many
 	spareRuns    *run[T, R]   // linked by spare
+	spareRunsN   int          // how many
 	spareBlocks  *block[T, R] // linked by spare
 	spareBlocksN int          // how many
 
@@ -113,6 +115,7 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	p := &Pool[T, R]{
 		config:    c,
 		handler:   handler,
+		placeSize: int(reflect.TypeFor[T]().Size() + reflect.TypeFor[R]().Size() + reflect.TypeFor[error]().Size()),
 		special:   c.ordered || c.key != nil || c.priority != nil || c.elastic || c.overflow != Block,
 		began:     time.Now(),
 		pace:      pace[T, R]{limit: 1},
@@ -215,7 +218,7 @@ func (p *Pool[T, R]) resumeLocked() {
 	switch {
 	case p.alive > p.size: // surplus workers that the pause has kept
 		p.tasks.wakeAllLocked()
-	case p.tasks.n > 0:
+	case p.tasks.n+p.runs.rest > 0:
 		p.offerTaskLocked()
 	}
 }

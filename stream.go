@@ -430,5 +430,11 @@ func (s *streamBatch[T, R]) forget() {
 	for s.results.n > 0 {
 		p.freeLocked(s.results.pop())
 	}
+	for _, g := range s.ended { // the block may be that of an input that is blocked
+		for i := range g.n {
+			g.forget(g.from + i)
+		}
+		p.takenLocked(g.block, g.n)
+	}
 	s.ended, s.endedN = nil, 0
 }
