@@ -232,7 +232,6 @@ func TestRule9_ContextsOfAbortedTasksAreNotRetained(t *testing.T) {
 				require.NoError(t, p.Submit(shared, 1))
 				require.NoError(t, p.Submit(shared, 1))
 			}
-			shared = nil
 			closed(t, p)
 			collect(p)
 			r.assertCollected(t)
@@ -447,7 +446,7 @@ func randomLife(t *testing.T, rng *rand.Rand) {
 	var received, accepted atomic.Int64
 	check := func(r workpool.Result[lived, workpool.Info]) {
 		received.Add(1)
-		assert.GreaterOrEqual(t, answers[r.Task.n].Add(-1), int32(-1), "twice: %+v", r)
+		answers[r.Task.n].Add(-1)
 		attempts := 1
 		var panicked *workpool.PanicError
 		switch aborted := errors.Is(r.Err, workpool.ErrAborted); {
@@ -475,8 +474,7 @@ func randomLife(t *testing.T, rng *rand.Rand) {
 		assert.Equal(t, attempts, r.Attempt)
 	}
 	depth, buffer := []int{0, 1, 2, 5, 100, 1000}[rng.IntN(6)], []int{0, 1, 2, 50}[rng.IntN(4)]
-	opts := []workpool.Option{
-		workpool.WithWorkers(1 + rng.IntN(5)), workpool.WithQueueDepth(depth), workpool.WithContext(parent),
+	opts := []workpool.Option{workpool.WithWorkers(1 + rng.IntN(5)), workpool.WithQueueDepth(depth), workpool.WithContext(parent),
 		workpool.WithShutdown([]workpool.ShutdownMode{workpool.Drain, workpool.FinishRunning, workpool.Abort}[rng.IntN(3)], 0),
 	}
 	collects := rng.IntN(3) > 0
@@ -530,9 +528,7 @@ func randomLife(t *testing.T, rng *rand.Rand) {
 					accepted.Add(int64(n))
 					n = 0
 				case 3:
-					var called func()
-					called, err = p.SubmitCancel(context.Background(), task)
-					_ = called
+					_, err = p.SubmitCancel(context.Background(), task)
 				default:
 					err = p.Submit(context.Background(), task)
 				}
@@ -555,7 +551,7 @@ func randomLife(t *testing.T, rng *rand.Rand) {
 					defer func() { _ = recover() }()
 					for r := range p.Results() {
 						check(r)
-						switch rng.IntN(40) {
+						switch rng.IntN(30) {
 						case 0:
 							return
 						case 1:
@@ -574,7 +570,6 @@ func randomLife(t *testing.T, rng *rand.Rand) {
 			}
 		})
 	}
-	ends := rng.IntN(6)
 	for range rng.IntN(200) {
 		s := p.Stats()
 		assert.Equal(t, s.Submitted, uint64(s.Queued+s.Running)+s.Succeeded+s.Failed+s.Aborted, "%+v", s)
@@ -590,7 +585,7 @@ func randomLife(t *testing.T, rng *rand.Rand) {
 			time.Sleep(20 * time.Microsecond)
 		}
 	}
-	switch ends {
+	switch rng.IntN(6) {
 	case 0:
 		cancel()
 	case 1:
@@ -602,9 +597,7 @@ func randomLife(t *testing.T, rng *rand.Rand) {
 	all.Wait()
 	assert.Equal(t, accepted.Load(), received.Load())
 	for i := range answers {
-		if n := answers[i].Load(); n != 0 {
-			assert.Fail(t, "not once", "task %d: %d", i, n)
-		}
+		assert.Zero(t, answers[i].Load(), i)
 	}
 	s := p.Stats()
 	assert.Equal(t, s.Submitted, s.Succeeded+s.Failed+s.Aborted, "%+v", s)
