@@ -396,11 +396,7 @@ func TestBlock_ContextsOfAllKindsSideBySide(t *testing.T) {
 // ends of tasks, and an end of the pool at any moment. Each accepted task is
 // answered once, with all that belongs to it.
 func TestBlock_RandomLives(t *testing.T) {
-	lives := 150
-	if testing.Short() {
-		lives = 30
-	}
-	for seed := range lives {
+	for seed := range 150 {
 		within(t, func() { randomLife(t, rand.New(rand.NewPCG(uint64(seed), 7))) })
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
@@ -431,11 +427,7 @@ func randomLife(t *testing.T, rng *rand.Rand) {
 			runtime.Goexit()
 		case 4:
 			if info.Attempt < 3 {
-				return info, workpool.RetryAfter(0, failure)
-			}
-		case 5:
-			if info.Attempt < 2 {
-				return info, workpool.RetryAfter(time.Microsecond, failure)
+				return info, workpool.RetryAfter(time.Duration(task.n%2), failure)
 			}
 		case 6:
 			time.Sleep(10 * time.Microsecond)
@@ -463,9 +455,6 @@ func randomLife(t *testing.T, rng *rand.Rand) {
 			return
 		case r.Task.end == 4:
 			attempts = 3
-			fallthrough
-		case r.Task.end == 5:
-			attempts = max(2, attempts)
 			fallthrough
 		default:
 			assert.NoError(t, r.Err)
