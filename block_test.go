@@ -270,7 +270,8 @@ func TestRule9_ErrorsThatNobodyGetsAreNotRetained(t *testing.T) {
 // Results of a Stream that was broken off are dropped, though its input is blocked
 // and the place where they lie is not done with.
 func TestRule9_AStreamThatWasBrokenOffRetainsNothing(t *testing.T) {
-	var r remains
+	type key struct{}
+	var r, request remains
 	p := newPayloads(t, &r, workpool.WithWorkers(1))
 	first, unblock := make(chan struct{}), make(chan struct{})
 	input := func(yield func(*payload) bool) {
@@ -280,7 +281,7 @@ func TestRule9_AStreamThatWasBrokenOffRetainsNothing(t *testing.T) {
 		}
 		<-unblock
 	}
-	for range p.Stream(t.Context(), input) {
+	for range p.Stream(context.WithValue(t.Context(), key{}, request.payload()), input) {
 		close(first)
 		for p.Stats().Succeeded < 10 {
 			runtime.Gosched()
@@ -290,6 +291,8 @@ func TestRule9_AStreamThatWasBrokenOffRetainsNothing(t *testing.T) {
 	r.assertCollected(t)
 	close(unblock)
 	closed(t, p)
+	request.assertCollected(t)
+	runtime.KeepAlive(p)
 }
 
 // Streams whose context ends as their last block fills up: no block is used twice at
@@ -463,7 +466,8 @@ func randomLife(t *testing.T, rng *rand.Rand) {
 		assert.Equal(t, attempts, r.Attempt)
 	}
 	depth, buffer := []int{0, 1, 2, 5, 100, 1000}[rng.IntN(6)], []int{0, 1, 2, 50}[rng.IntN(4)]
-	opts := []workpool.Option{workpool.WithWorkers(1 + rng.IntN(5)), workpool.WithQueueDepth(depth), workpool.WithContext(parent),
+	opts := []workpool.Option{
+		workpool.WithWorkers(1 + rng.IntN(5)), workpool.WithQueueDepth(depth), workpool.WithContext(parent),
 		workpool.WithShutdown([]workpool.ShutdownMode{workpool.Drain, workpool.FinishRunning, workpool.Abort}[rng.IntN(3)], 0),
 	}
 	collects := rng.IntN(3) > 0
