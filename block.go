@@ -103,6 +103,7 @@ func (p *Pool[T, R]) newBlockLocked(owner blockOwner[T, R]) *block[T, R] {
 // tasks when these are all.
 func (p *Pool[T, R]) takenLocked(b *block[T, R], n int) {
 	if b.taken += n; b.taken == len(b.tasks) && p.spareBlocksN < maxSpareBlocks {
+		b.owner = nil // a Stream, with all that it holds on to
 		b.spare, p.spareBlocks = p.spareBlocks, b
 		p.spareBlocksN++
 	}
