@@ -11,8 +11,9 @@ const (
 	maxBlockLength = 64
 
 	// maxBlockSize is how many bytes a block has at most, if it has more than one
-	// place.
-	maxBlockSize = 1 << 15
+	// place: it is used again only when all that was in it has been taken, so one
+	// task that is long may hold on to all of it.
+	maxBlockSize = 1 << 14
 
 	// maxSpareBlocks is how many blocks are kept for further tasks. What a deeper
 	// queue has needed once is given back.
@@ -103,7 +104,7 @@ func (p *Pool[T, R]) newBlockLocked(owner blockOwner[T, R]) *block[T, R] {
 		n := p.blockLengthLocked()
 		return &block[T, R]{owner: owner, tasks: make([]T, n), values: make([]R, n), errs: make([]error, n)}
 	}
-	p.spareBlocks = b.spare
+	p.spareBlocks, b.spare = b.spare, nil
 	p.spareBlocksN--
 	b.owner, b.taken = owner, 0
 	return b
@@ -113,7 +114,7 @@ func (p *Pool[T, R]) newBlockLocked(owner blockOwner[T, R]) *block[T, R] {
 // tasks when these are all.
 func (p *Pool[T, R]) takenLocked(b *block[T, R], n int) {
 	if b.taken += n; b.taken == len(b.tasks) && p.spareBlocksN < maxSpareBlocks {
-		b.owner = nil
+		b.owner = nil // a Stream, with all that it holds on to
 		b.spare, p.spareBlocks = p.spareBlocks, b
 		p.spareBlocksN++
 	}

@@ -217,7 +217,7 @@ func (p *Pool[T, R]) resumeLocked() {
 	if p.alive > p.size { // surplus workers that the pause has kept
 		p.tasks.wakeAllLocked()
 	}
-	if p.tasks.n > 0 {
+	if p.tasks.n+p.runs.rest > 0 {
 		p.offerTaskLocked()
 	}
 }

@@ -1,6 +1,7 @@
 package workpool
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"time"
@@ -109,9 +110,6 @@ func (p *Pool[T, R]) takeRunLocked(j *job[T, R], n int, now time.Duration) (take
 	r.began = now
 	if n > 1 {
 		p.runs.addLocked(r, n-1)
-		if r.accepts() {
-			p.watchLocked()
-		}
 	}
 	return j, n
 }
@@ -155,7 +153,7 @@ func (w *worker[T, R]) handleRun(r *run[T, R]) {
 		value, err := handler(ctx, tasks[i])
 		if err != nil {
 			if err = asRetry(err); !accepts || retryIn(err) != nil {
-				j.err = err
+				values[i], j.err = value, err
 				return
 			}
 			r.errs[r.first+i] = err
@@ -182,7 +180,13 @@ func (w *worker[T, R]) tell(r *run[T, R], i int, value R, err error) {
 	}
 	var none T
 	r.tasks[r.first+i] = none
+	if err != nil {
+		r.errs[r.first+i] = errTold
+	}
 }
+
+// errTold stands for the error of a task that nobody gets any more.
+var errTold = errors.New("workpool: failed")
 
 // attend is what a worker does after a task of its run while somebody waits.
 func (w *worker[T, R]) attend(r *run[T, R]) {

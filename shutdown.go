@@ -233,6 +233,7 @@ func (p *Pool[T, R]) endUnrunLocked(j *job[T, R], err error) {
 		}
 		if j.to == nil {
 			p.leaveLaneLocked(j)
+			j.ctx = nil
 			p.unanswered.push(j)
 			if p.unanswered.n == 1 {
 				p.goroutines++

@@ -73,7 +73,7 @@ func (p *Pool[T, R]) setSizeLocked(size int) {
 	if p.elasticity != nil {
 		p.recountLocked()
 	}
-	if p.tasks.n > 0 && !p.paused {
+	if p.tasks.n+p.runs.rest > 0 && !p.paused {
 		p.offerTaskLocked()
 	}
 	p.watchFeedersLocked()
@@ -127,6 +127,9 @@ func (p *Pool[T, R]) startNestedLocked(id int32, j *job[T, R]) *worker[T, R] {
 	w := &worker[T, R]{pool: p, id: id, nested: make(chan struct{})}
 	if j.isRun {
 		j, _ = p.takeRunLocked(j, maxRun, math.MaxInt64) // never overdue: the handler that waits for it would take it again
+		if p.runs.rest > 0 && !p.paused {
+			p.offerTaskLocked() // to a worker whose room was given to a submitter, who may give up
+		}
 	}
 	w.beginLocked(j)
 	p.goroutines++
@@ -354,6 +357,9 @@ func (w *worker[T, R]) takeLocked(fromTask bool) bool {
 		}
 	}
 	w.beginLocked(j)
+	if j.isRun && p.runs.accepted > 0 {
+		p.watchLocked() // now that w is not free any more, or it would give its room twice
+	}
 	return true
 }
 
