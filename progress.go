@@ -50,9 +50,3 @@ func (p *progress) takeBack(limit int) (first, end int) {
 		}
 	}
 }
-
-// left returns how many items are not claimed.
-func (p *progress) left() int {
-	claimed, n := p.claimed()
-	return n - claimed
-}

@@ -174,8 +174,9 @@ func (s *streamBatch[T, R]) feed(tasks iter.Seq[T]) {
 		}
 		space = s.giveLocked()
 	}
+	ended := s.ctx.Context // the batchContext around it would cost a call
 	for task := range tasks {
-		if s.ctx.Context.Err() == nil && s.feeder.handIn(task) {
+		if ended.Err() == nil && s.feeder.handIn(task) {
 			if s.feeder.room > 0 && !p.ofFeeders.flag.Load() {
 				continue
 			}
