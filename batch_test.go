@@ -876,17 +876,19 @@ func TestStream_ContextEndsWhileTheInputIsBlocked(t *testing.T) {
 func TestStream_BreakWhileTheInputIsBlocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, square)
-		unblock := make(chan struct{})
+		asked, unblock := make(chan struct{}), make(chan struct{})
 		goesOn := make(chan bool, 1)
 		input := func(yield func(int) bool) {
 			if !yield(0) {
 				return
 			}
+			close(asked)
 			<-unblock
 			goesOn <- yield(1)
 		}
 		begin := time.Now()
 		for range p.Stream(t.Context(), input) {
+			<-asked // or the input is told to stop already
 			break
 		}
 		assert.LessOrEqual(t, time.Since(begin), 100*time.Millisecond)

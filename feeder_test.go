@@ -543,7 +543,7 @@ func TestFeeder_ManyAtOnce(t *testing.T) {
 	for round := range 6 {
 		ctx, workers := context.Background(), 1+round%3
 		p := mustNew(t, moody, workpool.WithWorkers(workers), workpool.WithQueueDepth(round), workpool.WithResultBuffer(round/2))
-		var users, others sync.WaitGroup
+		var users, others, disturber sync.WaitGroup
 		var stop atomic.Bool
 		got := 0
 		others.Go(func() {
@@ -556,7 +556,7 @@ func TestFeeder_ManyAtOnce(t *testing.T) {
 				got++
 			}
 		})
-		others.Go(func() {
+		disturber.Go(func() {
 			defer p.Resume()
 			for i := 0; !stop.Load(); i++ {
 				switch i % 8 {
@@ -592,6 +592,7 @@ func TestFeeder_ManyAtOnce(t *testing.T) {
 		}
 		users.Wait()
 		stop.Store(true)
+		disturber.Wait()
 		require.NoError(t, p.Wait(ctx))
 		closed(t, p)
 		others.Wait()
