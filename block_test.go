@@ -159,6 +159,22 @@ func TestBlock_ValueOfTheLastAttempt(t *testing.T) {
 	})
 }
 
+// An attempt that panics has no value, whatever the one before returned.
+func TestRule7_APanicHasNoValue(t *testing.T) {
+	p := mustNew(t, func(ctx context.Context, n int) (int, error) {
+		if info, _ := workpool.InfoFrom(ctx); info.Attempt == 1 {
+			return 7, workpool.RetryAfter(0, nil)
+		}
+		panic(n)
+	})
+	require.NoError(t, p.TrySubmit(1))
+	closed(t, p)
+	r := receive(t, p)
+	var panicked *workpool.PanicError
+	require.ErrorAs(t, r.Err, &panicked)
+	assert.Zero(t, r.Value)
+}
+
 // heap returns how many bytes are in use.
 func heap() int {
 	var m runtime.MemStats

@@ -91,6 +91,8 @@ func (p *Pool[T, R]) overflowLocked(j *job[T, R]) (ended <-chan struct{}, done b
 // room.
 func (p *Pool[T, R]) hasRoomForDroppedLocked() bool {
 	switch {
+	case p.resultFunc == nil && !p.collects:
+		return true
 	case p.resultFunc != nil:
 		return p.unanswered.n < p.resultBuffer // the default: WithResultBuffer is excluded
 	case p.resultBuffer == 0:

@@ -2,6 +2,8 @@ package workpool_test
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -237,6 +239,41 @@ func TestSubmitCancel_EndsAQueuedTask(t *testing.T) {
 		assert.Equal(t, 2, receive(t, p).Value)
 		closed(t, p)
 		assert.EqualValues(t, 1, p.Stats().Aborted)
+	})
+}
+
+// Cancelled tasks leave no more results behind than others.
+func TestRule2_CancelledTasksAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		p := mustNew(t, g.handle, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithResultBuffer(1))
+		require.NoError(t, p.Submit(t.Context(), 0))
+		<-g.began
+		ctx, giveUp := context.WithCancel(t.Context())
+		var loop sync.WaitGroup
+		accepted := 1
+		loop.Go(func() {
+			for n := 1; ; n++ {
+				cancel, err := p.SubmitCancel(ctx, n)
+				if err != nil {
+					return
+				}
+				accepted++
+				cancel()
+			}
+		})
+		synctest.Wait()
+		s := p.Stats()
+		assert.LessOrEqual(t, s.Queued+s.Running+s.Undelivered, 2+1+1)
+		giveUp()
+		loop.Wait()
+		close(g.end)
+		closed(t, p)
+		results := collect(p)
+		assert.Len(t, results, accepted)
+		for _, r := range results {
+			assert.Equal(t, r.Task > 0, errors.Is(r.Err, context.Canceled))
+		}
 	})
 }
 

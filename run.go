@@ -64,7 +64,7 @@ func (l *runs[T, R]) setRestLocked(r *run[T, R], rest int) {
 	l.rest += more
 	if r.accepts() {
 		l.accepted += more
-		if _, collected := r.owner.(*collector[T, R]); collected {
+		if c, ok := r.owner.(*collector[T, R]); ok && c.pool.collects {
 			l.expected += more
 		}
 	}

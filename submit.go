@@ -96,6 +96,7 @@ func (p *Pool[T, R]) TrySubmit(task T) error {
 // task: a queued task ends with context.Canceled, without running, and a
 // running one has its context cancelled. It may be called at any time, any
 // number of times, by any goroutine; when the task has ended it does nothing.
+// A queued task for whose result the buffer has no room ends when its turn comes.
 // Whatever it does, the task yields its one [Result].
 //
 // The function is never nil. If it is never called nothing is lost but what the
@@ -119,7 +120,8 @@ func (p *Pool[T, R]) SubmitCancel(ctx context.Context, task T) (cancel func(), e
 		end()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if j.ctx == context.Context(bound) && j.waits() { // else the job is at another task
+		if j.ctx == context.Context(bound) && j.waits() && // else the job is at another task
+			(!p.open || p.hasRoomForDroppedLocked()) { // else it keeps its place, and a worker finds that it has ended
 			p.endQueuedLocked(j, context.Canceled)
 		}
 	}, nil

@@ -168,6 +168,8 @@ func (w *worker[T, R]) replace() {
 	err := errorOf(recovered)
 	switch w.phase {
 	case handling:
+		var none R
+		w.job.value = none // not that of the attempt before
 		w.panicked = recovered != nil
 		w.job.err = err
 		w.phase = handled
