@@ -325,6 +325,7 @@ func TestBlock_IsUsedOnceWhereAStreamEndsWithIt(t *testing.T) {
 					return
 				default:
 					p.Stats()
+					runtime.Gosched() // or it starves the others on one processor
 				}
 			}
 		})

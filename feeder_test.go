@@ -507,6 +507,7 @@ func TestFeeder_StreamsThatAreLeft(t *testing.T) {
 		others.Go(func() { // so that the feeders wait for the mutex
 			for !stop.Load() {
 				p.Stats()
+				runtime.Gosched()
 			}
 		})
 		for range 2 {
@@ -569,6 +570,7 @@ func TestFeeder_ManyAtOnce(t *testing.T) {
 				}
 				s := p.Stats()
 				assert.Equal(t, s.Submitted, uint64(s.Queued)+uint64(s.Running)+s.Succeeded+s.Failed+s.Aborted)
+				runtime.Gosched()
 			}
 		})
 		for who := range 2 {
