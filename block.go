@@ -79,7 +79,7 @@ type run[T, R any] struct {
 
 	// Guarded by the pool's mutex:
 	job *job[T, R]
-	inHand[T, R]
+	inHand
 	spare *run[T, R] // the next of those to use again
 }
 
@@ -177,8 +177,8 @@ func (r *run[T, R]) shrinkLocked(n int) {
 	r.job.index = r.index
 }
 
-// goesOnWith tells whether the first n tasks of next, which worker has ended, are
-// those after r.
+// goesOnWith tells whether the tasks from first on, which worker has ended, are those
+// after r.
 func (r *run[T, R]) goesOnWith(b *block[T, R], first int, index uint64, worker int32) bool {
 	return r.block == b && r.first+r.n == first && r.index+uint64(r.n) == index && r.worker == worker
 }
@@ -187,16 +187,17 @@ func (r *run[T, R]) failed(err error) { r.owner.failed(err) }
 
 func (r *run[T, R]) answerLocked(j *job[T, R]) { r.owner.answerRunLocked(r, j) }
 
-// failuresLocked returns how many of the next n tasks of r, which have ended, have
-// failed.
-func (r *run[T, R]) failuresLocked(n int) (failures int) {
+// countDoneLocked counts the next n tasks of r, which have run.
+func (p *Pool[T, R]) countDoneLocked(r *run[T, R], n int) {
 	at := r.first + r.done
+	failed := 0
 	for _, err := range r.errs[at : at+n] {
 		if err != nil {
-			failures++
+			failed++
 		}
 	}
-	return failures
+	p.failed += uint64(failed)
+	p.succeeded += uint64(n - failed)
 }
 
 // restLocked ends what has not ended of r with err, unless that is nil. It returns

@@ -22,10 +22,7 @@ func (c *collector[T, R]) answerer() answerer[T, R] { return nil }
 func (c *collector[T, R]) failed(error) {}
 
 func (c *collector[T, R]) doneLocked(r *run[T, R], n int) {
-	p := c.pool
-	failures := r.failuresLocked(n)
-	p.failed += uint64(failures)
-	p.succeeded += uint64(n - failures)
+	c.pool.countDoneLocked(r, n)
 	c.addLocked(r, n, r.worker)
 }
 

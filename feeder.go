@@ -1,5 +1,7 @@
 package workpool
 
+import "slices"
+
 // A feeder is a goroutine that has been given room for several tasks at once, and
 // hands them in one by one without the mutex: those of SubmitAll and Stream.
 //
@@ -40,14 +42,8 @@ func (f *feeder[T, R]) endLocked() {
 	}
 	p := f.pool
 	f.recallLocked()
-	for i := range p.feeders {
-		if p.feeders[i] == f {
-			last := len(p.feeders) - 1
-			p.feeders[i], p.feeders[last] = p.feeders[last], nil
-			p.feeders = p.feeders[:last]
-			break
-		}
-	}
+	i := slices.Index(p.feeders, f)
+	p.feeders = slices.Delete(p.feeders, i, i+1)
 	if n := len(f.block.tasks) - f.filled; n > 0 { // else all may have been taken, and the block be in use again
 		p.takenLocked(f.block, n)
 	}

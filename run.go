@@ -19,12 +19,12 @@ const (
 	runTime = 10 * time.Microsecond
 
 	// maxRun is how many tasks a run may have: its progress counts them in 32 bits.
-	maxRun = 1 << 31
+	maxRun = 1 << 30
 )
 
 // inHand is what is known of a run that a worker or a receiver has in hand. It is
 // guarded by the pool's mutex.
-type inHand[T, R any] struct {
+type inHand struct {
 	began time.Duration // on the clock of the pool
 	at    int           // its place in runs; -1 if it is in none
 	done  int           // tasks that the pool knows to have ended; of a receiver, that it had claimed

@@ -115,9 +115,7 @@ func (s *streamBatch[T, R]) wakeConsumerLocked() {
 func (s *streamBatch[T, R]) answerer() answerer[T, R] { return s }
 
 func (s *streamBatch[T, R]) doneLocked(r *run[T, R], n int) {
-	failures := r.failuresLocked(n)
-	s.pool.failed += uint64(failures)
-	s.pool.succeeded += uint64(n - failures)
+	s.pool.countDoneLocked(r, n)
 	s.addEndedLocked(r, n, r.worker)
 }
 

@@ -216,7 +216,7 @@ func endedContext(ctx context.Context) error {
 // the queue, or a worker has nothing in hand. What can't be taken yet may fill
 // the queue, but leaves the workers to others.
 func (p *Pool[T, R]) roomLocked() bool {
-	if p.seemsToHaveRoomLocked() {
+	if p.seemingRoomLocked() > 0 {
 		return true
 	}
 	if p.runs.accepted == 0 && len(p.feeders) == 0 {
@@ -224,10 +224,6 @@ func (p *Pool[T, R]) roomLocked() bool {
 	}
 	p.settleLocked()
 	p.recallRoomLocked()
-	return p.seemsToHaveRoomLocked()
-}
-
-func (p *Pool[T, R]) seemsToHaveRoomLocked() bool {
 	return p.seemingRoomLocked() > 0
 }
 
