@@ -29,7 +29,8 @@ func (p *Pool[T, R]) Do(ctx context.Context, task T) (R, error) {
 		}
 	}
 	value, err := j.value, j.err
-	p.giveBack(j)
+	j.reset()
+	p.calls.Put(j)
 	return value, err
 }
 
@@ -68,14 +69,16 @@ func (p *Pool[T, R]) call(ctx context.Context, task T, to answerer[T, R]) (j *jo
 	}
 	inside := p.inside(ctx)
 	handlerContext := p.newCallContext(ctx)
-	p.mu.Lock()
-	j = p.newJobLocked()
-	j.ctx, j.task, j.to, j.bound = handlerContext, task, to, ctx.Done() != nil
-	p.joinLocked(j, class)
-	_, j.signals = to.(reply[T, R])
-	if j.signal == nil {
-		j.signal = make(chan struct{}, 1)
+	_, signals := to.(reply[T, R])
+	if signals {
+		j = p.newSignalling()
 	}
+	p.mu.Lock()
+	if !signals {
+		j = p.newJobLocked()
+	}
+	j.ctx, j.task, j.to, j.bound, j.signals = handlerContext, task, to, ctx.Done() != nil, signals
+	p.joinLocked(j, class)
 	if inside == nil && !p.special && p.open && p.roomLocked() {
 		p.countLocked(j)
 		p.queueLocked(j)
@@ -85,6 +88,14 @@ func (p *Pool[T, R]) call(ctx context.Context, task T, to answerer[T, R]) (j *jo
 	}
 	p.mu.Unlock()
 	return j, inPlace, p.gaveUp(err)
+}
+
+// newSignalling returns an empty job for a caller that waits for its signal.
+func (p *Pool[T, R]) newSignalling() *job[T, R] {
+	if j, ok := p.calls.Get().(*job[T, R]); ok {
+		return j
+	}
+	return &job[T, R]{signal: make(chan struct{}, 1)}
 }
 
 // A reply is the answerer of Do, which waits for the signal of its job.

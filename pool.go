@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -31,6 +30,7 @@ type Pool[T, R any] struct {
 	stopWatching func() bool   // of the context given with WithContext
 	done         chan struct{} // closed when the last goroutine of the pool leaves
 
+	calls sync.Pool // spare jobs of Do, which its callers take and give back without the mutex
 	began time.Time // where the clock of the pool starts
 
 	// Everybody reads these all the time: they must not lie beside what is written.
@@ -91,7 +91,6 @@ type Pool[T, R any] struct {
 	vacant     int                       // no index in workers below this one is vacant
 	starting   *worker[T, R]             // started for a task, which it has not looked for yet
 	goroutines int                       // all of the pool's, with timers, which become one
-	returned   atomic.Pointer[job[T, R]] // spare jobs that were given back without the mutex
 	unanswered list[T, R]                // aborted tasks that the result function must be told of
 	draining   bool                      // someone was promised that all that was accepted runs
 	cut        int                       // queued tasks that closing has ended
@@ -350,36 +349,22 @@ const maxSpares = 1 << 16
 func (p *Pool[T, R]) newJobLocked() *job[T, R] {
 	j := p.spare
 	if j == nil {
-		if j = p.returned.Swap(nil); j == nil {
-			return new(job[T, R])
-		}
-		for k := j; k != nil; k = k.next {
-			if p.spares++; p.spares == maxSpares {
-				k.next = nil
-			}
-		}
+		return new(job[T, R])
 	}
 	p.spare = j.next
 	p.spares--
 	return j
 }
 
-// giveBack is freeLocked for a caller that has not the mutex, and would take it
-// for nothing else.
-func (p *Pool[T, R]) giveBack(j *job[T, R]) {
-	j.reset()
-	for {
-		j.next = p.returned.Load()
-		if p.returned.CompareAndSwap(j.next, j) {
-			return
-		}
-	}
-}
-
 // freeLocked keeps a job that nobody needs any more for the next task.
 func (p *Pool[T, R]) freeLocked(j *job[T, R]) {
+	ofDo := j.signals
 	j.reset()
-	p.keepLocked(j)
+	if ofDo {
+		p.calls.Put(j)
+	} else {
+		p.keepLocked(j)
+	}
 }
 
 // keepLinkedLocked keeps jobs that are linked to one another.

@@ -111,7 +111,7 @@ func (j *job[T, R]) forget() {
 // reset makes j one that can be used again.
 func (j *job[T, R]) reset() {
 	j.forget()
-	j.previous, j.worker, j.state = nil, 0, state{}
+	j.next, j.previous, j.worker, j.state = nil, nil, 0, state{}
 	if j.to != nil || j.inside != nil {
 		j.to, j.inside = nil, nil
 	}
