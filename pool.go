@@ -42,7 +42,7 @@ type Pool[T, R any] struct {
 	// mu guards what follows, and the jobs and workers. No code of the user
 	// runs under it, and no goroutine waits under it. What a submitter touches
 	// comes first, then what workers and receivers do, to be in few cache lines.
-	mu        sync.Mutex
+	mu        mutex
 	open      bool              // tasks are accepted
 	paused    bool              // workers take no tasks
 	tasks     taskChannel[T, R] // the task channel: accepted tasks that no worker has taken
@@ -86,17 +86,17 @@ type Pool[T, R any] struct {
 	parked list[T, R]                 // tasks that wait for their next attempt
 	timers map[*job[T, R]]*time.Timer // of these
 
-	workers    []*worker[T, R]           // by number, from 1 at index 0; nil where there is none
-	alive      int                       // how many there are
-	vacant     int                       // no index in workers below this one is vacant
-	starting   *worker[T, R]             // started for a task, which it has not looked for yet
-	goroutines int                       // all of the pool's, with timers, which become one
-	unanswered list[T, R]                // aborted tasks that the result function must be told of
-	draining   bool                      // someone was promised that all that was accepted runs
-	cut        int                       // queued tasks that closing has ended
-	abortedBy  error                     // what these ended with
-	outcome    error                     // of Shutdown and Close
-	misdeed    error                     // the first panic or Goexit of the result function
+	workers    []*worker[T, R] // by number, from 1 at index 0; nil where there is none
+	alive      int             // how many there are
+	vacant     int             // no index in workers below this one is vacant
+	starting   *worker[T, R]   // started for a task, which it has not looked for yet
+	goroutines int             // all of the pool's, with timers, which become one
+	unanswered list[T, R]      // aborted tasks that the result function must be told of
+	draining   bool            // someone was promised that all that was accepted runs
+	cut        int             // queued tasks that closing has ended
+	abortedBy  error           // what these ended with
+	outcome    error           // of Shutdown and Close
+	misdeed    error           // the first panic or Goexit of the result function
 }
 
 // New starts a pool whose workers call handler. Unless options say otherwise
