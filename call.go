@@ -73,7 +73,7 @@ func (p *Pool[T, R]) call(ctx context.Context, task T, to answerer[T, R]) (j *jo
 	if signals {
 		j = p.newSignalling()
 	}
-	p.mu.Lock()
+	p.mu.lockYielding()
 	if !signals {
 		j = p.newJobLocked()
 	}
@@ -107,7 +107,7 @@ func (reply[T, R]) answerLocked(j *job[T, R]) { j.signal <- struct{}{} }
 // takeBack drops a job whose caller waits no longer. It reports false if the
 // job has been answered meanwhile: then it is the caller's.
 func (p *Pool[T, R]) takeBack(j *job[T, R]) bool {
-	p.mu.Lock()
+	p.mu.lockYielding()
 	defer p.mu.Unlock()
 	select {
 	case <-j.signal:

@@ -31,7 +31,7 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 		_, err := p.submit(ctx, ctx, task, false)
 		return err
 	}
-	p.mu.Lock()
+	p.mu.lockYielding()
 	if p.tasks.n+p.runs.accepted+p.granted+p.blocked >= p.queueDepth && !p.roomLocked() || !p.open {
 		p.mu.Unlock()
 		_, err := p.submit(ctx, ctx, task, false)
@@ -51,7 +51,7 @@ func (p *Pool[T, R]) submit(ctx, handlerContext context.Context, task T, bound b
 		return nil, err
 	}
 	inside := p.inside(ctx)
-	p.mu.Lock()
+	p.mu.lockYielding()
 	j := p.newJobLocked()
 	j.ctx, j.task = handlerContext, task
 	j.bound = bound
@@ -72,7 +72,7 @@ func (p *Pool[T, R]) TrySubmit(task T) error {
 	if err != nil {
 		return err
 	}
-	p.mu.Lock()
+	p.mu.lockYielding()
 	defer p.mu.Unlock()
 	if !p.open {
 		return ErrClosed

@@ -190,7 +190,7 @@ func (w *worker[T, R]) next() bool {
 	case w.phase == handled && (w.job.bound || p.resultFunc != nil):
 		w.conclude()
 	}
-	p.mu.Lock()
+	p.mu.lockYielding()
 	if w.phase != idle && w.job.isRun {
 		p.leaveRunLocked(w.job)
 	}
