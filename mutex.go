@@ -9,7 +9,7 @@ import (
 const (
 	// mutexLine is how many goroutines may be on their way into the line for the
 	// mutex, or in it, before others yield.
-	mutexLine = 64
+	mutexLine = 32
 
 	// mutexYields is how often they do at most, before they join the line.
 	mutexYields = 8
