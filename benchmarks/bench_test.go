@@ -218,6 +218,40 @@ func BenchmarkMixed(b *testing.B) {
 	}
 }
 
+// BenchmarkRequests asks from 10,000 callers at once, whose tasks wait for 10 ms each,
+// as requests do that ask another service. One operation is one call.
+func BenchmarkRequests(b *testing.B) {
+	const callers, workers = 10_000, 10_000
+	for _, impl := range Callers {
+		b.Run(fmt.Sprintf("workers=%d/impl=%s", workers, impl.Name), func(b *testing.B) {
+			b.ReportAllocs()
+			call, stop := impl.Start(workers, func(task int) int {
+				time.Sleep(10 * time.Millisecond)
+				return task + 1
+			})
+			defer stop()
+			each := (b.N + callers - 1) / callers
+			took := make([][]time.Duration, callers)
+			b.ResetTimer()
+			var group sync.WaitGroup
+			for i := range callers {
+				group.Go(func() {
+					for task := range each {
+						begin := time.Now()
+						if r := call(task + i); r != task+i+1 {
+							b.Errorf("the answer to %d is %d", task+i, r)
+						}
+						took[i] = append(took[i], time.Since(begin))
+					}
+				})
+			}
+			group.Wait()
+			b.StopTimer()
+			report(b, "", slices.Concat(took...))
+		})
+	}
+}
+
 // BenchmarkSleepers runs a million tasks that sleep for 10 ms on 50,000 workers,
 // and reports the most memory that heap and stacks took. It is one operation.
 func BenchmarkSleepers(b *testing.B) {

@@ -20,6 +20,7 @@ var benchtimes = map[string]string{
 	"Call":     "100000x",
 	"Mixed":    "20000x",
 	"Life":     "2000x",
+	"Requests": "400000x",
 	"Sleepers": "1x",
 
 	"CPU/task=1µs":   "100000x",

@@ -18,6 +18,7 @@ var titles = map[string]string{
 	"CPU":       "Tasks that compute",
 	"Languages": "The same in other languages",
 	"Mixed":     "Sixteen callers, one task in a hundred sleeps for 1 ms",
+	"Requests":  "10,000 callers at once, whose tasks wait for 10 ms",
 	"Sleepers":  "A million tasks that sleep for 10 ms, on 50,000 workers",
 	"Life":      "Make a pool of eight workers, run eight tasks, close it",
 }
