@@ -12,7 +12,7 @@ const (
 	mutexLine = 32
 
 	// mutexYields is how often they do at most, before they join the line.
-	mutexYields = 8
+	mutexYields = 4
 )
 
 // A mutex is a sync.Mutex that thousands of goroutines may want at once.
