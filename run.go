@@ -16,7 +16,7 @@ const (
 
 	// runTime is how long the run of a worker is to take at most. Where tasks
 	// take so long that fewer than two fit, they are taken one by one.
-	runTime = 10 * time.Microsecond
+	runTime = 50 * time.Microsecond
 
 	// maxRun is how many tasks a run may have: its progress counts them in 32 bits.
 	maxRun = 1 << 30

@@ -301,7 +301,7 @@ func TestRule8_AnotherReceiverGetsWhatTheFirstHasNotComeTo(t *testing.T) {
 					if early {
 						receivers.Go(other)
 						synctest.Wait()
-						assert.Equal(t, []int{2, 3, 4, 5}, second)
+						assert.ElementsMatch(t, []int{2, 3, 4, 5}, second) // the last may have been taken alone, and come first
 						assert.Zero(t, p.Stats().Undelivered)
 					}
 					close(release)
