@@ -190,9 +190,11 @@ func (w *worker[T, R]) next() bool {
 	case w.phase == handled && (w.job.bound || p.resultFunc != nil):
 		w.conclude()
 	}
-	p.mu.lockYielding()
 	if w.phase != idle && w.job.isRun {
+		p.mu.Lock() // not many come with a run, and while one yields others take its rest
 		p.leaveRunLocked(w.job)
+	} else {
+		p.mu.lockYielding()
 	}
 	fromTask := w.phase != idle
 	var answered *job[T, R] // whose caller is to be woken, better without the mutex that it needs soon
