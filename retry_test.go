@@ -431,3 +431,30 @@ func TestRetryAfter_AClosedPoolLeavesNothingWithTheCaller(t *testing.T) {
 		assert.ErrorIs(t, <-ended, context.Canceled)
 	})
 }
+
+// A cancelled task keeps its place if the buffer has no room for its result. The
+// worker that comes to it then tells of the last attempt as well.
+func TestRetryAfter_CancelledBeforeItsNextAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, func(ctx context.Context, n int) (int, error) {
+			if n == 1 {
+				return after(2, time.Minute)(ctx, n)
+			}
+			return n, nil
+		}, workpool.WithWorkers(1), workpool.WithResultBuffer(1))
+		cancel, err := p.SubmitCancel(t.Context(), 1)
+		require.NoError(t, err)
+		synctest.Wait()
+		require.NoError(t, p.Submit(t.Context(), 2))
+		synctest.Wait()
+		cancel()
+		time.Sleep(time.Hour)
+		assert.Equal(t, 2, receive(t, p).Task)
+		r := receive(t, p)
+		assert.Equal(t, 1, r.Task)
+		assert.ErrorIs(t, r.Err, context.Canceled)
+		assert.ErrorIs(t, r.Err, errNotYet)
+		assert.Equal(t, 1, r.Attempt)
+		closed(t, p)
+	})
+}

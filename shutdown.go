@@ -206,9 +206,7 @@ func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error) {
 	case parked:
 		p.unparkLocked(j)
 	}
-	if j.err != nil {
-		err = fmt.Errorf("%w: %w", err, j.err)
-	}
+	err = j.afterLast(err)
 	if call, ok := j.ctx.(*callContext); ok && !call.endNothing() {
 		p.goroutines++
 		go func() { // it may call code of the user, which does not run under the mutex

@@ -1,6 +1,9 @@
 package workpool
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // A Handler does the work of one task. It is called by many workers at once.
 //
@@ -99,6 +102,15 @@ func (j *job[T, R]) tasks() int {
 
 func (j *job[T, R]) result() Result[T, R] {
 	return Result[T, R]{Index: j.index, Task: j.task, Value: j.value, Err: j.err, Worker: int(j.worker), Attempt: int(j.attempt)}
+}
+
+// afterLast returns err, with which a task ends that no worker has begun again,
+// with the error of its last attempt if there was one.
+func (j *job[T, R]) afterLast(err error) error {
+	if j.err == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, j.err)
 }
 
 // forget drops the task and its answer, so that the pool retains neither.

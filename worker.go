@@ -144,7 +144,7 @@ func (w *worker[T, R]) work() {
 		w.phase = handling
 		j := w.job
 		if j.bound && j.ctx.Err() != nil {
-			j.err, w.skipped = contextError(j.ctx), true // it ended while the task was queued
+			j.err, w.skipped = j.afterLast(contextError(j.ctx)), true // it ended while the task was queued
 		} else if r, ok := j.to.(*run[T, R]); ok {
 			w.handleRun(r)
 		} else if j.value, j.err = w.pool.handler(w.contextFor(j.ctx), j.task); j.err != nil {
