@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -14,6 +15,10 @@ import (
 // More workers wake at once, and more callers come at once, than are let into the
 // line for the mutex: each task is answered once, to whom it belongs.
 func TestThousandsOfCallersAndWorkersAtOnce(t *testing.T) {
+	synctest.Test(t, thousandsAtOnce) // where sleepers of a millisecond all wake at once
+}
+
+func thousandsAtOnce(t *testing.T) {
 	const workers, callers, calls = 2000, 2000, 3
 	sleepy := func(_ context.Context, n int) (int, error) {
 		time.Sleep(time.Millisecond)
