@@ -253,8 +253,13 @@ func BenchmarkRequests(b *testing.B) {
 }
 
 // BenchmarkSleepers runs a million tasks that sleep for 10 ms on 50,000 workers,
-// and reports the most memory that heap and stacks took. It is one operation.
+// and reports the most memory that heap and stacks took. It is one operation. With
+// -short, which is for whether it works, there are a hundred thousand.
 func BenchmarkSleepers(b *testing.B) {
+	tasks := 1_000_000
+	if testing.Short() {
+		tasks = 100_000
+	}
 	for _, impl := range Collectors {
 		b.Run("workers=50000/impl="+impl.Name, func(b *testing.B) {
 			for range b.N {
@@ -262,11 +267,11 @@ func BenchmarkSleepers(b *testing.B) {
 				stop, peak := make(chan struct{}), make(chan uint64)
 				go watchMemory(stop, peak)
 				var c check
-				impl.Run(50_000, 1, 1_000_000, func(task int) int {
+				impl.Run(50_000, 1, tasks, func(task int) int {
 					time.Sleep(10 * time.Millisecond)
 					return task + 1
 				}, c.receive)
-				c.complete(b, 1, 1_000_000)
+				c.complete(b, 1, tasks)
 				close(stop)
 				b.ReportMetric(float64(<-peak)/(1<<20), "peak-MiB")
 			}
