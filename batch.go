@@ -1,134 +1,247 @@
 package workpool
 
-import "context"
+import (
+	linked "container/list"
+	"context"
+	"errors"
+	"time"
+)
 
-// A batch is the tasks of one Map or Stream on their way through the pool.
+// A batch is the tasks of one Map, Stream or Group, which have a context in common; or the
+// one task that a handler has handed in to its own pool and waits for.
 type batch[T, R any] struct {
-	pool   *Pool[T, R]
-	self   batchOwner[T, R] // what embeds the batch
-	ctx    *batchContext
-	inside *worker[T, R]
-	cancel context.CancelCauseFunc
-	unlink func() bool   // from the abort of the pool
-	signal chan struct{} // capacity 1; sent when the one who waits for answers should look again
+	pool    *Pool[T, R]
+	ctx     *batchContext
+	signal  chan struct{} // capacity 1; sent when who waits for the batch should look again
+	entered func()        // called when a task has been accepted at once, or the wait for that is over
 
 	// Guarded by the pool's mutex:
-	pending int           // accepted and not ended
-	window  *window[T, R] // of the Stream of an ordered pool
+	unbegun [2]unbegun[T, R] // tasks that no worker has begun: those that are not parked, and those that are
+	pending int              // handed in and not ended
+	next    uint64           // the index of the next to be accepted
+	order   *order[T, R]     // of a Stream with WithOrdered
+	place   *inPlace[T, R]   // of the handler whose call it is; nil without one
+	element *linked.Element  // in the batches of place
+	waits   int              // how many callers wait: then its tasks may run in place
+	feeds   bool             // who hands in the tasks is not who waits for them
+	once    bool             // it is for one task
 }
 
-// A batchOwner is what embeds a batch.
-type batchOwner[T, R any] interface {
-	answerer[T, R]
-	blockOwner[T, R]
-}
-
-func (b *batch[T, R]) begin(ctx context.Context, p *Pool[T, R], self batchOwner[T, R]) {
-	b.pool, b.self, b.inside = p, self, p.inside(ctx)
-	b.signal = make(chan struct{}, 1)
-	ctx, b.cancel = context.WithCancelCause(ctx)
-	b.ctx = &batchContext{ctx}
-	b.unlink = context.AfterFunc(p.abortContext, func() { b.cancel(context.Cause(p.abortContext)) })
-}
-
-func (b *batch[T, R]) end() {
-	b.unlink()
-	b.cancel(nil)
-}
-
-// submit gets one task accepted, and waits for its end if it had to run in
-// place of the calling one. It calls entered, unless that is nil, under the mutex
-// when the task has been accepted or not.
-func (b *batch[T, R]) submit(position uint64, task T, entered func(err error)) error {
-	if b.ctx.Err() != nil {
-		return contextError(b.ctx)
-	}
-	p := b.pool
-	class, err := p.classify(task)
-	if err != nil {
+// begin makes b a batch of a call with ctx.
+func (b *batch[T, R]) begin(ctx context.Context, p *Pool[T, R]) error {
+	if err := endedContext(ctx); err != nil {
 		return err
 	}
-	p.mu.Lock()
-	j := p.newJobLocked()
-	j.ctx, j.task, j.to, j.bound = b.ctx, task, b.self, true
-	j.index, j.positioned = position, true
-	p.joinLocked(j, class)
+	if p.life.ctx == nil {
+		return ErrClosed // the zero Pool
+	}
+	b.pool, b.ctx, b.signal = p, newBatchContext(ctx, &p.life), make(chan struct{}, 1)
+	inside := p.handlerOf(ctx)
+	p.lock()
+	b.join(p.placeOfLocked(inside))
+	p.unlock()
+	return nil
+}
+
+// newJobLocked returns the job of one task, whose answer is for to.
+func (b *batch[T, R]) newJobLocked(to owner[T, R], task T) *job[T, R] {
+	j := b.pool.spare.get()
+	j.ctx, j.bound, j.to, j.task, j.batch = b.ctx, true, to, task, b
+	return j
+}
+
+// handIn gets one task accepted.
+func (b *batch[T, R]) handIn(to owner[T, R], task T, how policy) error {
+	p := b.pool
+	if b.ctx.Err() != nil {
+		return p.refused(contextError(b.ctx))
+	}
+	c, err := p.classify(task)
+	if err != nil {
+		return p.refused(err)
+	}
+	p.lock()
+	j := b.newJobLocked(to, task)
 	b.pending++
-	ended, err := p.enterLocked(b.ctx, b.inside, j)
+	p.classLocked(j, c)
+	if b.place == nil && b.ctx.Context.Err() == nil && p.life.open && p.mayEnterLocked(j) {
+		b.add(j)
+		p.acceptLocked(j)
+		b.enteredLocked()
+		p.unlock()
+		return nil
+	}
+	p.unclassLocked(j)
+	p.unlock()
+	err = p.enter(b.ctx, j, c, b, how)
+	p.lock()
+	defer p.unlock()
 	switch {
 	case err != nil:
-		b.pending--
-	case b.window != nil:
-		b.window.push(j)
+		b.endedLocked()
+	case b.ctx.Context.Err() != nil: // the one who took back the others when it ended was faster
+		b.takeBackLocked(stdError(b.ctx.Context))
 	}
-	if entered != nil {
-		entered(err)
-	}
-	p.mu.Unlock()
-	if ended != nil {
-		<-ended
-	}
-	if err == nil && b.ctx.Err() != nil {
-		b.takeBack() // the one who did so when the context ended was faster
-	}
+	b.enteredLocked()
 	return err
 }
 
-func (b *batch[T, R]) wakeLocked() {
+func (b *batch[T, R]) enteredLocked() {
+	if b.entered != nil {
+		b.entered()
+	}
+}
+
+// endedLocked notes that a task has ended, or was not accepted.
+func (b *batch[T, R]) endedLocked() {
+	b.pending--
+	if b.pending == 0 {
+		b.wake()
+	}
+}
+
+func (b *batch[T, R]) wake() {
 	select {
 	case b.signal <- struct{}{}:
 	default:
 	}
 }
 
-// await waits until every task of the batch has ended. When the context ends,
-// it takes back those that are queued. Inside a handler it calls help, unless that
-// is nil, before it waits.
-func (b *batch[T, R]) await(help func()) {
+// waitLocked waits until it is woken, or until timeout. When the context ends, it takes back
+// what no worker has begun, and sets ended to nil.
+func (b *batch[T, R]) waitLocked(ended *<-chan struct{}, timeout <-chan time.Time) (timedOut bool) {
 	p := b.pool
-	ended := b.ctx.Done()
-	if b.ctx.Err() != nil {
-		b.takeBack()
-		ended = nil
+	p.awaitLocked(b)
+	p.unlock()
+	var err error
+	select {
+	case <-b.signal:
+	case <-*ended:
+		*ended = nil
+		err = contextError(b.ctx)
+	case <-timeout:
+		timedOut = true
 	}
-	p.mu.Lock()
-	p.awaited++
-	p.watchLocked()
-	for b.pending > 0 {
-		p.mu.Unlock()
-		if b.inside != nil && help != nil {
-			help()
-		}
-		select {
-		case <-b.signal:
-		case <-ended:
-			ended = nil
-			b.takeBack()
-		}
-		p.mu.Lock()
+	p.lockAhead()
+	b.waits--
+	if err != nil {
+		b.takeBackLocked(err)
 	}
-	p.awaited--
-	p.watchLocked()
-	p.mu.Unlock()
+	return timedOut
 }
 
-// takeBack ends the tasks of the batch that no worker has taken.
-func (b *batch[T, R]) takeBack() {
-	err := contextError(b.ctx)
+// await waits until all tasks have ended.
+func (b *batch[T, R]) await() {
+	ended := b.ctx.Done()
+	b.pool.lockAhead()
+	for b.pending > 0 {
+		b.waitLocked(&ended, nil)
+	}
+	b.pool.unlock()
+	b.wake() // another one that waits
+}
+
+// end frees what a batch holds.
+func (b *batch[T, R]) end() {
+	b.ctx.end()
+	b.pool.lock()
+	b.leave()
+	b.pool.unlock()
+}
+
+// failure returns why not all tasks have succeeded: err is the first error that one has ended
+// with, or nil.
+func (b *batch[T, R]) failure(err error) error {
+	cause := context.Cause(b.ctx)
+	switch caller := b.ctx.caller; {
+	case cause == nil, errors.Is(cause, ErrAborted) && errors.Is(err, ErrAborted): // err may tell of its last attempt too
+		return err
+	case caller.Err() != nil && errors.Is(cause, context.Cause(caller)):
+		return contextError(caller)
+	}
+	return cause
+}
+
+// takeBackLocked ends the tasks that no worker has begun with err.
+func (b *batch[T, R]) takeBackLocked(err error) {
 	p := b.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.recallLocked()
-	p.recallRoomLocked()
-	var own []*job[T, R]
-	p.eachQueuedLocked(func(j *job[T, R]) {
-		if r, ok := j.to.(*run[T, R]); j.to == b.self || ok && r.owner == b.self {
-			own = append(own, j)
+	for l := range b.unbegun {
+		var next *job[T, R]
+		for j := b.unbegun[l].first; j != nil; j = next {
+			next = j.nextInBatch
+			switch {
+			case j.waits():
+				p.endQueuedLocked(j, err, cancelled)
+			case j.isInLine() && j.line == nil: // the entry of a Map; other callers in line notice it themselves
+				p.leaveLineLocked(j, false)
+				p.count.refused++
+				p.dropLocked(j)
+				j.err = err
+				j.to.answerLocked(j)
+			}
 		}
-	})
-	for _, j := range own {
-		if j.waits() { // and did not get its turn by the end of another
-			p.endQueuedLocked(j, err)
-		}
+	}
+}
+
+// An unbegun is a list of jobs of one batch.
+type unbegun[T, R any] struct{ first, last *job[T, R] }
+
+// add makes j, which no worker has begun, one of b.
+func (b *batch[T, R]) add(j *job[T, R]) {
+	j.batch, j.linked = b, &b.unbegun[0]
+	if j.place == parked {
+		j.linked = &b.unbegun[1]
+	}
+	if j.prevInBatch = j.linked.last; j.prevInBatch == nil {
+		j.linked.first = j
+	} else {
+		j.prevInBatch.nextInBatch = j
+	}
+	j.linked.last = j
+}
+
+// inBatch reports whether j has a context in common with others.
+func (j *job[T, R]) inBatch() bool { return j.batch != nil && !j.batch.once }
+
+// begun takes j out of its list, since a worker has it.
+func (b *batch[T, R]) begun(j *job[T, R]) {
+	l := j.linked
+	if l == nil {
+		return
+	}
+	if j.prevInBatch == nil {
+		l.first = j.nextInBatch
+	} else {
+		j.prevInBatch.nextInBatch = j.nextInBatch
+	}
+	if j.nextInBatch == nil {
+		l.last = j.prevInBatch
+	} else {
+		j.nextInBatch.prevInBatch = j.prevInBatch
+	}
+	j.nextInBatch, j.prevInBatch, j.linked = nil, nil, nil
+}
+
+// remove ends the part of j in b.
+func (b *batch[T, R]) remove(j *job[T, R]) {
+	b.begun(j)
+	j.batch = nil
+	if b.once {
+		b.leave()
+	}
+}
+
+// join makes b a batch of a caller inside the handler that place is of, unless that is nil.
+func (b *batch[T, R]) join(place *inPlace[T, R]) {
+	if place != nil {
+		b.place, b.element = place, place.batches.PushBack(b)
+	}
+}
+
+// leave ends join.
+func (b *batch[T, R]) leave() {
+	if b.element != nil {
+		b.place.batches.Remove(b.element)
+		b.element, b.place = nil, nil
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"math"
 	"runtime"
 	"runtime/metrics"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,7 +43,7 @@ var implementations = []struct {
 }
 
 func BenchmarkPool(b *testing.B) {
-	for _, way := range []string{"Submit", "Stream", "Map", "Do"} {
+	for _, way := range []string{"Submit", "SubmitAll", "Stream", "Map", "Do", "Do8"} {
 		for _, workers := range benchmarkWorkers {
 			for _, impl := range implementations {
 				b.Run(fmt.Sprintf("way=%s/workers=%d/impl=%s", way, workers, impl.name), func(b *testing.B) {
@@ -53,6 +55,41 @@ func BenchmarkPool(b *testing.B) {
 	}
 }
 
+// BenchmarkCompute runs tasks that compute for a while, from Submit to Results.
+func BenchmarkCompute(b *testing.B) {
+	for _, d := range []time.Duration{time.Microsecond, 5 * time.Microsecond, 20 * time.Microsecond, 50 * time.Microsecond} {
+		for _, workers := range []int{2, 8} {
+			for _, impl := range implementations {
+				b.Run(fmt.Sprintf("task=%v/workers=%d/impl=%s", d, workers, impl.name), func(b *testing.B) {
+					b.ReportAllocs()
+					impl.run(b, "Submit", workers, b.N, computing(d))
+				})
+			}
+		}
+	}
+}
+
+// computing returns a handler that computes for a time d, measured once.
+func computing(d time.Duration) workpool.Handler[int, int] {
+	const many = 1 << 20
+	compute := func(n, rounds int) int {
+		for i := range rounds {
+			n = n*1103515245 + i
+		}
+		return n
+	}
+	best := time.Duration(math.MaxInt64)
+	for range 5 {
+		begin := time.Now()
+		sink.Store(int64(compute(1, many)))
+		best = min(best, time.Since(begin))
+	}
+	rounds := int(int64(d) * many / int64(best))
+	return func(_ context.Context, n int) (int, error) { return compute(n, rounds), nil }
+}
+
+var sink atomic.Int64
+
 // BenchmarkFeature is the way from Submit to Results with one feature on, beside
 // that with none. With keys, there are as many as tasks, a thousand, or one.
 func BenchmarkFeature(b *testing.B) {
@@ -62,8 +99,7 @@ func BenchmarkFeature(b *testing.B) {
 		}
 		return n + 1, nil
 	}
-	retry := workpool.Retry[int, int](3, workpool.ExponentialBackoff(time.Second, time.Minute))
-	timeout := workpool.Timeout[int, int](time.Minute)
+	retry := workpool.Retry(increment, 3, workpool.ExponentialBackoff(time.Second, time.Minute))
 	key := func(keys int) workpool.Option { return workpool.WithKey(func(n int) int { return n % keys }) }
 	for _, feature := range []struct {
 		name    string
@@ -78,9 +114,9 @@ func BenchmarkFeature(b *testing.B) {
 		{"priority", increment, []workpool.Option{workpool.WithPriority(func(n int) workpool.Priority { return workpool.Priority(n%3 - 1) })}},
 		{"elastic", increment, []workpool.Option{workpool.WithElastic(0, time.Second)}},
 		{"overflow", increment, []workpool.Option{workpool.WithOverflow(workpool.CallerRuns)}},
-		{"Retry", workpool.Chain(increment, retry), nil},
+		{"Retry", retry, nil},
 		{"RetryAfter", twice, nil},
-		{"Timeout", workpool.Chain(increment, timeout), nil},
+		{"Timeout", workpool.Timeout(increment, time.Minute), nil},
 	} {
 		for _, workers := range []int{1, 8} {
 			b.Run(fmt.Sprintf("feature=%s/workers=%d", feature.name, workers), func(b *testing.B) {
@@ -107,6 +143,21 @@ func BenchmarkSleepers(b *testing.B) {
 				impl.run(b, "Submit", 50_000, 1_000_000, sleep)
 				close(stop)
 				b.ReportMetric(float64(<-peak)/(1<<20), "peak-MiB")
+			}
+		})
+	}
+}
+
+// BenchmarkNaps runs 200,000 tasks that sleep for 10 ms on 10,000 workers.
+func BenchmarkNaps(b *testing.B) {
+	nap := func(_ context.Context, n int) (int, error) {
+		time.Sleep(10 * time.Millisecond)
+		return n + 1, nil
+	}
+	for _, impl := range implementations {
+		b.Run(fmt.Sprintf("workers=10000/impl=%s", impl.name), func(b *testing.B) {
+			for range b.N {
+				impl.run(b, "Submit", 10_000, 200_000, nap)
 			}
 		})
 	}
@@ -142,6 +193,21 @@ func watchMemory(stop <-chan struct{}, peak chan<- uint64) {
 	}
 }
 
+// calls makes n calls by a number of callers at once, and returns n.
+func calls(callers, n int, caller func() func(i int)) int {
+	var wg sync.WaitGroup
+	for c := range callers {
+		wg.Go(func() {
+			call := caller()
+			for i := c; i < n; i += callers {
+				call(i)
+			}
+		})
+	}
+	wg.Wait()
+	return n
+}
+
 func count(n int) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for i := range n {
@@ -163,10 +229,16 @@ func runWorkpool(b *testing.B, way string, workers, n int, handler workpool.Hand
 	b.ResetTimer()
 	results := 0
 	switch way {
-	case "Submit":
+	case "Submit", "SubmitAll":
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
+			if way == "SubmitAll" {
+				if _, err := p.SubmitAll(ctx, count(n)); err != nil {
+					b.Error(err)
+				}
+				return
+			}
 			for i := range n {
 				if err := p.Submit(ctx, i); err != nil {
 					b.Error(err)
@@ -190,13 +262,18 @@ func runWorkpool(b *testing.B, way string, workers, n int, handler workpool.Hand
 			b.Fatal(err)
 		}
 		results = len(values)
-	case "Do":
-		for range n {
-			if _, err := p.Do(ctx, results); err != nil {
-				b.Fatal(err)
-			}
-			results++
+	case "Do", "Do8":
+		callers := 1
+		if way == "Do8" {
+			callers = 8
 		}
+		results = calls(callers, n, func() func(i int) {
+			return func(i int) {
+				if _, err := p.Do(ctx, i); err != nil {
+					b.Error(err)
+				}
+			}
+		})
 	}
 	b.StopTimer()
 	if results != n {
@@ -235,13 +312,18 @@ func runChannels(b *testing.B, way string, workers, n int, handler workpool.Hand
 	b.ResetTimer()
 	results := 0
 	switch way {
-	case "Do":
-		reply := make(chan workpool.Result[int, int], 1)
-		for i := range n {
-			tasks <- task{n: i, index: uint64(i), reply: reply}
-			<-reply
-			results++
+	case "Do", "Do8":
+		callers := 1
+		if way == "Do8" {
+			callers = 8
 		}
+		results = calls(callers, n, func() func(i int) {
+			reply := make(chan workpool.Result[int, int], 1)
+			return func(i int) {
+				tasks <- task{n: i, index: uint64(i), reply: reply}
+				<-reply
+			}
+		})
 	default:
 		var values []int
 		if way == "Map" {

@@ -9,159 +9,176 @@ import "context"
 // an error that matches ctx.Err(): a queued task is taken back and never runs,
 // a running one is cancelled and its answer dropped.
 //
-// Called with the context of a handler of the same pool, the task runs in
-// place of the calling one if no worker is free.
+// Called with the context of a handler of the same pool, while that runs, the task runs in
+// the place of the handler, one at a time for each handler. No other worker has to be free.
 func (p *Pool[T, R]) Do(ctx context.Context, task T) (R, error) {
-	var none R
-	j, _, err := p.call(ctx, task, reply[T, R]{})
+	return p.do(ctx, task, policy{overflows: true})
+}
+
+// TryDo is like [Pool.Do], but returns [ErrQueueFull] at once where there is no room for
+// the task, with [WithOverflow] too.
+func (p *Pool[T, R]) TryDo(ctx context.Context, task T) (R, error) {
+	return p.do(ctx, task, policy{try: true})
+}
+
+// DoChan is like [Pool.Do] but returns at once, always. The channel then receives one
+// Result, whatever happens, and is not closed; it has a capacity of 1, so that nobody has
+// to receive. Where there is no room, the task waits in line, and its Result has
+// the error if it was not accepted. Tasks get in line in the order of the calls.
+//
+// With [CallerRuns] a task that has no room runs on a goroutine of its own. Called with
+// the context of a handler of the same pool, the task runs as under Do.
+func (p *Pool[T, R]) DoChan(ctx context.Context, task T) <-chan Result[T, R] {
+	results := make(chan Result[T, R], 1)
+	j, err := p.call(ctx, task, results, policy{overflows: true})
+	switch {
+	case err != nil:
+		results <- Result[T, R]{Task: task, Err: err, Attempt: 1}
+	case ctx.Done() != nil:
+		go func() {
+			result := Result[T, R]{Task: task, Err: ErrGoexit, Attempt: 1} // of a method of ctx
+			defer func() { results <- result }()
+			result = p.await(ctx, j, p.leave)
+		}()
+	}
+	return results
+}
+
+// A call is the owner of the task of a Do, TryDo or DoChan.
+type call[T, R any] struct {
+	pool    *Pool[T, R]
+	signal  chan struct{}       // capacity 1; sent when the job has been answered, which is the caller's then
+	results chan<- Result[T, R] // of a DoChan whose context can't end: gets the answer instead
+
+	abandoned bool // nobody waits for the answer any more; guarded by the mutex
+}
+
+func (j *job[T, R]) isCall() bool {
+	_, ok := j.to.(*call[T, R])
+	return ok
+}
+
+func (c *call[T, R]) failed(error) {}
+
+func (c *call[T, R]) answerLocked(j *job[T, R]) {
+	switch {
+	case c.abandoned:
+		c.pool.putCall(j, c)
+	case c.results != nil:
+		c.results <- j.result()
+		c.pool.putCall(j, c)
+	default:
+		c.signal <- struct{}{}
+	}
+}
+
+func (p *Pool[T, R]) do(ctx context.Context, task T, how policy) (R, error) {
+	j, err := p.call(ctx, task, nil, how)
 	if err != nil {
+		var none R
 		return none, err
 	}
-	if ended := ctx.Done(); ended == nil {
-		<-j.signal
+	r := p.await(ctx, j, func() {})
+	return r.Value, r.Err
+}
+
+// await waits for the answer to a call, or until ctx ends. It calls ended when the one or the
+// other has happened, before it may call code of the user.
+func (p *Pool[T, R]) await(ctx context.Context, j *job[T, R], ended func()) Result[T, R] {
+	c, task := j.to.(*call[T, R]), j.task
+	if done := ctx.Done(); done == nil {
+		<-c.signal
 	} else {
 		select {
-		case <-j.signal:
-		case <-ended:
-			if p.takeBack(j) {
-				return none, contextError(ctx)
+		case <-c.signal:
+		case <-done:
+			ended()
+			if err := p.takeBack(ctx, j, c); err != nil {
+				return Result[T, R]{Task: task, Err: err, Attempt: 1}
 			}
+			ended = func() {}
 		}
 	}
-	value, err := j.value, j.err
-	j.reset()
-	p.calls.Put(j)
-	return value, err
+	defer ended()
+	result := j.result()
+	p.putCall(j, c)
+	return result
 }
 
-// DoChan is like [Pool.Do] but returns as soon as the task is accepted. The
-// channel then receives one Result, whatever happens, and is not closed. A
-// task that was not accepted yields a Result with the error alone.
-//
-// Called with the context of a handler of the same pool, the task runs in
-// place of the calling one if no worker is free, and DoChan returns when it has
-// been answered.
-func (p *Pool[T, R]) DoChan(ctx context.Context, task T) <-chan Result[T, R] {
-	d := &delivery[T, R]{pool: p, results: make(chan Result[T, R], 1), done: make(chan struct{})}
-	j, inPlace, err := p.call(ctx, task, d)
-	if err != nil {
-		d.results <- Result[T, R]{Task: task, Err: err, Attempt: 1}
-		return d.results
-	}
-	if ctx.Done() != nil {
-		d.watch(ctx, j)
-	}
-	if inPlace {
-		<-d.done
-	}
-	return d.results
-}
-
-// call gets a task accepted whose answer is for the caller. It reports whether
-// that takes the place of the handler that calls, which then has to wait.
-func (p *Pool[T, R]) call(ctx context.Context, task T, to answerer[T, R]) (j *job[T, R], inPlace bool, err error) {
+// call hands in a task whose answer is for the caller, on a job of its own.
+func (p *Pool[T, R]) call(ctx context.Context, task T, results chan<- Result[T, R], how policy) (*job[T, R], error) {
 	if err := endedContext(ctx); err != nil {
-		return nil, false, err
+		return nil, p.refused(err)
 	}
 	class, err := p.classify(task)
 	if err != nil {
-		return nil, false, err
+		return nil, p.refused(err)
 	}
-	inside := p.inside(ctx)
-	handlerContext := p.newCallContext(ctx)
-	_, signals := to.(reply[T, R])
-	if signals {
-		j = p.newSignalling()
+	if p.life.ctx == nil {
+		return nil, p.refused(ErrClosed) // the zero Pool
 	}
-	p.mu.lockYielding()
-	if !signals {
-		j = p.newJobLocked()
+	inside := p.handlerOf(ctx)
+	j, c := p.getCall()
+	j.ctx, j.bound = p.callContextFor(ctx)
+	j.task = task
+	canEnd := ctx.Done() != nil
+	if results != nil && !canEnd {
+		c.results = results
 	}
-	j.ctx, j.task, j.to, j.bound, j.signals = handlerContext, task, to, ctx.Done() != nil, signals
-	p.joinLocked(j, class)
-	if inside == nil && !p.special && p.open && p.roomLocked() {
-		p.countLocked(j)
-		p.queueLocked(j)
-	} else {
-		_, err = p.enterLocked(ctx, inside, j)
-		inPlace = err == nil && inside != nil && (!j.promised || p.keyOf != nil)
+	p.lock()
+	defer p.unlock()
+	p.classLocked(j, class)
+	if _, err := p.offerLocked(j, p.placeOfLocked(inside), how); err != nil {
+		p.count.refused++
+		p.dropLocked(j)
+		p.putCall(j, c)
+		return nil, err
 	}
-	p.mu.Unlock()
-	return j, inPlace, p.gaveUp(err)
+	if results != nil && canEnd {
+		p.life.goroutines++ // of await
+	}
+	return j, nil
 }
 
-// newSignalling returns an empty job for a caller that waits for its signal.
-func (p *Pool[T, R]) newSignalling() *job[T, R] {
-	if j, ok := p.calls.Get().(*job[T, R]); ok {
-		return j
-	}
-	return &job[T, R]{signal: make(chan struct{}, 1)}
-}
-
-// A reply is the answerer of Do, which waits for the signal of its job.
-type reply[T, R any] struct{}
-
-func (reply[T, R]) failed(error)              {}
-func (reply[T, R]) answerLocked(j *job[T, R]) { j.signal <- struct{}{} }
-
-// takeBack drops a job whose caller waits no longer. It reports false if the
-// job has been answered meanwhile: then it is the caller's.
-func (p *Pool[T, R]) takeBack(j *job[T, R]) bool {
-	p.mu.lockYielding()
-	defer p.mu.Unlock()
+// takeBack drops a job whose caller waits no longer, since ctx has ended, and returns the
+// error. It returns nil if the job has been answered meanwhile: then it is the caller's.
+func (p *Pool[T, R]) takeBack(ctx context.Context, j *job[T, R], c *call[T, R]) error {
+	err := contextError(ctx)
+	p.lock()
 	select {
-	case <-j.signal:
-		return false
+	case <-c.signal:
+		p.unlock()
+		return nil
 	default:
 	}
-	j.abandoned = true
+	c.abandoned = true
+	if j.isInLine() {
+		p.leaveLineLocked(j, false)
+		p.count.refused++
+		p.dropLocked(j)
+		p.putCall(j, c)
+		p.unlock()
+		return p.gaveUp(err)
+	}
 	if j.waits() {
-		p.endQueuedLocked(j, context.Canceled)
+		p.endQueuedLocked(j, context.Canceled, cancelled)
 	}
-	return true
+	p.unlock()
+	return err
 }
 
-// A delivery is the answerer of DoChan.
-type delivery[T, R any] struct {
-	pool    *Pool[T, R]
-	results chan Result[T, R]
-	done    chan struct{} // closed with the answer
-	// Guarded by the pool's mutex:
-	answered bool
-}
-
-func (d *delivery[T, R]) failed(error) {}
-
-func (d *delivery[T, R]) answerLocked(j *job[T, R]) {
-	d.answered = true
-	close(d.done)
-	d.results <- j.result()
-	d.pool.freeLocked(j)
-}
-
-// watch answers in place of the handler when ctx ends first.
-func (d *delivery[T, R]) watch(ctx context.Context, j *job[T, R]) {
-	p := d.pool
-	p.mu.Lock()
-	if d.answered { // and the job may be another task's by now
-		p.mu.Unlock()
-		return
+// getCall returns a job for a call, whose owner it has.
+func (p *Pool[T, R]) getCall() (*job[T, R], *call[T, R]) {
+	if j, ok := p.calls.Get().(*job[T, R]); ok {
+		return j, j.to.(*call[T, R])
 	}
-	call := j.ctx.(*callContext)
-	p.mu.Unlock()
-	call.watch(func() {
-		err := contextError(ctx)
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		switch {
-		case d.answered:
-		case j.waits():
-			p.endQueuedLocked(j, err)
-		default:
-			d.answered = true
-			close(d.done)
-			d.results <- Result[T, R]{Index: j.index, Task: j.task, Err: err, Worker: int(j.worker), Attempt: int(j.attempt)}
-			j.abandoned = true
-		}
-	})
+	c := &call[T, R]{pool: p, signal: make(chan struct{}, 1)}
+	return &job[T, R]{to: c}, c
+}
+
+func (p *Pool[T, R]) putCall(j *job[T, R], c *call[T, R]) {
+	j.forget()
+	j.clear()
+	c.results, c.abandoned = nil, false
+	p.calls.Put(j)
 }

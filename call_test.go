@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,50 +17,6 @@ import (
 	"github.com/seed-a18b2dc9/workpool"
 )
 
-// Most tests in these files use pools of closures, so that each task stands
-// where the test hands it in.
-type (
-	closure  = workpool.Func[int]
-	closures = workpool.Pool[closure, int]
-)
-
-func newClosures(t testing.TB, opts ...workpool.Option) *closures {
-	t.Helper()
-	return mustNew(t, workpool.Call[int], opts...)
-}
-
-// returning is the task that ends with value and err at once.
-func returning(value int, err error) closure {
-	return func(context.Context) (int, error) { return value, err }
-}
-
-// until is the task that runs until release is closed, whatever its context says.
-func until(release <-chan struct{}) closure {
-	return func(context.Context) (int, error) {
-		<-release
-		return 0, nil
-	}
-}
-
-// untilEnd is the task that runs until its context ends, and says why it did.
-func untilEnd(ctx context.Context) (int, error) {
-	<-ctx.Done()
-	return 0, context.Cause(ctx)
-}
-
-// occupy keeps n workers of p busy until release is called. It is for use in
-// a bubble.
-func occupy(t testing.TB, p *closures, n int) (release func()) {
-	t.Helper()
-	released := make(chan struct{})
-	for range n {
-		require.NoError(t, p.TrySubmit(until(released)))
-	}
-	synctest.Wait()
-	require.Equal(t, n, p.Stats().Running)
-	return sync.OnceFunc(func() { close(released) })
-}
-
 // A call is one of the two ways to run a task and get its answer.
 type call func(ctx context.Context, p *closures, task closure) (int, error)
 
@@ -68,17 +25,6 @@ func do(ctx context.Context, p *closures, task closure) (int, error) { return p.
 func doChan(ctx context.Context, p *closures, task closure) (int, error) {
 	r := <-p.DoChan(ctx, task)
 	return r.Value, r.Err
-}
-
-// eachCall runs test for Do and DoChan, in a bubble each.
-func eachCall(t *testing.T, test func(t *testing.T, call call)) {
-	t.Helper()
-	t.Run("Do", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { test(t, do) })
-	})
-	t.Run("DoChan", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { test(t, doChan) })
-	})
 }
 
 // outcome is what a call came back with, and when.
@@ -100,64 +46,23 @@ func inBackground(ctx context.Context, call call, p *closures, task closure) <-c
 	return done
 }
 
-func TestDo_ReturnsWhatTheHandlerReturned(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t)
-		defer closed(t, p)
-
-		value, err := call(t.Context(), p, returning(42, nil))
-		require.NoError(t, err)
-		assert.Equal(t, 42, value)
-
-		failure := errors.New("no such thing")
-		_, err = call(t.Context(), p, returning(0, failure))
-		assert.True(t, err == failure, "the error itself, not a wrapper: %v", err)
-	})
-}
-
-func TestDo_ReturnsAPanicAsAnError(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t, workpool.WithWorkers(1))
-		defer closed(t, p)
-
-		_, err := call(t.Context(), p, func(context.Context) (int, error) { panic("on fire") })
-		var panicked *workpool.PanicError
-		require.ErrorAs(t, err, &panicked)
-		assert.Equal(t, "on fire", panicked.Value)
-
-		value, err := call(t.Context(), p, returning(1, nil))
-		require.NoError(t, err)
-		assert.Equal(t, 1, value)
-	})
-}
-
 func TestDo_AnswersToItsCallerAlone(t *testing.T) {
 	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t)
-		for i := range 3 {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithResultBuffer(0))
+		for i := range 10 { // nobody receives results
 			value, err := call(t.Context(), p, returning(i, nil))
 			require.NoError(t, err)
 			assert.Equal(t, i, value)
 		}
+		failure := errors.New("no such thing")
+		_, err := call(t.Context(), p, returning(0, failure))
+		assert.True(t, err == failure, "the error itself, not a wrapper: %v", err)
 		require.NoError(t, p.Submit(t.Context(), returning(99, nil)))
 		closed(t, p)
-
 		results := collect(p)
 		require.Len(t, results, 1)
 		assert.Equal(t, 99, results[0].Value)
-		assert.Equal(t, uint64(3), results[0].Index, "all calls share the order of acceptance")
-	})
-}
-
-func TestDo_NeedsNoReceiverOfResults(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithResultBuffer(0))
-		defer closed(t, p)
-		for i := range 10 {
-			value, err := call(t.Context(), p, returning(i, nil))
-			require.NoError(t, err)
-			assert.Equal(t, i, value)
-		}
+		assert.Equal(t, uint64(11), results[0].Index, "all calls share the order of acceptance")
 	})
 }
 
@@ -251,7 +156,7 @@ func TestDo_EndedContextRunsNothing(t *testing.T) {
 }
 
 func TestDo_ContextEndsWhileWaitingForRoom(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
+	eachWaitingCall(t, func(t *testing.T, call call) {
 		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
 		release := occupy(t, p, 1)
 		reason := errors.New("the client went away")
@@ -269,60 +174,6 @@ func TestDo_ContextEndsWhileWaitingForRoom(t *testing.T) {
 		release()
 		closed(t, p)
 		assert.Equal(t, uint64(1), p.Stats().Succeeded)
-	})
-}
-
-func TestDo_ContextEndsWhileQueued(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1))
-		release := occupy(t, p, 1)
-		reason := errors.New("the client went away")
-		ctx, cancel := context.WithCancelCause(t.Context())
-
-		done := inBackground(ctx, call, p, func(context.Context) (int, error) {
-			assert.Fail(t, "the task must not run")
-			return 0, nil
-		})
-		require.Equal(t, 1, p.Stats().Queued)
-		require.ErrorIs(t, p.TrySubmit(returning(2, nil)), workpool.ErrQueueFull)
-
-		cancel(reason)
-		synctest.Wait()
-		require.Len(t, done, 1, "the caller has its answer while the worker is still busy")
-		got := <-done
-		require.ErrorIs(t, got.err, context.Canceled)
-		require.ErrorIs(t, got.err, reason)
-
-		stats := p.Stats()
-		assert.Zero(t, stats.Queued)
-		assert.Equal(t, uint64(1), stats.Aborted)
-		require.NoError(t, p.TrySubmit(returning(2, nil)), "its room is free again")
-
-		release()
-		closed(t, p)
-		assert.Equal(t, uint64(2), p.Stats().Succeeded)
-	})
-}
-
-// The freed room must also reach somebody who is already waiting for it.
-func TestDo_ContextEndsWhileQueuedAndSubmitTakesItsPlace(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1))
-		release := occupy(t, p, 1)
-		ctx, cancel := context.WithCancel(t.Context())
-		inBackground(ctx, call, p, returning(1, nil))
-
-		submitted := make(chan error, 1)
-		go func() { submitted <- p.Submit(t.Context(), returning(2, nil)) }()
-		synctest.Wait()
-		require.Empty(t, submitted)
-
-		cancel()
-		synctest.Wait()
-		require.Len(t, submitted, 1, "Submit gets the room at once")
-		require.NoError(t, <-submitted)
-		release()
-		closed(t, p)
 	})
 }
 
@@ -359,92 +210,8 @@ func TestDo_ContextEndsWhileRunning(t *testing.T) {
 	})
 }
 
-func TestDo_TimeoutWhileRunning(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t, workpool.WithWorkers(1))
-		defer closed(t, p)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-
-		begin := time.Now()
-		_, err := call(ctx, p, untilEnd)
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		assert.Equal(t, time.Second, time.Since(begin))
-	})
-}
-
-func TestDo_AbortEndsAQueuedTask(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1))
-		release := occupy(t, p, 1)
-		done := inBackground(t.Context(), call, p, returning(1, nil))
-
-		ended, cancel := context.WithCancel(t.Context())
-		cancel()
-		var cutShort *workpool.ShutdownError
-		require.ErrorAs(t, p.Shutdown(ended), &cutShort)
-		synctest.Wait()
-		require.Len(t, done, 1)
-		require.ErrorIs(t, (<-done).err, workpool.ErrAborted)
-
-		release()
-		assert.Equal(t, error(cutShort), p.Close())
-	})
-}
-
-func TestDo_AbortCancelsARunningTask(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t, workpool.WithShutdown(workpool.Abort, 0))
-		done := inBackground(t.Context(), call, p, untilEnd)
-		closed(t, p)
-		require.ErrorIs(t, (<-done).err, workpool.ErrAborted)
-	})
-}
-
-func TestDo_FinishRunningLetsARunningTaskEnd(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t, workpool.WithWorkers(1), workpool.WithShutdown(workpool.FinishRunning, 0))
-		running := inBackground(t.Context(), call, p, func(ctx context.Context) (int, error) {
-			time.Sleep(time.Second)
-			return 1, ctx.Err()
-		})
-		queued := inBackground(t.Context(), call, p, returning(2, nil))
-		closed(t, p)
-
-		got := <-running
-		require.NoError(t, got.err)
-		assert.Equal(t, 1, got.value)
-		require.ErrorIs(t, (<-queued).err, workpool.ErrAborted)
-	})
-}
-
-func TestDo_DrainAnswersAQueuedTask(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t, workpool.WithWorkers(1))
-		release := occupy(t, p, 1)
-		done := inBackground(t.Context(), call, p, returning(2, nil))
-		go release()
-		closed(t, p)
-		got := <-done
-		require.NoError(t, got.err)
-		assert.Equal(t, 2, got.value)
-	})
-}
-
-func TestDo_ClosedPool(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t)
-		closed(t, p)
-		_, err := call(t.Context(), p, func(context.Context) (int, error) {
-			assert.Fail(t, "the task must not run")
-			return 0, nil
-		})
-		require.ErrorIs(t, err, workpool.ErrClosed)
-	})
-}
-
 func TestDo_PoolClosesWhileWaitingForRoom(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
+	eachWaitingCall(t, func(t *testing.T, call call) {
 		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
 		release := occupy(t, p, 1)
 		done := inBackground(t.Context(), call, p, returning(1, nil))
@@ -456,16 +223,6 @@ func TestDo_PoolClosesWhileWaitingForRoom(t *testing.T) {
 		require.ErrorIs(t, (<-done).err, workpool.ErrClosed)
 		release()
 		closed(t, p)
-	})
-}
-
-func TestDo_NilContextIsAnError(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t)
-		defer closed(t, p)
-		var none context.Context
-		_, err := call(none, p, returning(1, nil))
-		require.Error(t, err)
 	})
 }
 
@@ -491,32 +248,22 @@ func TestDo_HandlerSeesTheContextOfTheCaller(t *testing.T) {
 			assert.Equal(t, "caller", ctx.Value(key("both")), "the caller's value hides the pool's")
 			assert.Equal(t, "pool", ctx.Value(key("pool")))
 			assert.Nil(t, ctx.Value(key("neither")))
+			stop := context.AfterFunc(ctx, func() { assert.Fail(t, "it was stopped") })
+			assert.True(t, stop())
 			return 0, nil
 		})
 		require.NoError(t, err)
-	})
-}
-
-func TestDo_NoDeadlineWithoutOne(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t)
-		defer closed(t, p)
-		// A context without a deadline must not inherit that of an earlier task.
-		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-		defer cancel()
-		_, err := call(ctx, p, returning(1, nil))
-		require.NoError(t, err)
-
+		cancel()
 		_, err = call(t.Context(), p, func(ctx context.Context) (int, error) {
 			_, ok := ctx.Deadline()
-			assert.False(t, ok)
+			assert.False(t, ok, "that of an earlier task")
 			return 0, nil
 		})
 		require.NoError(t, err)
 	})
 }
 
-func TestDo_DerivedContextsEndWithTheCaller(t *testing.T) {
+func TestDo_DerivedContextsEndWithTheCallerAndThePool(t *testing.T) {
 	reason := errors.New("the client went away")
 	derivations := map[string]func(ctx context.Context) (context.Context, context.CancelFunc){
 		"WithCancel": context.WithCancel,
@@ -536,56 +283,27 @@ func TestDo_DerivedContextsEndWithTheCaller(t *testing.T) {
 	for name, derive := range derivations {
 		t.Run(name, func(t *testing.T) {
 			eachCall(t, func(t *testing.T, call call) {
-				p := newClosures(t)
+				p := newClosures(t, workpool.WithShutdown(workpool.Abort, 0))
 				ctx, cancel := context.WithCancelCause(t.Context())
 				seen := make(chan error, 1)
-				done := inBackground(ctx, call, p, func(ctx context.Context) (int, error) {
+				task := func(ctx context.Context) (int, error) {
 					child, cancel := derive(ctx)
 					defer cancel()
 					<-child.Done()
 					seen <- context.Cause(child)
 					return 0, context.Cause(child)
-				})
+				}
+				done := inBackground(ctx, call, p, task)
 				cancel(reason)
 				require.ErrorIs(t, (<-done).err, reason)
 				assert.Equal(t, reason, <-seen)
+				done = inBackground(t.Context(), call, p, task)
 				closed(t, p)
+				require.ErrorIs(t, (<-done).err, workpool.ErrAborted)
+				assert.Equal(t, workpool.ErrAborted, <-seen)
 			})
 		})
 	}
-}
-
-func TestDo_DerivedContextsEndWithAnAbort(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t, workpool.WithShutdown(workpool.Abort, 0))
-		afterFunc := make(chan error, 1)
-		done := inBackground(t.Context(), call, p, func(ctx context.Context) (int, error) {
-			context.AfterFunc(ctx, func() { afterFunc <- context.Cause(ctx) })
-			child, cancel := context.WithTimeout(ctx, time.Hour)
-			defer cancel()
-			<-child.Done()
-			return 0, context.Cause(child)
-		})
-		closed(t, p)
-		require.ErrorIs(t, (<-done).err, workpool.ErrAborted)
-		require.ErrorIs(t, <-afterFunc, workpool.ErrAborted)
-	})
-}
-
-func TestDo_StoppedAfterFuncDoesNotRun(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		_, err := call(ctx, p, func(ctx context.Context) (int, error) {
-			stop := context.AfterFunc(ctx, func() { assert.Fail(t, "it was stopped") })
-			assert.True(t, stop())
-			return 0, nil
-		})
-		require.NoError(t, err)
-		cancel()
-		synctest.Wait()
-		closed(t, p)
-	})
 }
 
 // A context of the user's own making has no cancelCtx inside that the context
@@ -635,7 +353,7 @@ func TestDo_TaskWhoseContextHasEndedNeverStarts(t *testing.T) {
 			p := newClosures(t, workpool.WithWorkers(1))
 			ctx, cancel := context.WithCancel(t.Context())
 			release := make(chan struct{})
-			require.NoError(t, p.TrySubmit(until(release)))
+			require.NoError(t, p.TrySubmit(t.Context(), until(release)))
 			done := inBackground(ctx, call, p, func(context.Context) (int, error) {
 				assert.Fail(t, "its context had ended before the worker was free")
 				return 0, nil
@@ -695,33 +413,6 @@ func TestDo_ContextUsedAfterTheHandlerReturned(t *testing.T) {
 	leftovers.Wait()
 }
 
-func TestDo_ManyCallersGetTheirOwnAnswers(t *testing.T) {
-	double := func(_ context.Context, n int) (int, error) { return 2 * n, nil }
-	p := mustNew(t, double, workpool.WithWorkers(4), workpool.WithQueueDepth(2))
-	const callers, calls = 32, 100
-	var all sync.WaitGroup
-	for caller := range callers {
-		all.Go(func() {
-			for i := range calls {
-				n := caller*calls + i
-				if i%2 == 0 {
-					value, err := p.Do(t.Context(), n)
-					assert.NoError(t, err)
-					assert.Equal(t, 2*n, value)
-				} else {
-					r := <-p.DoChan(t.Context(), n)
-					assert.NoError(t, r.Err)
-					assert.Equal(t, 2*n, r.Value)
-					assert.Equal(t, n, r.Task)
-				}
-			}
-		})
-	}
-	all.Wait()
-	closed(t, p)
-	assert.Equal(t, uint64(callers*calls), p.Stats().Succeeded)
-}
-
 // Callers that give up at any moment, with handlers that end at any moment:
 // each caller gets its own value or its own reason, and everything that was
 // accepted is counted once.
@@ -757,4 +448,144 @@ func TestDo_GivingUpRacesWithTheAnswer(t *testing.T) {
 	stats := p.Stats()
 	assert.Equal(t, ran.Load(), stats.Succeeded+stats.Failed)
 	assert.Equal(t, stats.Submitted, stats.Succeeded+stats.Failed+stats.Aborted)
+}
+
+func tryDo(ctx context.Context, p *closures, task closure) (int, error) { return p.TryDo(ctx, task) }
+
+// eachCall runs test for Do, TryDo and DoChan, in a bubble each.
+func eachCall(t *testing.T, test func(t *testing.T, call call)) {
+	t.Helper()
+	eachWaitingCall(t, test)
+	t.Run("TryDo", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { test(t, tryDo) })
+	})
+}
+
+// eachWaitingCall runs test for those that wait for room.
+func eachWaitingCall(t *testing.T, test func(t *testing.T, call call)) {
+	t.Helper()
+	t.Run("Do", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { test(t, do) })
+	})
+	t.Run("DoChan", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { test(t, doChan) })
+	})
+}
+
+// What becomes of a running and of a queued task when the pool ends.
+func TestDo_EndOfThePool(t *testing.T) {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	for name, c := range map[string]struct {
+		mode            workpool.ShutdownMode
+		end             func(p *closures) error
+		running, queued error
+	}{
+		"Drain":                      {workpool.Drain, (*closures).Close, nil, nil},
+		"FinishRunning":              {workpool.FinishRunning, (*closures).Close, nil, workpool.ErrAborted},
+		"Abort":                      {workpool.Abort, (*closures).Close, workpool.ErrAborted, workpool.ErrAborted},
+		"Shutdown that is cut short": {workpool.Drain, func(p *closures) error { return p.Shutdown(ended) }, workpool.ErrAborted, workpool.ErrAborted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachCall(t, func(t *testing.T, call call) {
+				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithShutdown(c.mode, 0))
+				running := inBackground(t.Context(), call, p, func(ctx context.Context) (int, error) {
+					select {
+					case <-ctx.Done():
+						return 0, context.Cause(ctx)
+					case <-time.After(time.Second):
+						return 1, nil
+					}
+				})
+				queued := inBackground(t.Context(), call, p, returning(2, nil))
+				err := c.end(p)
+				require.ErrorIs(t, (<-running).err, c.running)
+				require.ErrorIs(t, (<-queued).err, c.queued)
+				assert.Equal(t, err, p.Close())
+				_, err = call(t.Context(), p, catchFire)
+				require.ErrorIs(t, err, workpool.ErrClosed)
+			})
+		})
+	}
+}
+
+// A queued task is taken back as soon as the context of its caller ends, while the worker
+// is busy, and leaves those beside it alone.
+func TestRule3_AQueuedTaskIsTakenBackAtOnce(t *testing.T) {
+	cancelled := func(ctx context.Context, p *closures, task closure) error {
+		cancel, err := p.SubmitCancel(context.Background(), task)
+		context.AfterFunc(ctx, cancel)
+		if err == nil {
+			<-ctx.Done()
+			err = ctx.Err()
+		}
+		return err
+	}
+	ways := map[string]func(ctx context.Context, p *closures, task closure) error{
+		"SubmitCancel": cancelled,
+		"Do":           func(ctx context.Context, p *closures, task closure) error { _, err := p.Do(ctx, task); return err },
+		"DoChan":       func(ctx context.Context, p *closures, task closure) error { return (<-p.DoChan(ctx, task)).Err },
+		"Map": func(ctx context.Context, p *closures, task closure) error {
+			_, err := p.Map(ctx, []closure{task, task})
+			return err
+		},
+		"Stream": func(ctx context.Context, p *closures, task closure) error {
+			return sequenceWays["Stream"](ctx, p, slices.Values([]closure{task, task}))
+		},
+		"Group": func(ctx context.Context, p *closures, task closure) error {
+			g := p.Group(ctx)
+			if err := errors.Join(g.Submit(task), g.Submit(task)); err != nil {
+				return err
+			}
+			_, err := g.Wait()
+			return err
+		},
+	}
+	for name, run := range ways {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(6))
+				ctx, cancel := context.WithCancel(t.Context())
+				release := make(chan struct{})
+				var ran, others atomic.Int32
+				p.Pause()
+				for _, task := range []closure{counted(&others), until(release), counted(&others)} {
+					require.NoError(t, p.TrySubmit(t.Context(), task))
+				}
+				answer := make(chan error, 1)
+				go func() { answer <- run(ctx, p, counted(&ran)) }()
+				synctest.Wait()
+				require.NoError(t, p.TrySubmit(t.Context(), counted(&others)))
+				p.Resume()
+				synctest.Wait()
+				require.Equal(t, 1, p.Stats().Running)
+				var submitters sync.WaitGroup
+				for range 4 { // of whom some get room that is free already
+					submitters.Go(func() { assert.NoError(t, p.Submit(t.Context(), counted(&others))) })
+				}
+				synctest.Wait()
+				cancel()
+				require.ErrorIs(t, <-answer, context.Canceled)
+				submitters.Wait()
+				s := p.Stats()
+				assert.Equal(t, 2+4, s.Queued, "its room is there for others")
+				assert.Equal(t, s.Aborted, s.Cancelled)
+				assert.NotZero(t, s.Cancelled)
+				close(release)
+				closed(t, p)
+				assert.Zero(t, ran.Load())
+				assert.EqualValues(t, 7, others.Load())
+				ended := 0
+				for _, r := range collect(p) {
+					if r.Err == nil {
+						ended++
+					} else {
+						assert.Equal(t, "SubmitCancel", name)
+						assert.ErrorIs(t, r.Err, context.Canceled)
+					}
+				}
+				assert.Equal(t, 8, ended)
+			})
+		})
+	}
 }

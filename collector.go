@@ -1,126 +1,100 @@
 package workpool
 
-import (
-	"context"
-	"reflect"
-)
-
-// A collector is the collector channel: the results that no receiver has taken.
-// Each job in it stands for one, or for a run of them. It owns the blocks that the
-// tasks lie in that were submitted.
+// A collector is the collector channel: results that no receiver has taken. It is
+// not a bare Go channel, since closing a pool makes it take whatever there is, and since
+// a receiver takes several results at once.
 type collector[T, R any] struct {
-	channel[T, R]
-	pool  *Pool[T, R]
-	extra int // results beyond one a job
+	on      bool // results are collected
+	buffer  int
+	list    list[T, R]
+	order   *order[T, R] // with WithOrdered
+	readers waiting
+	called  *waiter         // the one of them that was woken and has not looked yet
+	ranges  int             // over Results
+	ahead   *receiver[T, R] // the only one, if it has taken several results
+	workers map[uint64]bool // the numbers of the goroutines of workers, whose handlers may not wait for results
 }
 
-// results returns how many there are.
-func (c *collector[T, R]) results() int { return c.n + c.extra }
-
-func (c *collector[T, R]) answerer() answerer[T, R] { return nil }
-
-func (c *collector[T, R]) failed(error) {}
-
-func (c *collector[T, R]) doneLocked(r *run[T, R], n int) {
-	c.pool.countDoneLocked(r, n)
-	c.addLocked(r, n, r.worker)
-}
-
-func (c *collector[T, R]) answerRunLocked(r *run[T, R], j *job[T, R]) {
-	p := c.pool
-	c.addLocked(r, r.restLocked(j.err), j.worker)
-	p.freeRunLocked(r)
-	p.freeLocked(j)
-}
-
-// addLocked adds the results of the next n tasks of r, or drops them if nobody
-// gets them.
-func (c *collector[T, R]) addLocked(r *run[T, R], n int, worker int32) {
-	p := c.pool
-	first, index := r.first+r.done, r.index+uint64(r.done)
-	if !p.collects {
-		for i := range n {
-			r.forget(first + i)
-		}
-		p.takenLocked(r.block, n)
-		return
+// moves notes that a worker works on another goroutine; number 0 is none.
+func (c *collector[T, R]) moves(from, to uint64) {
+	delete(c.workers, from)
+	switch {
+	case to != 0 && c.workers == nil:
+		c.workers = map[uint64]bool{to: true}
+	case to != 0:
+		c.workers[to] = true
+	case len(c.workers) == 0:
+		c.workers = nil // a map keeps the room that it once needed
 	}
-	if last := c.last; c.n > 0 && last.isRun && last.to.(*run[T, R]).goesOnWith(r.block, first, index, worker) {
-		last.to.(*run[T, R]).n += n
-		c.extra += n
+}
+
+func newCollector[T, R any](p *Pool[T, R]) collector[T, R] {
+	c := collector[T, R]{on: p.functions.result == nil && !p.withoutResults && !p.own, buffer: p.resultBuffer}
+	if p.ordered {
+		c.order = new(order[T, R])
+	}
+	return c
+}
+
+// put adds the result of a task that has ended.
+func (c *collector[T, R]) put(j *job[T, R]) {
+	if c.order == nil {
+		c.list.push(j)
 	} else {
-		ended, j := p.newRunLocked(r.block, first, n, index)
-		ended.worker = worker
-		c.push(j)
-		c.extra += n - 1
-	}
-	c.offerLocked()
-}
-
-// takeLocked takes n results at most, which belong together, out of the channel.
-func (c *collector[T, R]) takeLocked(n int) *job[T, R] {
-	j := c.pop()
-	if !j.isRun {
-		return j
-	}
-	r := j.to.(*run[T, R])
-	if n >= r.n {
-		c.extra -= r.n - 1
-		return j
-	}
-	part, taken := c.pool.partLocked(r, 0, n)
-	part.worker = r.worker
-	r.shrinkLocked(n)
-	c.pushFront(j)
-	c.extra -= n
-	return taken
-}
-
-// putBackLocked puts back results of r that were not claimed.
-func (c *collector[T, R]) putBackLocked(r *run[T, R], from, to int) {
-	part, j := c.pool.partLocked(r, from, to-from)
-	part.worker = r.worker
-	c.pushFront(j)
-	c.extra += to - from - 1
-}
-
-// appendLocked accepts a task that was submitted, for which there is room. It joins
-// the last in the task channel if these came with the same context.
-func (p *Pool[T, R]) appendLocked(ctx context.Context, task T) {
-	if len(p.feeders) > 0 {
-		p.collectLocked() // these come first
-	}
-	r := p.tail
-	if r == nil || !r.joins || r.ctx != ctx || p.filled == len(r.tasks) || r.index+uint64(r.n) != p.index || p.tasks.normal.last != r.job {
-		r = p.newTailLocked(ctx)
-	}
-	r.tasks[p.filled] = task
-	p.filled++
-	r.n++
-	p.tasks.n++
-	p.index++
-	p.submitted++
-	if !p.paused {
-		p.offerTaskLocked()
+		c.order.finish(j, &c.list)
 	}
 }
 
-// newTailLocked puts a run of no tasks yet into the task channel.
-func (p *Pool[T, R]) newTailLocked(ctx context.Context) *run[T, R] {
-	if p.block == nil || p.filled == len(p.block.tasks) {
-		p.block, p.filled = p.newBlockLocked(&p.collector), 0
+// undelivered returns how many results no receiver has taken.
+func (c *collector[T, R]) undelivered() int {
+	n := c.list.n
+	if c.ahead != nil {
+		n += c.ahead.inHand()
 	}
-	r, j := p.newRunLocked(p.block, p.filled, 0, p.index)
-	r.ctx, j.ctx = ctx, ctx
-	r.joins = ctx == context.Background() || reflect.ValueOf(ctx).Kind() == reflect.Pointer // others may not be comparable
-	p.tasks.push(j)
-	p.tail = r
-	return r
+	if c.order != nil {
+		n += c.order.finished
+	}
+	return n
 }
 
-// closeTailLocked lets no more tasks join r, which leaves the task channel.
-func (p *Pool[T, R]) closeTailLocked(r *run[T, R]) {
-	if p.tail == r {
-		p.tail = nil
+// isOverfull reports whether a worker that has put a result has to wait until there is
+// room for it. Each worker that is held stands for one more that has none. With
+// WithOrdered none is ever held, since they could all wait for a result whose task is
+// queued; there the tasks that are accepted are bounded instead.
+func (c *collector[T, R]) isOverfull(held int) bool {
+	return c.order == nil && c.list.n+maxTake > c.buffer && c.undelivered()-held > c.buffer && c.recall()
+}
+
+// hasRoom reports whether a worker that is held can go on.
+func (c *collector[T, R]) hasRoom(held int) bool { return c.undelivered()-held < c.buffer }
+
+// hasRoomForUnrun reports whether the result of a task that does not run has room.
+func (c *collector[T, R]) hasRoomForUnrun(held int) bool {
+	if c.buffer == 0 {
+		return c.order == nil && c.readers.n > c.list.n // somebody takes it now
 	}
+	return c.hasRoom(held)
+}
+
+// callReceiver wakes a receiver. One at a time is on its way, who calls the next.
+func (c *collector[T, R]) callReceiver() {
+	if c.called == nil {
+		c.called = c.readers.first
+		c.readers.wake(c.called)
+	}
+}
+
+// recall takes back what a receiver has taken and not yielded, so that from now on it
+// tells of each result that it takes. It returns true.
+func (c *collector[T, R]) recall() bool {
+	r := c.ahead
+	if r == nil {
+		return true
+	}
+	c.ahead = nil
+	yielded := int(r.yielded.Swap(maxTake))
+	for i := r.n - 1; i >= yielded; i-- {
+		c.list.pushFront(r.jobs[i])
+	}
+	return true
 }

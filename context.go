@@ -2,278 +2,403 @@ package workpool
 
 import (
 	"context"
+	"errors"
+	"math"
 	"reflect"
 	"sync"
 	"time"
+	"unsafe"
 )
 
 // Info tells a handler which task it runs, and where.
 type Info struct {
 	Pool    string // the name given with WithName
-	Worker  int    // 1..N
+	Worker  int    // as in Result
 	Index   uint64 // as in Result
 	Attempt int    // as in Result
 }
 
 // InfoFrom returns the Info of the task whose handler was called with ctx, or
 // with a context that ctx is derived from. It reports false for any other
-// context. It is for use while the handler runs: later, the worker may be
-// at another task, and InfoFrom speaks of that one or of none.
+// context. It takes no lock.
 func InfoFrom(ctx context.Context) (Info, bool) {
-	w, ok := ctx.Value(workerKey{}).(interface{ info() (Info, bool) })
+	s, ok := ctx.Value(infoKey{}).(interface{ info() Info })
 	if !ok {
 		return Info{}, false
 	}
-	return w.info()
+	return s.info(), true
 }
 
-// workerKey is the key under which the context of a handler has its worker.
-// The worker's pool is another one: see inside.
-type workerKey struct{}
+// infoKey is the key under which a handler's context has itself. Under its pool it has
+// itself too.
+type infoKey struct{}
 
-// inside returns the worker of p whose handler ctx belongs to, or nil.
-func (p *Pool[T, R]) inside(ctx context.Context) *worker[T, R] {
-	w, _ := ctx.Value(p).(*worker[T, R])
-	return w
+// A handlerContext is the context of one handler. It never changes, and no two handlers
+// have the same: so one that has outlived its handler is known for what it is. Since that
+// takes memory for each task, it is small: it lies in a block with those of other tasks, and
+// says where, and by how much the index of its task exceeds that of the first.
+type handlerContext[T, R any] struct {
+	position uint16
+	excess   uint16
 }
 
-// A handlerContext is what handlers get: a worker, or a taskContext.
-type handlerContext interface {
-	context.Context
-	base() context.Context      // of the pool, for values that the task's context has not
-	submitted() context.Context // what the task was submitted with
+// A contextBlock is what the contexts have in common of handlers on one worker whose tasks came
+// with the same context. They follow it in memory: see manyContexts.
+type contextBlock[T, R any] struct {
+	worker  *worker[T, R]
+	task    context.Context // what the tasks came with; nil for context.Background()
+	life    context.Context // what ends the handlers' contexts
+	index   uint64          // of the first task
+	attempt int32
+	number  int32 // of the worker
 }
 
-// A worker is itself the context of the tasks that were submitted with
-// context.Background(): it ends when the pool is aborted.
-
-func (w *worker[T, R]) Deadline() (time.Time, bool) { return w.pool.abortContext.Deadline() }
-func (w *worker[T, R]) Done() <-chan struct{}       { return w.pool.abortContext.Done() }
-func (w *worker[T, R]) Err() error                  { return w.pool.abortContext.Err() }
-
-func (w *worker[T, R]) Value(key any) any {
-	if key == (workerKey{}) || key == any(w.pool) {
-		return w
+// manyContexts is a block for a context that many tasks come with, of 1,024 bytes, and
+// oneContext one for a context that has come once.
+type (
+	manyContexts[T, R any] struct {
+		contextBlock[T, R]
+		contexts [240]handlerContext[T, R]
 	}
-	if v := w.pool.abortContext.Value(key); v != nil {
-		return v
+	oneContext[T, R any] struct {
+		contextBlock[T, R]
+		contexts [1]handlerContext[T, R]
 	}
-	return w.base().Value(key)
+)
+
+// block returns the block that s lies in, which begins at its contexts' address less its
+// own size.
+func (s *handlerContext[T, R]) block() *contextBlock[T, R] {
+	before := uintptr(s.position)*unsafe.Sizeof(*s) + unsafe.Sizeof(contextBlock[T, R]{})
+	return (*contextBlock[T, R])(unsafe.Add(unsafe.Pointer(s), -int(before)))
 }
 
-// String keeps fmt from printing the whole pool.
-func (w *worker[T, R]) String() string { return "workpool handler context" }
+func (s *handlerContext[T, R]) index() uint64 { return s.block().index + uint64(s.excess) }
 
-func (w *worker[T, R]) base() context.Context      { return w.pool.ctx }
-func (w *worker[T, R]) submitted() context.Context { return context.Background() }
+func (s *handlerContext[T, R]) Deadline() (time.Time, bool) { return s.block().life.Deadline() }
+func (s *handlerContext[T, R]) Done() <-chan struct{}       { return s.block().life.Done() }
+func (s *handlerContext[T, R]) Err() error                  { return s.block().life.Err() }
 
-// A taskContext is the context of a handler whose task came with a context
-// that has something to say. It says where deadline and cancellation come from
-// and where values do, and it never changes: so a worker uses one for all the
-// tasks in a row that came with the same context, and one that a handler has
-// kept stays true.
-type taskContext struct {
-	context.Context                 // deadline and cancellation
-	values          context.Context // what the task was submitted with
-	worker          handlerContext
-	nested          bool // a handler of the same pool waits for the task
-}
-
-// Value first looks for the keys of the worker, which the task's context may
-// have too if it comes from another handler. Then it asks the context that
-// cancels: context.Cause and the like find their way to it by a value.
+// Value looks for the context that cancels first, which context.Cause and the like find
+// by a value; then for the values of the task, and for those of WithContext.
 //
-// That a context is inside a handler of some pool is a value too. A task that
-// nobody waits for is not inside the handler that submitted it.
-func (c *taskContext) Value(key any) any {
-	if own := c.worker.Value(key); own == any(c.worker) {
-		return own
+// That a context is that of a handler is a value too. A task that nobody waits for
+// is not inside the handler that submitted it.
+func (s *handlerContext[T, R]) Value(key any) any {
+	o := s.block()
+	p := o.worker.pool
+	if key == (infoKey{}) || key == any(p) {
+		return s
 	}
-	if v := c.Context.Value(key); v != nil {
-		return v
+	switch o.task.(type) {
+	case *callContext, *batchContext:
+		if v := o.task.Value(key); v != nil {
+			return v
+		}
+	case nil:
+		return p.life.value(key)
+	default:
+		if p.life.isKey(key) {
+			break
+		}
+		if v := o.task.Value(key); v != nil {
+			if _, inside := v.(carrier); !inside {
+				return v
+			}
+		}
 	}
-	v := c.values.Value(key)
-	if _, inside := v.(handlerContext); inside && !c.nested {
-		v = nil
-	}
-	if v == nil {
-		v = c.worker.base().Value(key)
-	}
-	return v
+	return p.life.value(key)
 }
 
 // String keeps fmt from printing the whole pool.
-func (c *taskContext) String() string { return "workpool handler context" }
+func (s *handlerContext[T, R]) String() string { return "workpool handler context" }
 
-func (c *taskContext) base() context.Context { return c.worker.base() }
-
-func (c *taskContext) submitted() context.Context {
-	if b, ok := c.values.(*batchContext); ok {
-		return b.Context
-	}
-	return c.values
+func (s *handlerContext[T, R]) info() Info {
+	b := s.block()
+	return Info{Pool: b.worker.pool.name, Worker: int(b.number), Index: s.index(), Attempt: int(b.attempt)}
 }
 
-// contextFor returns the context for a handler whose task came with ctx.
-func (w *worker[T, R]) contextFor(ctx context.Context) context.Context {
-	if ctx == context.Background() {
-		return w
+// runsLocked reports whether the handler of s has not ended. It does not for nil.
+func (s *handlerContext[T, R]) runsLocked() bool {
+	if s == nil {
+		return false
 	}
-	if w.ctx != nil && w.ctx.values == ctx {
-		w.ctxOnce = 0
-		return w.ctx
+	o := s.block()
+	j := o.worker.job
+	if j == nil || j.attempt != o.attempt {
+		return false
 	}
-	switch c := ctx.(type) {
-	case *callContext:
-		c.handler.worker = w
-		return &c.handler
-	case handlerContext:
-		if inner := w.pool.unwrap(c); inner != c && w.nested == nil {
-			return w.contextFor(inner)
-		}
+	its, _ := o.task.(*batchContext)
+	batch, _ := j.ctx.(*batchContext)
+	switch _, ofMap := j.to.(*mapping[T, R]); {
+	case its != batch: // an index is the position in it
+		return false
+	case ofMap:
+		return o.worker.claimed.Load() == s.index()
 	}
-	c := &taskContext{Context: w.pool.abortContext, values: ctx, worker: w, nested: w.nested != nil}
-	if _, ofBatch := ctx.(*batchContext); ofBatch {
-		c.Context = ctx
-	}
-	if v := reflect.ValueOf(ctx); v.Kind() == reflect.Pointer { // others may not be comparable with the next one
-		w.ctx = c
-		if v.Pointer() == w.ctxOnce {
-			w.ctxOnce = 0
-		} else {
-			w.ctxOnce = v.Pointer()
-		}
-	}
-	return c
+	return j.index == s.index()
 }
 
-// unwrap returns, for the context of a handler, what the handler's own task
-// was submitted with: the same values, without the handler around them. Else
-// tasks that submit tasks would make a chain of contexts that grows with each.
-func (p *Pool[T, R]) unwrap(h handlerContext) context.Context {
-	if h.base() != context.Background() && h.Value(p) == nil {
-		return h // of another pool, which has values of its own
-	}
-	return h.submitted()
+// handlerOf returns the context of a handler of p that ctx is, or is derived from, or nil.
+func (p *Pool[T, R]) handlerOf(ctx context.Context) *handlerContext[T, R] {
+	s, _ := ctx.Value(p).(*handlerContext[T, R])
+	return s
 }
 
-// forgetContext drops the context that w keeps for its next task, if that has
-// come only once, as the context of a request does, or is that of a batch. One
-// that has come again is kept: many tasks share it, and it spares them an
-// allocation each time that w wakes.
+// placeOfLocked returns where tasks run that the handler of s waits for, or nil if s is
+// nil or has outlived its handler.
+func (p *Pool[T, R]) placeOfLocked(s *handlerContext[T, R]) *inPlace[T, R] {
+	if !s.runsLocked() {
+		return nil
+	}
+	return s.block().worker.placeLocked()
+}
+
+// contexts makes the contexts for the tasks of a worker.
+type contexts[T, R any] struct {
+	block    *contextBlock[T, R]
+	spare    []handlerContext[T, R] // of the block
+	position uint16                 // of the first of them
+	once     uintptr                // the address of the task's context, while that has come only once
+}
+
+// contextFor returns the context for the handler of j.
+func (w *worker[T, R]) contextFor(j *job[T, R]) *handlerContext[T, R] {
+	c := &w.contexts
+	b := c.block
+	if b == nil || len(c.spare) == 0 || j.index-b.index > math.MaxUint16 || j.attempt != b.attempt || !sameContext(b.task, j.ctx) {
+		b = w.newContexts(j)
+	}
+	s := &c.spare[0]
+	s.position, s.excess = c.position, uint16(j.index-b.index)
+	c.spare = c.spare[1:]
+	c.position++
+	return s
+}
+
+// newContexts makes a block whose first context is for the handler of j: a large one if the
+// last task has come with the same context.
+func (w *worker[T, R]) newContexts(j *job[T, R]) *contextBlock[T, R] {
+	c := &w.contexts
+	again := c.block != nil && sameContext(c.block.task, j.ctx)
+	if !again {
+		c.note(j.ctx)
+	}
+	if again {
+		many := new(manyContexts[T, R])
+		c.block, c.spare = &many.contextBlock, many.contexts[:]
+	} else {
+		one := new(oneContext[T, R])
+		c.block, c.spare = &one.contextBlock, one.contexts[:]
+	}
+	c.position = 0
+	b := c.block
+	b.worker, b.task, b.life, b.index = w, j.ctx, w.pool.life.ctx, j.index
+	b.attempt, b.number = j.attempt, j.worker
+	switch j.ctx.(type) {
+	case *callContext, *batchContext:
+		b.life = j.ctx
+	}
+	return b
+}
+
+// note finds out whether a context is the same as the last one.
+func (c *contexts[T, R]) note(ctx context.Context) {
+	if ctx == nil || reflect.TypeOf(ctx).Kind() != reflect.Pointer {
+		c.once = 0
+		return
+	}
+	if address := reflect.ValueOf(ctx).Pointer(); address == c.once {
+		c.once = 0
+	} else {
+		c.once = address
+	}
+}
+
+// forgetContext drops what w keeps of the context of its last task, if that has come only
+// once, as that of a request does, or is a batch's. One that has come again is kept until
+// the next task: many tasks share it, and it spares them an allocation each time that w wakes.
 func (w *worker[T, R]) forgetContext() {
-	if w.ctx != nil && (w.ctxOnce != 0 || w.ctx.Context == w.ctx.values) {
-		w.ctx = nil
+	c := &w.contexts
+	if c.block == nil || c.block.task == nil {
+		return
+	}
+	if _, batch := c.block.task.(*batchContext); batch || c.once != 0 {
+		c.block, c.spare = nil, nil
 	}
 }
 
-// info is what InfoFrom returns.
-func (w *worker[T, R]) info() (Info, bool) {
-	w.pool.mu.Lock()
-	defer w.pool.mu.Unlock()
-	j := w.job
-	if j == nil {
-		return Info{}, false
+// sameContext reports whether two contexts are one. Contexts that are no pointers are
+// taken for different ones, since it may be impossible to compare them.
+func sameContext(a, b context.Context) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
 	}
-	index := j.index
-	if j.isRun {
-		r := j.to.(*run[T, R])
-		claimed, _ := r.claimed()
-		index = r.index + uint64(claimed-1)
+	if of, ok := a.(*batchContext); ok {
+		other, ok := b.(*batchContext)
+		return ok && of == other
 	}
-	return Info{Pool: w.pool.name, Worker: int(w.id), Index: index, Attempt: int(j.attempt)}, true
+	return reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.TypeOf(a).Kind() == reflect.Pointer && a == b
 }
 
-// A batchContext marks the context of a Map or Stream, which ends with that
-// of its caller and with the pool.
-type batchContext struct{ context.Context }
+// A carrier is a context of ours that tasks may be submitted with. To keep tasks that
+// submit tasks from making a chain of contexts that grows with each, they take what it
+// carries: the context that gave it its values.
+type carrier interface {
+	context.Context
+	carries(pool any) (inner context.Context, ok bool)
+}
 
-// A callContext is what a call with a context that can end submits its task
-// with, and SubmitCancel: it ends when the caller's context ends, when the pool is aborted, or,
-// if it was ever waited for, when the handler has returned. The two are only
-// merged when a handler first asks, since most never do.
+// carried returns the context whose values a task takes that is submitted with ctx, or nil
+// for context.Background().
+func (p *Pool[T, R]) carried(ctx context.Context) context.Context {
+	for ctx != nil && ctx != context.Background() {
+		c, ok := ctx.(carrier)
+		if !ok {
+			return ctx
+		}
+		inner, ok := c.carries(p)
+		if !ok {
+			return ctx
+		}
+		ctx = inner
+	}
+	return nil
+}
+
+func (s *handlerContext[T, R]) carries(pool any) (context.Context, bool) {
+	p := s.block().worker.pool
+	if p.ctx != context.Background() && any(p) != pool {
+		return nil, false // it has values of its own
+	}
+	return s.block().task, true
+}
+
+// A batchContext is the context of a Map, Stream or Group. It ends with that of its
+// caller and with the pool.
+type batchContext struct {
+	context.Context
+	caller context.Context
+	pool   *life
+	cancel context.CancelCauseFunc
+	unlink func() bool
+}
+
+func newBatchContext(ctx context.Context, pool *life) *batchContext {
+	b := &batchContext{caller: ctx, pool: pool}
+	b.Context, b.cancel = context.WithCancelCause(ctx)
+	b.unlink = pool.onAbort(b.cancel)
+	return b
+}
+
+// Err notices the end of the pool's context at once, whereas Done is told of it.
+func (b *batchContext) Err() error {
+	if err := b.Context.Err(); err != nil || !b.pool.tied {
+		return err
+	}
+	return b.pool.err()
+}
+
+// Value finds the cause of an abort by the pool's context where Context has ended with
+// that context's own cause, or has not been told yet.
+func (b *batchContext) Value(key any) any {
+	if b.pool.tied && b.pool.err() != nil && b.pool.isKey(key) {
+		if cause := context.Cause(b.Context); cause == nil || errors.Is(context.Cause(b.pool.ctx), cause) {
+			return b.pool.aborted().Value(key)
+		}
+	}
+	return b.Context.Value(key)
+}
+
+func (b *batchContext) carries(any) (context.Context, bool) { return b.caller, true }
+
+// end frees what ties the context to its caller's.
+func (b *batchContext) end() {
+	b.unlink()
+	b.cancel(nil)
+}
+
+// A callContext is what a call submits its task with if the caller's context can end. It
+// ends with that, with the pool, and, if it was ever waited for, when the handler has
+// returned. The two are only merged when somebody asks, since most handlers never do.
 type callContext struct {
-	handler taskContext // what the handler gets; its Context is the callContext
-	caller  context.Context
-	abort   context.Context
+	caller context.Context
+	values context.Context
+	pool   *life
 
 	mu     sync.Mutex // guards the rest
 	merged context.Context
 	cancel context.CancelCauseFunc
-	stops  []func() bool // of what waits for the caller's context, or the pool's
-	ended  bool          // the handler has returned
+	unlink func() bool
+	ended  bool // the handler has returned
 }
 
-// newCallContext returns what a call with ctx submits its task with.
-func (p *Pool[T, R]) newCallContext(ctx context.Context) context.Context {
-	if ctx.Done() == nil {
-		return ctx // nothing to merge: it lends its values, as in Submit
+// callContextFor returns what a call with ctx submits its task with. It makes no chain of
+// the contexts of calls that each made the next.
+func (p *Pool[T, R]) callContextFor(ctx context.Context) (task context.Context, bound bool) {
+	caller, values := ctx, ctx
+	if ctx == context.Background() {
+		return nil, false
 	}
-	return p.newBoundContext(ctx, ctx)
-}
-
-// newBoundContext returns a context that ends with caller, and has the values of
-// values.
-func (p *Pool[T, R]) newBoundContext(caller, values context.Context) *callContext {
-	c := &callContext{caller: caller, abort: p.abortContext}
-	c.handler = taskContext{Context: c, values: values}
-	return c
+	if s, ok := ctx.(*handlerContext[T, R]); ok && s.block().worker.pool == p {
+		switch task := s.block().task.(type) {
+		case *callContext:
+			caller, values = task.caller, task.values
+		case *batchContext:
+		default:
+			return task, false // it ends with the pool alone
+		}
+	}
+	if caller.Done() == nil {
+		return values, false
+	}
+	return &callContext{caller: caller, values: values, pool: &p.life}, true
 }
 
 func (c *callContext) merge() context.Context {
 	c.mu.Lock()
+	merged := c.merged
+	c.mu.Unlock()
+	if merged != nil {
+		return merged
+	}
+	merged, cancel := context.WithCancelCause(c.caller) // without the mutex, since it may call code of the user
+	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.merged != nil {
+	if c.merged != nil { // somebody else was faster
+		defer cancel(nil)
 		return c.merged
 	}
-	c.merged, c.cancel = context.WithCancelCause(c.caller)
+	c.merged, c.cancel = merged, cancel
 	switch {
-	case c.abort.Err() != nil:
-		c.cancel(context.Cause(c.abort))
 	case c.ended:
-		c.cancel(nil)
+		defer cancel(nil)
 	default:
-		stop := context.AfterFunc(c.abort, func() { c.cancel(context.Cause(c.abort)) })
-		c.stops = append(c.stops, stop)
+		c.unlink = c.pool.onAbort(cancel)
 	}
-	return c.merged
+	return merged
 }
 
-// watch calls f when the caller's context ends before the handler does.
-func (c *callContext) watch(f func()) {
+// isMerged reports whether end has something to free.
+func (c *callContext) isMerged() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.ended {
-		c.stops = append(c.stops, context.AfterFunc(c.caller, f))
-	}
+	c.ended = c.ended || c.merged == nil
+	return c.merged != nil
 }
 
-// endNothing ends c if there is nothing to free, and reports whether that is so.
-// Unlike end it never calls code of the user, nor waits for it.
-func (c *callContext) endNothing() bool {
-	if !c.mu.TryLock() {
-		return false
-	}
-	defer c.mu.Unlock()
-	if c.merged != nil || len(c.stops) > 0 {
-		return false
-	}
-	c.ended = true
-	return true
-}
-
-// end frees all that c has tied to the caller's context and the pool's. It is
-// called when the handler has returned for the last time, or its task has ended
-// before another attempt.
+// end frees what ties the context to its caller's. It is called when the handler has
+// returned for the last time, and not under the pool's mutex.
 func (c *callContext) end() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.ended = true
-	for _, stop := range c.stops {
-		stop()
+	merged, cancel, unlink := c.merged, c.cancel, c.unlink
+	c.mu.Unlock()
+	if unlink != nil {
+		unlink()
 	}
-	if c.merged != nil {
-		c.cancel(nil)
+	if merged != nil {
+		cancel(nil)
 	}
 }
 
@@ -282,13 +407,26 @@ func (c *callContext) current() context.Context {
 	c.mu.Lock()
 	merged := c.merged
 	c.mu.Unlock()
-	if merged == nil && c.abort.Err() == nil {
-		return c.caller
+	switch {
+	case merged != nil && merged.Err() != nil:
+		return merged
+	case c.pool.err() != nil && c.caller.Err() == nil: // Done is told of it in a moment
+		return c.pool.aborted()
+	case merged != nil:
+		return merged
 	}
-	return c.merge()
+	return c.caller
 }
 
 func (c *callContext) Deadline() (time.Time, bool) { return c.caller.Deadline() }
 func (c *callContext) Done() <-chan struct{}       { return c.merge().Done() }
 func (c *callContext) Err() error                  { return c.current().Err() }
-func (c *callContext) Value(key any) any           { return c.current().Value(key) }
+
+func (c *callContext) Value(key any) any {
+	if v := c.current().Value(key); v != nil || c.values == nil {
+		return v
+	}
+	return c.values.Value(key)
+}
+
+func (c *callContext) carries(any) (context.Context, bool) { return c.values, true }

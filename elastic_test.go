@@ -57,6 +57,7 @@ func TestElastic_LeavesWhenFewerAreEnough(t *testing.T) {
 		for range 16 {
 			require.NoError(t, p.Submit(t.Context(), 500))
 		}
+		time.Sleep(55 * time.Millisecond) // so that no task comes in the moment in which a worker leaves
 		for range 40 {
 			time.Sleep(100 * time.Millisecond)
 			require.NoError(t, p.Submit(t.Context(), 10))
@@ -125,9 +126,9 @@ func TestElastic_WorkersThatAreNotStartedCountAsFree(t *testing.T) {
 		p := mustNew(t, g.handle, workpool.WithWorkers(3), workpool.WithQueueDepth(0), workpool.WithElastic(0, time.Second),
 			workpool.WithoutResults())
 		for n := range 3 {
-			require.NoError(t, p.TrySubmit(n))
+			require.NoError(t, p.TrySubmit(t.Context(), n))
 		}
-		require.ErrorIs(t, p.TrySubmit(3), workpool.ErrQueueFull)
+		require.ErrorIs(t, p.TrySubmit(t.Context(), 3), workpool.ErrQueueFull)
 		for range 3 {
 			<-g.began
 		}

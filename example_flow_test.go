@@ -121,7 +121,10 @@ func ExampleWithElastic() {
 			fmt.Println(err)
 		}
 	}
-	fmt.Println(p.Stats().Workers)
+	if err := p.Wait(context.Background()); err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(p.Stats().Workers) // they leave after a minute
 	p.Close()
 	// Output:
 	// 0
@@ -176,7 +179,7 @@ func ExampleRetryAfter() {
 
 func ExampleRetry() {
 	backoff := workpool.ExponentialBackoff(10*time.Millisecond, time.Second)
-	p, err := workpool.New(workpool.Retry[string, string](5, backoff)(fetch))
+	p, err := workpool.New(workpool.Retry(fetch, 5, backoff))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -187,19 +190,18 @@ func ExampleRetry() {
 	// the page <nil>
 }
 
-// Middleware of one's own: it logs every attempt.
-func logged(log *slog.Logger) workpool.Middleware[string, string] {
-	return func(next workpool.Handler[string, string]) workpool.Handler[string, string] {
-		return func(ctx context.Context, url string) (string, error) {
-			page, err := next(ctx, url)
-			info, _ := workpool.InfoFrom(ctx)
-			log.InfoContext(ctx, "fetch", "url", url, "attempt", info.Attempt, "err", err)
-			return page, err
-		}
+// A handler around a handler of one's own: it logs every attempt.
+func logged(next workpool.Handler[string, string], log *slog.Logger) workpool.Handler[string, string] {
+	return func(ctx context.Context, url string) (string, error) {
+		page, err := next(ctx, url)
+		info, _ := workpool.InfoFrom(ctx)
+		log.InfoContext(ctx, "fetch", "url", url, "attempt", info.Attempt, "err", err)
+		return page, err
 	}
 }
 
-func ExampleChain() {
+// Handlers nest, the outermost first: each attempt is logged and has a second.
+func ExampleRetry_nested() {
 	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey {
@@ -208,11 +210,8 @@ func ExampleChain() {
 			return a
 		},
 	}))
-	handler := workpool.Chain(fetch,
-		workpool.Retry[string, string](5, workpool.ExponentialBackoff(time.Millisecond, time.Second)),
-		logged(log),
-		workpool.Timeout[string, string](time.Second),
-	)
+	backoff := workpool.ExponentialBackoff(time.Millisecond, time.Second)
+	handler := workpool.Retry(logged(workpool.Timeout(fetch, time.Second), log), 5, backoff)
 	p, err := workpool.New(handler)
 	if err != nil {
 		fmt.Println(err)

@@ -68,8 +68,8 @@ func ExamplePool_TrySubmit() {
 		return
 	}
 	p.Pause() // so that the queue fills
-	fmt.Println(p.TrySubmit("accepted"))
-	fmt.Println(p.TrySubmit("one too many"))
+	fmt.Println(p.TrySubmit(context.Background(), "accepted"))
+	fmt.Println(p.TrySubmit(context.Background(), "one too many"))
 	fmt.Println(p.Close())
 	for r := range p.Results() {
 		fmt.Println(r.Value)

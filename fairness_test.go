@@ -3,7 +3,9 @@ package workpool_test
 import (
 	"context"
 	"fmt"
+	"math/bits"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,29 +18,11 @@ import (
 	"github.com/seed-a18b2dc9/workpool"
 )
 
-// permutations yields every order of 0..n-1.
-func permutations(n int, yield func(order []int)) {
-	order := upTo(n)
-	var permute func(k int)
-	permute = func(k int) {
-		if k == n {
-			yield(order)
-			return
-		}
-		for i := k; i < n; i++ {
-			order[k], order[i] = order[i], order[k]
-			permute(k + 1)
-			order[k], order[i] = order[i], order[k]
-		}
-	}
-	permute(0)
-}
-
 // Three workers are made busy, and let go in every order: whichever is idle,
 // a task that is submitted then is answered while the others still run.
 func TestRule8_NobodyWaitsWithoutNeed(t *testing.T) {
 	const workers = 3
-	permutations(workers, func(order []int) {
+	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
 		t.Run(fmt.Sprint(order), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newClosures(t, workpool.WithWorkers(workers))
@@ -63,63 +47,6 @@ func TestRule8_NobodyWaitsWithoutNeed(t *testing.T) {
 				closed(t, p)
 			})
 		})
-	})
-}
-
-// receive returns the next of Results. In a bubble, one that never comes is a
-// deadlock.
-func receive[T, R any](t *testing.T, p *workpool.Pool[T, R]) (result workpool.Result[T, R]) {
-	t.Helper()
-	for r := range p.Results() {
-		return r
-	}
-	require.Fail(t, "Results ended")
-	return result
-}
-
-// Slow tasks stand at every position of a burst. All fast ones behind and
-// before them end, and are received, while the slow ones are held.
-func TestRule8_SlowTasksAnywhereInABurst(t *testing.T) {
-	const burst = 6
-	submits := map[string]func(p *closures, task closure) error{
-		"Submit":    func(p *closures, task closure) error { return p.Submit(context.Background(), task) },
-		"TrySubmit": func(p *closures, task closure) error { return p.TrySubmit(task) },
-	}
-	for name, submit := range submits {
-		t.Run(name, func(t *testing.T) {
-			for slow := range 1 << burst { // a bit for each slow task
-				synctest.Test(t, func(t *testing.T) {
-					release := make(chan struct{})
-					fast, held := 0, 0
-					for i := range burst {
-						held += slow >> i & 1
-					}
-					p := newClosures(t, workpool.WithWorkers(held+1))
-					for i := range burst {
-						task := until(release)
-						if slow>>i&1 == 0 {
-							fast++
-							task = returning(fast, nil)
-						}
-						require.NoError(t, submit(p, task))
-					}
-					received := 0
-					if fast > 0 {
-						for r := range p.Results() {
-							assert.Positive(t, r.Value)
-							if received++; received == fast {
-								break
-							}
-						}
-					}
-					synctest.Wait()
-					assert.Equal(t, held, p.Stats().Running)
-					close(release)
-					closed(t, p)
-					assert.Len(t, collect(p), held)
-				})
-			}
-		})
 	}
 }
 
@@ -138,89 +65,6 @@ func TestRule8_IdleWorkersShareABurst(t *testing.T) {
 			require.NoError(t, p.Wait(t.Context()))
 			assert.Equal(t, 3*time.Second, time.Since(begin), "%d workers", workers)
 			closed(t, p)
-		})
-	}
-}
-
-func TestRule8_EveryWorkerTakesPartWhenTasksComeOneByOne(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const workers = 4
-		p := newClosures(t, workpool.WithWorkers(workers))
-		release := make(chan struct{})
-		for busy := range workers {
-			synctest.Wait()
-			assert.Equal(t, busy, p.Stats().Running)
-			require.NoError(t, p.Submit(t.Context(), until(release)))
-		}
-		synctest.Wait()
-		assert.Equal(t, workers, p.Stats().Running)
-		close(release)
-		closed(t, p)
-	})
-}
-
-func TestRule8_AFinishedResultIsSeenAtOnce(t *testing.T) {
-	for _, buffer := range []int{0, 1, 128} {
-		t.Run(fmt.Sprintf("buffer=%d", buffer), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t, workpool.WithWorkers(3), workpool.WithResultBuffer(buffer))
-				release := occupy(t, p, 2)
-				received := make(chan int, 10)
-				go func() {
-					for r := range p.Results() {
-						received <- r.Value
-					}
-				}()
-				for i := range 5 {
-					begin := time.Now()
-					require.NoError(t, p.Submit(t.Context(), func(context.Context) (int, error) {
-						time.Sleep(time.Second)
-						return 1 + i, nil
-					}))
-					assert.Equal(t, 1+i, <-received)
-					assert.Equal(t, time.Second, time.Since(begin))
-				}
-				release()
-				closed(t, p)
-			})
-		})
-	}
-}
-
-// A receiver that is slow in its loop body keeps nothing but the one result
-// that it is at.
-func TestRule8_ASlowReceiverKeepsNothingFromAnother(t *testing.T) {
-	for _, buffer := range []int{0, 1, 128} {
-		t.Run(fmt.Sprintf("buffer=%d", buffer), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				const tasks = 50
-				p := mustNew(t, square, workpool.WithWorkers(2), workpool.WithResultBuffer(buffer))
-				release := make(chan struct{})
-				var slow, fast atomic.Int32
-				go func() {
-					for range p.Results() {
-						slow.Add(1)
-						<-release
-					}
-				}()
-				require.NoError(t, p.Submit(t.Context(), 0))
-				synctest.Wait()
-				require.Equal(t, int32(1), slow.Load())
-
-				go func() {
-					for range p.Results() {
-						fast.Add(1)
-					}
-				}()
-				accepted, err := p.SubmitAll(t.Context(), count(tasks))
-				require.NoError(t, err)
-				require.Equal(t, tasks, accepted)
-				synctest.Wait()
-				assert.Equal(t, int32(tasks), fast.Load())
-				assert.Zero(t, p.Stats().Undelivered)
-				close(release)
-				closed(t, p)
-			})
 		})
 	}
 }
@@ -264,45 +108,6 @@ func TestRule8_SubmittersAreServedInTurn(t *testing.T) {
 		}
 		closed(t, p)
 	})
-}
-
-func TestSubmit_OneWorkerKeepsTheOrder(t *testing.T) {
-	for name, opts := range shapes {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := mustNew(t, square, append(opts[:len(opts):len(opts)], workpool.WithWorkers(1))...)
-				go func() {
-					_, err := p.SubmitAll(t.Context(), count(200))
-					assert.NoError(t, err)
-					assert.NoError(t, p.Close())
-				}()
-				for i, r := range collect(p) {
-					assert.Equal(t, uint64(i), r.Index)
-					assert.Equal(t, i, r.Task)
-				}
-				synctest.Wait()
-			})
-		})
-	}
-}
-
-// within fails the test, with the stacks of all goroutines, if f takes longer
-// than a minute. It is for tests outside a bubble, which would find a deadlock.
-func within(t *testing.T, f func()) {
-	const limit = time.Minute
-	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	select {
-	case <-done:
-	case <-time.After(limit):
-		stacks := make([]byte, 1<<20)
-		stacks = stacks[:runtime.Stack(stacks, true)]
-		require.Fail(t, "it hangs", "%s", stacks)
-	}
 }
 
 // A wake-up that gets lost shows when there is just one task at a time, and
@@ -379,53 +184,123 @@ func TestRule8_NoWakeUpIsLostAmongTasksThatMeet(t *testing.T) {
 	}
 }
 
-// Submitters, callers, batches and receivers that come and go, on few workers.
-func TestRule8_NoWakeUpIsLostInACrowd(t *testing.T) {
-	const rounds = 1000
-	for _, procs := range []int{1, 2, 8} {
-		for _, workers := range []int{1, 3} {
-			t.Run(fmt.Sprintf("procs=%d/workers=%d", procs, workers), func(t *testing.T) {
-				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
-				within(t, func() {
-					p := mustNew(t, square, workpool.WithWorkers(workers), workpool.WithQueueDepth(1), workpool.WithResultBuffer(0))
-					var crowd, receivers sync.WaitGroup
-					var received atomic.Int64
-					for range 2 {
+// The results of what a worker has done are there while it is at the next task.
+func TestRule8_ResultsBeforeABlockedTaskAreReceived(t *testing.T) {
+	for _, buffer := range []int{0, 1, 128} {
+		for _, first := range []bool{false, true} {
+			t.Run(fmt.Sprintf("buffer=%d/receiverFirst=%v", buffer, first), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					p := newClosures(t, workpool.WithWorkers(1), workpool.WithResultBuffer(buffer))
+					release := make(chan struct{})
+					var got []int
+					var receivers sync.WaitGroup
+					receive := func() {
 						receivers.Go(func() {
-							for received.Load() < 2*rounds {
-								for range p.Results() {
-									received.Add(1)
-									break // and come again
-								}
+							for r := range p.Results() {
+								got = append(got, r.Value)
 							}
 						})
+						synctest.Wait()
 					}
-					for range 2 {
-						crowd.Go(func() {
-							for i := range rounds {
-								assert.NoError(t, p.Submit(context.Background(), i))
-							}
-						})
-						crowd.Go(func() {
-							for i := range rounds {
-								_, err := p.Do(context.Background(), i)
-								assert.NoError(t, err)
-							}
-						})
-						crowd.Go(func() {
-							for range rounds / 10 {
-								_, err := p.Map(context.Background(), upTo(10))
-								assert.NoError(t, err)
-							}
-						})
+					if first {
+						receive()
 					}
-					crowd.Wait()
+					inOneGo(t, p, returning(1, nil), returning(2, errOdd), returning(3, nil), until(release), returning(5, nil))
+					if !first {
+						receive()
+					}
+					answer := p.DoChan(t.Context(), returning(6, nil))
+					assert.Equal(t, []int{1, 2, 3}, got)
+					assert.Equal(t, workpool.Stats{Running: 1, Queued: 2, Submitted: 6, Succeeded: 2, Failed: 1}, counts(p.Stats()))
+					close(release)
+					assert.Equal(t, 6, (<-answer).Value)
 					closed(t, p)
 					receivers.Wait()
-					assert.Equal(t, int64(2*rounds), received.Load())
-					assert.Empty(t, collect(p))
+					assert.Equal(t, []int{1, 2, 3, 0, 5}, got)
 				})
 			})
 		}
 	}
+}
+
+// A task that is handed in by an input that then blocks runs as soon as a worker is free.
+func TestRule8_WhatAnInputHandsInRunsAtOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		busy   int // of two workers, at first
+		paused bool
+		then   func(p *closures, release chan struct{})
+	}{
+		"idle":             {then: func(*closures, chan struct{}) {}},
+		"one busy":         {busy: 1, then: func(*closures, chan struct{}) {}},
+		"busy, then one":   {busy: 2, then: func(_ *closures, release chan struct{}) { release <- struct{}{} }},
+		"paused":           {paused: true, then: func(p *closures, _ chan struct{}) { p.Resume() }},
+		"paused, one busy": {busy: 1, paused: true, then: func(p *closures, _ chan struct{}) { p.Resume() }},
+		"more workers":     {busy: 2, then: func(p *closures, _ chan struct{}) { _ = p.Resize(3) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachSequenceWay(t, func(t *testing.T, feed sequenceWay) {
+				p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(10), workpool.WithoutResults())
+				release := make(chan struct{})
+				for range c.busy {
+					require.NoError(t, p.Submit(t.Context(), until(release)))
+				}
+				synctest.Wait()
+				tasks, end := feeding(t, p, feed)
+				if c.paused {
+					p.Pause()
+				}
+				var ran atomic.Int32
+				for i := range 5 {
+					tasks <- counted(&ran)
+					synctest.Wait()
+					if i == 1 {
+						c.then(p, release)
+						synctest.Wait()
+					}
+					if i > 0 {
+						assert.EqualValues(t, i+1, ran.Load())
+					}
+				}
+				close(release)
+				end()
+				closed(t, p)
+			})
+		})
+	}
+}
+
+// Slow tasks stand at every position of a burst, and there is a worker more than these.
+// All fast ones end while the slow ones are held.
+func TestRule8_SlowTasksAnywhereInABurst(t *testing.T) {
+	const burst = 5
+	eachWayIn(t, func(t *testing.T, submit wayIn) {
+		for slow := range 1 << burst { // a bit for each slow task
+			release := make(chan struct{})
+			held := bits.OnesCount(uint(slow))
+			p := newClosures(t, workpool.WithWorkers(held+1))
+			var ran atomic.Int32
+			tasks := slices.Repeat([]closure{counted(&ran)}, burst)
+			for i := range tasks {
+				if slow>>i&1 == 1 {
+					tasks[i] = until(release)
+				}
+			}
+			others := occupy(t, p, held) // so that they are all queued, and begin in order
+			p.Pause()
+			wait := submit(t, p, tasks)
+			synctest.Wait()
+			p.Resume()
+			synctest.Wait()
+			if held > 0 {
+				assert.EqualValues(t, bits.TrailingZeros(uint(slow)), ran.Load(), "of %b", slow)
+			}
+			others()
+			synctest.Wait()
+			assert.EqualValues(t, burst-held, ran.Load(), "of %b", slow)
+			assert.Equal(t, held, p.Stats().Running)
+			close(release)
+			wait()
+			closed(t, p)
+		}
+	})
 }

@@ -24,7 +24,8 @@ import (
 // mean, and bytes that are missing are 0:
 //
 //	0   workers, less 1 (mod 4); a quarter of it: which features are on
-//	1   queue depth (mod 5); a fifth of it: what Submit does without room (mod 5)
+//	1   queue depth (mod 5); a fifth of it: what Submit does without room (mod 5);
+//	    from 125 on, with keys: how many tasks of a key there may be
 //	2   result buffer (mod 5)
 //	3   who gets results (mod 5): no one, one receiver, two, a result function, WithoutResults
 //	4   how it ends (mod 12): an index into endings, and half of them with a timeout of Close
@@ -90,6 +91,12 @@ var seeds = [][]byte{
 	{0 | 2<<2, 1 + 5*2, 2, 1, 0, 10, 3 << 2, 0 | 4<<3, 7 << 2, 3<<2 | 1, 0, 7 << 2},
 	{0 | 4<<2, 1 + 5*3, 2, 0, 0, 10, 3 << 2, 0 | 4<<3, 7 << 2, 3<<2 | 1, 0, 7 << 2},
 	{0 | 1<<2, 1 + 5*4, 2, 3, 0, 10, 3 << 2, 0 | 4<<3, 7 << 2, 3<<2 | 1, 0, 7 << 2},
+	// Calls and groups that find no room, in each way; and keys that are full.
+	{0 | 2<<2, 0 + 5*1, 1, 1, 0, 10, 3 << 2, 0 | 4<<3, 7 << 2, 4<<2 | 1, 0, 0, 5<<2 | 2, 0, 0, 20<<2 | 3, 1, 7 << 2},
+	{0, 1 + 5*2, 2, 1, 0, 10, 5 << 2, 0 | 4<<3, 0, 5 << 2, 0, 0, 5 << 2, 0, 0, 19<<2 | 1, 0, 0, 20<<2 | 2, 0 | 4<<3, 7 << 2, 20<<2 | 3, 7, 5 << 2},
+	{1, 1 + 5*3, 2, 0, 4, 10, 20 << 2, 0 | 4<<3, 7 << 2, 4<<2 | 1, 0, 0, 20<<2 | 2, 4 | 6<<3, 7<<2 | 3},
+	{0, 1 + 5*4, 2, 3, 0, 10, 20 << 2, 0 | 4<<3, 7 << 2, 5<<2 | 1, 0, 0, 5<<2 | 1, 7, 0, 4<<2 | 2, 6, 0},
+	{1 | 18<<2, 127, 2, 1, 0, 10, 3 << 2, 0 | 4<<3, 7 << 2, 20<<2 | 1, 0 | 4<<3, 7 << 2, 6<<2 | 2, 0, 7 << 2, 19<<2 | 3, 1 | 5<<3, 0},
 	// Several ends at once.
 	{1, 2, 1, 1, 6, 4, 3 << 2, 4 | 7<<3, 7 << 2, 15<<2 | 1, 0, 0, 16<<2 | 2, 0, 1, 16<<2 | 3, 0, 0},
 }
@@ -97,6 +104,7 @@ var seeds = [][]byte{
 // A script is what an input means.
 type script struct {
 	workers, depth, buffer int
+	keyDepth               int // 0 without a limit
 	features               features
 	overflow               workpool.Overflow
 	audience               audience
@@ -172,7 +180,8 @@ type step struct {
 	child     kind
 	nap       time.Duration
 	context   contextKind
-	number    int // 0..63
+	number    int   // 0..63
+	parent    *deed // whose handler it is in, or nil
 }
 
 // An operation is something that a program does with the pool. Those that
@@ -206,6 +215,8 @@ var operations = []operation{
 	{"Shutdown", (*replay).shutdown},
 	{"Stream of an input that panics", func(r *replay, s step) { r.stream(s, -1, true) }},
 	{"SubmitCancel", (*replay).submitCancel},
+	{"TryDo", (*replay).tryDo},
+	{"Group", (*replay).group},
 }
 
 // blocks tells whether an operation may take its time beside an idle pool.
@@ -273,6 +284,9 @@ func decode(data []byte) *script {
 		depth: depth % 5, overflow: workpool.Overflow(depth / 5 % 5),
 		buffer: next() % 5, audience: audience(next() % 5),
 	}
+	if depth >= 125 && s.features.has(keyed) {
+		s.keyDepth = 1 + depth/25%3
+	}
 	if s.audience == resultFunc || s.audience == withoutResults {
 		s.features &^= ordered
 	}
@@ -305,7 +319,7 @@ func (s *script) String() string {
 	var b strings.Builder
 	audiences := [...]string{"no one", "one receiver", "two receivers", "a result function", "no one, dropped"}
 	fmt.Fprintf(&b, "%d workers, queue depth %d, result buffer %d, results for %s\n", s.workers, s.depth, s.buffer, audiences[s.audience])
-	fmt.Fprintf(&b, "features: %v; overflow: %v\n", s.features, s.overflow)
+	fmt.Fprintf(&b, "features: %v; overflow: %v; key depth: %d\n", s.features, s.overflow, s.keyDepth)
 	fmt.Fprintf(&b, "%s after %v, Close within %v\n", s.ending.name, s.endAfter, s.closeTimeout)
 	for i, program := range s.programs {
 		for _, step := range program {
@@ -361,7 +375,8 @@ const (
 	toCaller
 )
 
-// A deedError is what a deed of the kind fail ends with.
+// A deedError is what a deed of the kind fail ends with. Every other one asks for another
+// attempt, and says that it would be in vain.
 type deedError struct{ id int }
 
 func (e deedError) Error() string { return fmt.Sprintf("deed %d failed", e.id) }
@@ -375,7 +390,7 @@ func (d *deed) endedRight(value int, err error) bool {
 	var panicked *workpool.PanicError
 	switch d.kind {
 	case fail:
-		return err == deedError{d.id}
+		return errors.Is(err, deedError{d.id})
 	case burn:
 		return errors.As(err, &panicked) && panicked.Value == d.id && len(panicked.Stack) > 0
 	case leave:
@@ -425,6 +440,9 @@ func (s *script) replay(t *testing.T) {
 	}
 	if s.features.has(keyed) {
 		opts = append(opts, workpool.WithKey(func(d *deed) int { return d.key }))
+	}
+	if s.keyDepth > 0 {
+		opts = append(opts, workpool.WithKeyDepth(s.keyDepth))
 	}
 	if s.features.has(prioritized) {
 		opts = append(opts, workpool.WithPriority(func(d *deed) workpool.Priority { return d.priority }))
@@ -557,12 +575,20 @@ func (r *replay) handle(ctx context.Context, d *deed) (int, error) {
 // errAgain is why an attempt asks for another one.
 var errAgain = errors.New("not yet")
 
-// callers is how many tasks may run in Submit.
+// callers is how many tasks may run beside the workers.
 func (s *script) callers() int {
-	if s.overflow == workpool.CallerRuns {
-		return len(s.programs)
+	if s.overflow != workpool.CallerRuns {
+		return 0
 	}
-	return 0
+	n := len(s.programs)
+	for _, program := range s.programs {
+		for _, step := range program {
+			if step.operation.name == "DoChan" { // which does not wait
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // checkTurn checks, when d begins to run, that it is the turn of d among those
@@ -589,9 +615,12 @@ func (r *replay) work(ctx context.Context, d *deed) (int, error) {
 	if d.kind != heed {
 		time.Sleep(d.nap)
 	}
-	inside := step{child: succeed, kind: d.child, nap: d.nap / 4, number: d.id % 8}
+	inside := step{child: succeed, kind: d.child, nap: d.nap / 4, number: d.id % 8, parent: d}
 	switch d.kind {
 	case fail:
+		if d.id%2 == 1 {
+			return 0, workpool.Permanent(workpool.RetryAfter(0, deedError{d.id}))
+		}
 		return 0, deedError{d.id}
 	case burn:
 		panic(d.id)
@@ -621,6 +650,7 @@ func (r *replay) work(ctx context.Context, d *deed) (int, error) {
 	case nestBatch:
 		r.mapWith(ctx, inside)
 		r.streamWith(ctx, inside, d.id%3, false)
+		r.groupWith(ctx, inside)
 	}
 	return d.value(), nil
 }
@@ -657,6 +687,9 @@ func (r *replay) deed(ctx context.Context, s step, answer answer, position int) 
 	}
 	if r.features.has(prioritized) {
 		d.key = d.id / 3 % 3
+	}
+	if s.parent != nil { // or handlers of two keys might wait for each other, for ever
+		d.key = max(d.key, s.parent.key)
 	}
 	r.deeds = append(r.deeds, d)
 	return d
@@ -774,12 +807,14 @@ func (r *replay) submitCancel(s step) {
 }
 
 func (r *replay) trySubmit(s step) {
-	d := r.deed(context.Background(), s, toResults, -1)
-	err := r.pool.TrySubmit(d)
+	ctx, cancel := r.context(s)
+	defer cancel()
+	d := r.deed(ctx, s, toResults, -1)
+	err := r.pool.TrySubmit(ctx, d)
 	if err == nil {
 		r.accept(d)
 	}
-	r.check(err, mayBeClosed, mayBeFull)
+	r.check(err, mayBeClosed, mayBeFull, mayHaveEnded(ctx))
 }
 
 func (r *replay) submitAll(s step) {
@@ -817,7 +852,76 @@ func (r *replay) do(s step) {
 func (r *replay) doWith(ctx context.Context, s step) {
 	d := r.deed(ctx, s, toCaller, -1)
 	value, err := r.pool.Do(ctx, d)
-	r.checkAnswer(d, value, err, mayNotHaveRun(d), mayHaveEnded(ctx))
+	r.checkAnswer(d, value, err, mayNotHaveRun(d), mayHaveEnded(ctx), mayBeRejected, mayBeDropped(d))
+}
+
+func (r *replay) tryDo(s step) {
+	ctx, cancel := r.context(s)
+	defer cancel()
+	d := r.deed(ctx, s, toCaller, -1)
+	value, err := r.pool.TryDo(ctx, d)
+	r.checkAnswer(d, value, err, mayNotHaveRun(d), mayHaveEnded(ctx), mayBeFull, mayBeDropped(d))
+}
+
+func (r *replay) group(s step) {
+	ctx, cancel := r.context(s)
+	defer cancel()
+	r.groupWith(ctx, s)
+}
+
+// groupWith runs a group of tasks, of which every other one succeeds.
+func (r *replay) groupWith(ctx context.Context, s step) {
+	var deeds []*deed // that were accepted
+	g := r.pool.Group(ctx)
+	isOver := func(_ *replay, err error) bool { return errors.Is(err, workpool.ErrClosed) }
+	why := func(_ *replay, err error) bool { // the end of one of them
+		for _, d := range deeds {
+			r.mu.Lock()
+			ran := d.ran
+			r.mu.Unlock()
+			if ran > 0 && (d.endedRight(0, err) || d.kind == leave && errors.Is(err, workpool.ErrGoexit)) || mayBeDropped(d)(r, err) {
+				return true
+			}
+		}
+		return false
+	}
+	for i := range s.number % 8 {
+		d := r.deed(ctx, r.nth(s, i), toCaller, len(deeds))
+		err := g.Submit(d)
+		switch {
+		case err == nil:
+			deeds = append(deeds, d)
+		case errors.Is(err, workpool.ErrClosed):
+			r.check(err, mayBeClosed, mayHaveEnded(ctx), mayBeAborted, why)
+		default:
+			r.check(err, mayBeRejected, mayHaveEnded(ctx))
+		}
+	}
+	values, err := g.Wait()
+	r.check(err, mayBeClosed, mayBeAborted, mayHaveEnded(ctx), why)
+	if err == nil && len(values) != len(deeds) || err != nil && values != nil {
+		r.t.Errorf("a group of %d returns %v, %v", len(deeds), values, err)
+		return
+	}
+	for _, d := range deeds {
+		r.mu.Lock()
+		ran, ended := d.ran, d.ended
+		r.mu.Unlock()
+		if err == nil && (ran != d.attempts || values[d.position] != d.value()) || ran != ended {
+			r.t.Errorf("deed %d ran %d times and ended %d times, and its group returns %v, %v", d.id, ran, ended, values, err)
+		}
+	}
+	r.check(g.Submit(r.deed(ctx, s, toCaller, -1)), isOver)
+}
+
+// mayBeDropped accepts ErrDropped for a deed that did not run, from a pool that drops.
+func mayBeDropped(d *deed) excuse {
+	return func(r *replay, err error) bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return (d.ran == 0 || d.again) && errors.Is(err, workpool.ErrDropped) &&
+			(r.overflow == workpool.DropOldest || r.overflow == workpool.DropNewest)
+	}
 }
 
 // mayNotHaveRun accepts ErrClosed and ErrAborted for a deed that did not run.
@@ -850,7 +954,7 @@ func (r *replay) startDoChan(ctx context.Context, s step) (wait func()) {
 		if result.Task != d || result.Attempt < 1 || result.Attempt > d.attempts {
 			r.t.Errorf("deed %d: DoChan yields %+v", d.id, result)
 		}
-		r.checkAnswer(d, result.Value, result.Err, mayNotHaveRun(d), mayHaveEnded(ctx))
+		r.checkAnswer(d, result.Value, result.Err, mayNotHaveRun(d), mayHaveEnded(ctx), mayBeRejected, mayBeDropped(d))
 	}
 }
 
@@ -983,12 +1087,7 @@ func (r *replay) receiveOne(result workpool.Result[*deed, int]) {
 	if d.answer != toResults {
 		r.t.Errorf("deed %d: its answer is for its caller alone", d.id)
 	}
-	r.checkAnswer(d, result.Value, result.Err, mayNotHaveRun(d), func(r *replay, err error) bool {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return (d.ran == 0 || d.again) && errors.Is(err, workpool.ErrDropped) &&
-			(r.overflow == workpool.DropOldest || r.overflow == workpool.DropNewest)
-	})
+	r.checkAnswer(d, result.Value, result.Err, mayNotHaveRun(d), mayBeDropped(d))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if other := r.indexes[result.Index]; other != nil {
@@ -1072,7 +1171,8 @@ func (r *replay) checkIdle() {
 // checkStats compares the numbers of Stats with one another.
 func (r *replay) checkStats() {
 	stats := r.pool.Stats()
-	if stats.Submitted != uint64(stats.Queued+stats.Running)+stats.Succeeded+stats.Failed+stats.Aborted || stats.Panicked > stats.Failed {
+	if stats.Submitted != uint64(stats.Queued+stats.Running)+stats.Succeeded+stats.Failed+stats.Aborted ||
+		stats.Panicked > stats.Failed || stats.Dropped+stats.Cancelled > stats.Aborted || stats.Parked > stats.Queued || stats.Held > stats.Workers {
 		r.t.Errorf("Stats do not add up: %+v", stats)
 	}
 	if r.nests() {
@@ -1135,7 +1235,8 @@ func (r *replay) checkEnd() {
 		}
 	}
 	stats := r.pool.Stats()
-	if stats.Submitted != stats.Succeeded+stats.Failed+stats.Aborted || stats.Workers+stats.Queued+stats.Running+stats.Undelivered != 0 {
+	if stats.Submitted != stats.Succeeded+stats.Failed+stats.Aborted || !stats.Closed || stats.Paused ||
+		stats.Workers+stats.Queued+stats.Running+stats.Undelivered+stats.Waiting+stats.Held+stats.Parked != 0 {
 		r.t.Errorf("Stats at the end: %+v", stats)
 	}
 	if stats.Retried > r.retries() || stats.Retried < r.counts.Retried {

@@ -2,8 +2,18 @@ package workpool_test
 
 import (
 	"context"
+	"errors"
+	"iter"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-a18b2dc9/workpool"
@@ -45,4 +55,358 @@ func (g gate) handle(_ context.Context, n int) (int, error) {
 	g.began <- n
 	<-g.end
 	return n, nil
+}
+
+// counts returns the numbers of s that count tasks.
+func counts(s workpool.Stats) workpool.Stats {
+	return workpool.Stats{
+		Running: s.Running, Queued: s.Queued, Undelivered: s.Undelivered,
+		Submitted: s.Submitted, Succeeded: s.Succeeded, Failed: s.Failed, Panicked: s.Panicked, Aborted: s.Aborted, Retried: s.Retried,
+	}
+}
+
+// Most tests in these files use pools of closures, so that each task stands
+// where the test hands it in.
+type (
+	closure  = workpool.Func[int]
+	closures = workpool.Pool[closure, int]
+)
+
+func newClosures(t testing.TB, opts ...workpool.Option) *closures {
+	t.Helper()
+	return mustNew(t, workpool.Call[int], opts...)
+}
+
+// returning is the task that ends with value and err at once.
+func returning(value int, err error) closure {
+	return func(context.Context) (int, error) { return value, err }
+}
+
+// until is the task that runs until release is closed, whatever its context says.
+func until(release <-chan struct{}) closure {
+	return func(context.Context) (int, error) {
+		<-release
+		return 0, nil
+	}
+}
+
+// untilEnd is the task that runs until its context ends, and says why it did.
+func untilEnd(ctx context.Context) (int, error) {
+	<-ctx.Done()
+	return 0, context.Cause(ctx)
+}
+
+// occupy keeps n workers of p busy until release is called. It is for use in
+// a bubble.
+func occupy(t testing.TB, p *closures, n int) (release func()) {
+	t.Helper()
+	released := make(chan struct{})
+	for range n {
+		require.NoError(t, p.TrySubmit(context.Background(), until(released)))
+	}
+	synctest.Wait()
+	require.Equal(t, n, p.Stats().Running)
+	return sync.OnceFunc(func() { close(released) })
+}
+
+// counted is a task that counts how often it runs.
+func counted(n *atomic.Int32) closure {
+	return func(context.Context) (int, error) { return int(n.Add(1)), nil }
+}
+
+func catchFire(context.Context) (int, error) { panic("on fire") }
+
+func exit(context.Context) (int, error) {
+	runtime.Goexit()
+	return 0, nil
+}
+
+// from is the sequence of what comes from a channel, which blocks in between.
+func from[T any](c <-chan T) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for task := range c {
+			if !yield(task) {
+				return
+			}
+		}
+	}
+}
+
+type sequenceWay = func(ctx context.Context, p *closures, tasks iter.Seq[closure]) error
+
+// sequenceWays are the ways to hand in the tasks of a sequence. Each returns when all have
+// been handed in, and those of a Stream have ended.
+var sequenceWays = map[string]sequenceWay{
+	"SubmitAll": func(ctx context.Context, p *closures, tasks iter.Seq[closure]) error {
+		_, err := p.SubmitAll(ctx, tasks)
+		return err
+	},
+	"Stream": func(ctx context.Context, p *closures, tasks iter.Seq[closure]) (err error) {
+		for r := range p.Stream(ctx, tasks) {
+			err = errors.Join(err, r.Err)
+		}
+		return err
+	},
+}
+
+func eachSequenceWay(t *testing.T, test func(t *testing.T, feed sequenceWay)) {
+	t.Helper()
+	for name, feed := range sequenceWays {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, feed) })
+		})
+	}
+}
+
+// feeding hands in what comes from the channel that it returns. The function closes that
+// and waits for the end.
+func feeding(t testing.TB, p *closures, feed sequenceWay) (tasks chan closure, end func()) {
+	t.Helper()
+	tasks = make(chan closure)
+	done := make(chan error, 1)
+	go func() { done <- feed(context.Background(), p, from(tasks)) }()
+	synctest.Wait()
+	return tasks, func() {
+		t.Helper()
+		close(tasks)
+		require.NoError(t, <-done)
+	}
+}
+
+// receive returns the next of Results. In a bubble, one that never comes is a
+// deadlock.
+func receive[T, R any](t *testing.T, p *workpool.Pool[T, R]) (result workpool.Result[T, R]) {
+	t.Helper()
+	for r := range p.Results() {
+		return r
+	}
+	require.Fail(t, "Results ended")
+	return result
+}
+
+// streamed collects what Stream yields.
+func streamed[T, R any](s iter.Seq[workpool.Result[T, R]]) []workpool.Result[T, R] {
+	var results []workpool.Result[T, R]
+	for r := range s {
+		results = append(results, r)
+	}
+	return results
+}
+
+// byIndex sorts results by index and asserts that these are 0, 1, ...
+func byIndex[T, R any](t *testing.T, results []workpool.Result[T, R]) []workpool.Result[T, R] {
+	t.Helper()
+	slices.SortFunc(results, func(a, b workpool.Result[T, R]) int { return int(a.Index) - int(b.Index) })
+	for i, r := range results {
+		assert.Equal(t, uint64(i), r.Index, "each position once")
+	}
+	return results
+}
+
+// upTo returns 0, 1, ... n-1.
+func upTo(n int) []int { return slices.Collect(count(n)) }
+
+func square(_ context.Context, n int) (int, error) { return n * n, nil }
+
+// shapes are pools that are narrow in one place each.
+var shapes = map[string][]workpool.Option{
+	"defaults":           nil,
+	"one worker":         {workpool.WithWorkers(1)},
+	"hand-over":          {workpool.WithWorkers(2), workpool.WithQueueDepth(0), workpool.WithResultBuffer(0)},
+	"all at their least": {workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithResultBuffer(0)},
+	"many workers":       {workpool.WithWorkers(50), workpool.WithQueueDepth(1)},
+}
+
+// within fails the test, with the stacks of all goroutines, if f takes longer
+// than a minute. It is for tests outside a bubble, which would find a deadlock.
+func within(t *testing.T, f func()) {
+	const limit = time.Minute
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(limit):
+		stacks := make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		require.Fail(t, "it hangs", "%s", stacks)
+	}
+}
+
+// crowd counts how many of its tasks run at once.
+type crowd struct{ now, most atomic.Int32 }
+
+func (c *crowd) task(ctx context.Context) (int, error) {
+	now := c.now.Add(1)
+	for most := c.most.Load(); now > most && !c.most.CompareAndSwap(most, now); most = c.most.Load() {
+	}
+	time.Sleep(time.Second)
+	c.now.Add(-1)
+	return 0, nil
+}
+
+var errOdd = errors.New("odd")
+
+// moody ends in every way that a handler can.
+func moody(_ context.Context, n int) (int, error) {
+	switch n % 4 {
+	case 1:
+		return 0, errOdd
+	case 2:
+		panic(n)
+	case 3:
+		runtime.Goexit()
+	}
+	return n, nil
+}
+
+// goroutinesOfBubble counts the goroutines in the bubble of its caller. Others
+// belong to tests that have just ended.
+func goroutinesOfBubble() int {
+	buffer := make([]byte, 1<<20)
+	stacks := string(buffer[:runtime.Stack(buffer, true)]) // its caller's comes first
+	_, rest, _ := strings.Cut(stacks, "synctest bubble ")
+	bubble, _, _ := strings.Cut(rest, "]")
+	return strings.Count(stacks, "synctest bubble "+bubble+"]")
+}
+
+type key struct{}
+
+// A wayIn hands in tasks without waiting for their ends, in a bubble. It returns a function
+// that waits for these, where they do not go to Results.
+type wayIn = func(t testing.TB, p *closures, tasks []closure) (wait func())
+
+// oneByOne is a way in that submits each task.
+func oneByOne(submit func(p *closures, task closure) error) wayIn {
+	return func(t testing.TB, p *closures, tasks []closure) func() {
+		for _, task := range tasks {
+			require.NoError(t, submit(p, task))
+		}
+		return func() {}
+	}
+}
+
+// allAtOnce is a way in that returns when all tasks have ended.
+func allAtOnce(run func(p *closures, tasks []closure) error) wayIn {
+	return func(t testing.TB, p *closures, tasks []closure) func() {
+		done := make(chan error, 1)
+		go func() { done <- run(p, tasks) }()
+		return func() { require.NoError(t, <-done) }
+	}
+}
+
+var waysIn = map[string]wayIn{
+	"Submit":    oneByOne(func(p *closures, task closure) error { return p.Submit(context.Background(), task) }),
+	"TrySubmit": oneByOne(func(p *closures, task closure) error { return p.TrySubmit(context.Background(), task) }),
+	"SubmitCancel": oneByOne(func(p *closures, task closure) error {
+		_, err := p.SubmitCancel(context.Background(), task)
+		return err
+	}),
+	"SubmitAll": func(t testing.TB, p *closures, tasks []closure) func() {
+		accepted, err := p.SubmitAll(context.Background(), slices.Values(tasks))
+		require.NoError(t, err)
+		require.Len(t, tasks, accepted)
+		return func() {}
+	},
+	"Do": func(t testing.TB, p *closures, tasks []closure) func() {
+		var answers sync.WaitGroup
+		for _, task := range tasks {
+			answers.Go(func() {
+				_, err := p.Do(context.Background(), task)
+				assert.NoError(t, err)
+			})
+			synctest.Wait()
+		}
+		return answers.Wait
+	},
+	"DoChan": func(t testing.TB, p *closures, tasks []closure) func() {
+		var answers []<-chan workpool.Result[closure, int]
+		for _, task := range tasks {
+			answers = append(answers, p.DoChan(context.Background(), task))
+		}
+		return func() {
+			for _, answer := range answers {
+				require.NoError(t, (<-answer).Err)
+			}
+		}
+	},
+	"Map": allAtOnce(func(p *closures, tasks []closure) error {
+		_, err := p.Map(context.Background(), tasks)
+		return err
+	}),
+	"Stream": allAtOnce(func(p *closures, tasks []closure) error {
+		return sequenceWays["Stream"](context.Background(), p, slices.Values(tasks))
+	}),
+	"Group": allAtOnce(func(p *closures, tasks []closure) error {
+		g := p.Group(context.Background())
+		for _, task := range tasks {
+			if err := g.Submit(task); err != nil {
+				return err
+			}
+		}
+		_, err := g.Wait()
+		return err
+	}),
+}
+
+// eachWayIn runs test with each way in, in a bubble.
+func eachWayIn(t *testing.T, test func(t *testing.T, submit wayIn)) {
+	t.Helper()
+	for name, submit := range waysIn {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, submit) })
+		})
+	}
+}
+
+// inOneGo submits the tasks before a worker can begin the first.
+func inOneGo(t testing.TB, p *closures, tasks ...closure) {
+	t.Helper()
+	p.Pause()
+	for _, task := range tasks {
+		require.NoError(t, p.TrySubmit(context.Background(), task))
+	}
+	p.Resume()
+	synctest.Wait()
+}
+
+// eachMode runs test with each mode of shutdown, in a bubble.
+func eachMode(t *testing.T, test func(t *testing.T, mode workpool.ShutdownMode)) {
+	t.Helper()
+	for _, mode := range []workpool.ShutdownMode{workpool.Drain, workpool.FinishRunning, workpool.Abort} {
+		t.Run(mode.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, mode) })
+		})
+	}
+}
+
+// eachShape runs test with each of shapes that has at least so many workers, in a bubble.
+func eachShape(t *testing.T, workers int, test func(t *testing.T, opts []workpool.Option)) {
+	t.Helper()
+	for name, opts := range shapes {
+		if workers > 1 && (name == "one worker" || name == "all at their least") {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			if workers > 1 {
+				opts = append([]workpool.Option{workpool.WithWorkers(workers)}, opts...)
+			}
+			synctest.Test(t, func(t *testing.T) { test(t, slices.Clip(opts)) })
+		})
+	}
+}
+
+// panicAfter yields 0 to n-1, and then panics.
+func panicAfter(n int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i := range n {
+			if !yield(i) {
+				return
+			}
+		}
+		panic("no more")
+	}
 }

@@ -1,6 +1,6 @@
 package workpool
 
-import "slices"
+import linked "container/list"
 
 // WithKey makes tasks of one key run one at a time, in the order of acceptance.
 // Tasks of different keys share all workers. T must be that of the pool.
@@ -8,22 +8,22 @@ import "slices"
 // A key takes part only while it has tasks. When one of them has ended, the
 // next one of that key goes to the end of the queue: so a key with many tasks
 // keeps no other from the workers. The tasks behind a running one of their key
-// count as queued. They may fill the queue, but a task whose key is idle is
-// accepted whenever a worker is free.
+// count as queued. They may fill the queue, unless [WithKeyDepth] says how many of them
+// may, but a task whose key is idle is accepted whenever a worker is free.
 //
 // A task that is retried keeps its place: the next one of its key waits until
 // it has ended.
 //
 // A handler may hand in tasks of any key. With Submit, one whose key is busy is
-// queued, in excess of the queue depth where that is full. With Do, Map or
-// Stream, one of the handler's own key, or of the key of another handler that
-// waits for this one, runs in the place of those that wait. One of any other
-// busy key waits for its turn, for which the pool adds workers where none is
-// free: so handlers never wait for one another in a circle.
+// queued, in excess of the queue depth where that is full. One that the handler waits
+// for, as with Do, goes ahead of all those of its key that do not run, and
+// one of the handler's own key, or of one whose handler waits for this one, runs in the
+// handler's place. Two handlers of different keys that each wait for a
+// task of the other's key wait for ever, as with two mutexes, unless a context ends that.
 //
 // f is called by the goroutine that hands in the task, before it is accepted.
-// A panic of f is the error of that call. A nil interface is no key, and neither
-// is what does not equal itself, as a NaN: such a task runs freely.
+// A panic of f is the error of that call. A task whose key is a
+// nil interface or a NaN has no key and runs freely.
 func WithKey[T any, K comparable](f func(task T) K) Option {
 	return optionFunc(func(c *config) error {
 		if f == nil {
@@ -40,181 +40,229 @@ func WithKey[T any, K comparable](f func(task T) K) Option {
 	})
 }
 
-// manyKeys is from how many on a map is worth making anew.
+// WithKeyDepth limits the tasks of one key, with [WithKey], that are accepted and have
+// not ended: 1 or more. A task above that waits as if the queue were full, or
+// does what [WithOverflow] says, and keeps no task of another key from being accepted. Without the
+// option, a busy key may fill the queue.
+func WithKeyDepth(n int) Option {
+	return optionFunc(func(c *config) error {
+		if n < 1 {
+			return invalid("WithKeyDepth(%d): the depth is 1 or more", n)
+		}
+		c.keyDepth = n
+		return nil
+	})
+}
+
+// keys are the keys that have tasks.
+type keys[T, R any] struct {
+	depth int // as given with WithKeyDepth, or 0
+	queue map[any]*keyQueue[T, R]
+	most  int         // how many there were at most since queue was made
+	late  linked.List // those with tasks behind another, with DropOldest
+}
+
+// manyKeys is from how many on a map is worth making anew: it keeps the room that it once
+// needed.
 const manyKeys = 1 << 10
 
-// A lane is a key that has tasks.
-type lane[T, R any] struct {
-	key     any
-	tasks   int          // that are accepted or in line, and have not ended
-	turn    []*job[T, R] // the one whose turn it is; where handlers wait for tasks of their own key, the last of these
-	waiting list[T, R]   // those behind it
-
-	awaited int           // how many of waiting a handler waits for
-	inside  *worker[T, R] // the worker of one that does
+// A keyQueue is the tasks of one key.
+type keyQueue[T, R any] struct {
+	key    any
+	tasks  int             // accepted and not ended
+	turn   *job[T, R]      // the one that runs, or will next; nil if there is none
+	ahead  list[T, R]      // accepted, a handler waits for them
+	behind dropList[T, R]  // accepted
+	head   *job[T, R]      // the first that waits to be accepted; in the line, unless the key is full
+	after  list[T, R]      // those that wait after it
+	late   *linked.Element // in the keys that have tasks behind another
 }
 
-// current returns the job whose turn it is, or nil.
-func (l *lane[T, R]) current() *job[T, R] {
-	if len(l.turn) == 0 {
-		return nil
-	}
-	return l.turn[len(l.turn)-1]
-}
+func newKeys[T, R any](depth int) keys[T, R] { return keys[T, R]{depth: depth} }
 
-// claim makes it the turn of j.
-func (l *lane[T, R]) claim(j *job[T, R]) { l.turn = append(l.turn, j) }
-
-// A class is what the functions of the user say about a task.
-type class struct {
-	key   any // nil without one
-	level level
-}
-
-// classify calls the functions given with WithKey and WithPriority.
-func (p *Pool[T, R]) classify(task T) (c class, err error) {
-	if p.keyOf == nil && p.priorityOf == nil {
-		return c, nil
-	}
-	defer func() {
-		if v := recover(); v != nil {
-			err = newPanicError(v)
+// get returns the queue of a key.
+func (ks *keys[T, R]) get(key any) *keyQueue[T, R] {
+	k := ks.queue[key]
+	if k == nil {
+		if ks.queue == nil {
+			ks.queue = map[any]*keyQueue[T, R]{}
 		}
-	}()
-	if p.keyOf != nil {
-		c.key = p.keyOf(task)
+		k = &keyQueue[T, R]{key: key}
+		ks.queue[key] = k
+		ks.most = max(ks.most, len(ks.queue))
 	}
-	if p.priorityOf != nil {
-		c.level, err = levelOf(p.priorityOf(task))
-	}
-	return c, err
+	return k
 }
 
-// joinLocked gives j its class.
-func (p *Pool[T, R]) joinLocked(j *job[T, R], c class) {
-	j.level = c.level
-	if c.key == nil {
+// forget drops the queue of a key that has no tasks.
+func (ks *keys[T, R]) forget(k *keyQueue[T, R]) {
+	if k.tasks > 0 || k.head != nil {
 		return
 	}
-	l := p.lanes[c.key]
-	if l == nil {
-		l = &lane[T, R]{key: c.key}
-		p.lanes[c.key] = l
-		p.most = max(p.most, len(p.lanes))
-	}
-	l.tasks++
-	j.lane = l
-}
-
-// isBehindLocked tells whether j has to wait for another task of its key.
-func (j *job[T, R]) isBehindLocked() bool {
-	return j.lane != nil && len(j.lane.turn) > 0 && j.lane.current() != j
-}
-
-// takeTurnLocked makes it the turn of j, which is behind no other.
-func (j *job[T, R]) takeTurnLocked() {
-	if j.lane != nil && len(j.lane.turn) == 0 {
-		j.lane.claim(j)
+	delete(ks.queue, k.key)
+	if len(ks.queue) == 0 && ks.most > manyKeys {
+		ks.queue, ks.most = nil, 0
 	}
 }
 
-// queueBehindLocked puts j behind the others of its key.
-func (p *Pool[T, R]) queueBehindLocked(j *job[T, R]) {
-	l := j.lane
-	j.place = behind
-	l.waiting.push(j)
-	p.countBlockedLocked(j, 1)
-	if j.inside == nil {
-		return
-	}
-	l.awaited++
-	l.inside = j.inside
-	if first := l.current(); first.place == queued {
-		p.unqueueLocked(first)
-		p.readyLocked(first)
-		p.grantLocked()
-	}
-}
+// isFull reports whether a key has as many tasks as it may.
+func (ks *keys[T, R]) isFull(k *keyQueue[T, R]) bool { return ks.depth > 0 && k.tasks >= ks.depth }
 
-// takeFromBehindLocked takes j, which is behind another task, out of the line.
-func (p *Pool[T, R]) takeFromBehindLocked(j *job[T, R]) {
-	j.place = elsewhere
-	j.lane.waiting.remove(j)
-	p.countBlockedLocked(j, -1)
-	if j.inside != nil {
-		j.lane.awaited--
-	}
-}
-
-// leaveLaneLocked ends the part of j in its lane, if it has one. If it was its
-// turn, the next one's comes.
-func (p *Pool[T, R]) leaveLaneLocked(j *job[T, R]) {
-	l := j.lane
-	if l == nil {
-		return
-	}
-	j.lane = nil
-	if l.tasks--; l.tasks == 0 {
-		delete(p.lanes, l.key)
-		if len(p.lanes) == 0 && p.most > manyKeys { // a map keeps the room that it once needed
-			p.lanes, p.most = map[any]*lane[T, R]{}, 0
+// full returns the keys of which a task waits because they are full.
+func (ks *keys[T, R]) full() (full []*keyQueue[T, R]) {
+	for _, k := range ks.queue {
+		if k.head != nil && k.head.place == inKey {
+			full = append(full, k)
 		}
 	}
-	i := slices.Index(l.turn, j)
-	if i < 0 {
-		return
-	}
-	l.turn = slices.Delete(l.turn, i, i+1)
-	next := l.nextLocked()
-	if next != nil {
-		p.takeFromBehindLocked(next)
-		l.claim(next)
-		p.readyLocked(next)
-	}
-	if l.tasks > len(l.turn)+l.waiting.n || next != nil && next.place != queued {
-		p.grantLocked() // to one of the key, or where next has left, which no worker may do later
+	return full
+}
+
+// noteLate keeps account, if something may be dropped, of the keys that have such a task
+// behind another.
+func (ks *keys[T, R]) noteLate(k *keyQueue[T, R], drops bool) {
+	switch has := k.behind.oldest != [levels]*job[T, R]{}; {
+	case !drops || has == (k.late != nil):
+	case has:
+		k.late = ks.late.PushBack(k)
+	default:
+		ks.late.Remove(k.late)
+		k.late = nil
 	}
 }
 
-// nextLocked returns the task whose turn comes next. While a handler of the key
-// waits for others, that can only be one that it waits for.
-func (l *lane[T, R]) nextLocked() *job[T, R] {
-	if len(l.turn) == 0 {
-		return l.waiting.first
-	}
-	for j := l.waiting.first; j != nil; j = j.next {
-		if j.inside != nil && j.inside.isAwaitedByLocked(l.current()) {
+// oldest returns the first task of a level behind another, of the key that has had one
+// longest, or nil.
+func (ks *keys[T, R]) oldest(level level) *job[T, R] {
+	e := ks.late.Front()
+	for range min(ks.late.Len(), mostKeys) {
+		if j := e.Value.(*keyQueue[T, R]).behind.oldest[level]; j != nil {
 			return j
 		}
+		e = e.Next()
 	}
 	return nil
 }
 
-// isAwaitedByLocked tells whether j is the task of w, or of a handler that
-// waits for it, if only through others: then that one does not go on before w
-// does, and w may run tasks in its place.
-func (w *worker[T, R]) isAwaitedByLocked(j *job[T, R]) bool {
-	found := []*worker[T, R]{w}
-	add := func(w *worker[T, R]) {
-		if w != nil && !slices.Contains(found, w) {
-			found = append(found, w)
+// placeHeadLocked puts the first task of k that waits to be accepted where it belongs.
+func (p *Pool[T, R]) placeHeadLocked(k *keyQueue[T, R]) {
+	j := k.head
+	if j == nil {
+		return
+	}
+	switch full := p.keys.isFull(k); {
+	case full && j.place == inKey, !full && j.place == inLine && k.turn == nil, !full && j.place == inBusyLine && k.turn != nil:
+	default:
+		p.line.remove(j)
+		if !full {
+			p.line.push(j)
 		}
 	}
-	for i := 0; i < len(found); i++ { //nolint:intrange // it grows
-		own := found[i].job
-		if own == nil {
-			continue
-		}
-		if own == j {
-			return true
-		}
-		if !own.abandoned {
-			add(found[i].outer)
-			add(own.inside)
-		}
-		if own.lane != nil {
-			own.lane.waiting.each(func(behind *job[T, R]) { add(behind.inside) })
+	p.helpForLocked(j.batch) // which may be able to take it now
+}
+
+// acceptKeyedLocked makes an accepted task one of its key.
+func (p *Pool[T, R]) acceptKeyedLocked(j *job[T, R]) {
+	k := j.key
+	k.tasks++
+	switch {
+	case k.turn == nil:
+		k.turn = j
+		p.enqueueLocked(j)
+	case j.isAwaited() && j.batch.place.holds(k): // it runs in place, or never
+		p.reserveLocked(j)
+		p.helpForLocked(j.batch)
+	default:
+		p.queueBehindLocked(j)
+	}
+	p.placeHeadLocked(k)
+}
+
+func (p *Pool[T, R]) queueBehindLocked(j *job[T, R]) {
+	p.tasks.setAside(j.level, 1)
+	if j.isAwaited() {
+		j.place = ahead
+		j.key.ahead.push(j)
+		p.helpForLocked(j.batch)
+	} else {
+		j.place = behind
+		j.key.behind.push(j)
+		p.keys.noteLate(j.key, p.tasks.drops)
+	}
+}
+
+// giveTurnLocked gives j the turn of a task of its key that no worker has. That one waits
+// behind others again; or, if it is parked, when its next attempt is due.
+func (p *Pool[T, R]) giveTurnLocked(j *job[T, R]) {
+	k := j.key
+	last := k.turn
+	k.turn = j
+	switch last.place {
+	case queued:
+		p.tasks.remove(last)
+	case reserved:
+		p.tasks.setAside(last.level, -1)
+	default:
+		return
+	}
+	p.tasks.setAside(last.level, 1)
+	if last.isAwaited() {
+		last.place = ahead
+		k.ahead.pushFront(last)
+		return
+	}
+	last.place = behind
+	k.behind.pushFront(last)
+	p.keys.noteLate(k, p.tasks.drops)
+}
+
+// takeFromBehindLocked takes out a task that waits for its turn.
+func (p *Pool[T, R]) takeFromBehindLocked(j *job[T, R]) {
+	if j.place == ahead {
+		j.key.ahead.remove(j)
+	} else {
+		j.key.behind.remove(j)
+		p.keys.noteLate(j.key, p.tasks.drops)
+	}
+	j.place = outside
+	p.tasks.setAside(j.level, -1)
+}
+
+// releaseKeyLocked ends the part of j in its key, if it has one. If it was its turn, the
+// next one's comes; or that of a task of the same key which runs in the place of j, and
+// which outlives it.
+func (p *Pool[T, R]) releaseKeyLocked(j *job[T, R], place *inPlace[T, R]) {
+	k := j.key
+	if k == nil {
+		return
+	}
+	j.key = nil
+	k.tasks--
+	if k.turn == j {
+		k.turn = place.heir(k)
+		if k.turn == nil {
+			p.nextTurnLocked(k)
 		}
 	}
-	return false
+	p.placeHeadLocked(k)
+	p.keys.forget(k)
+}
+
+func (p *Pool[T, R]) nextTurnLocked(k *keyQueue[T, R]) {
+	next := k.ahead.first
+	for j := next; j != nil; j = j.next {
+		if j.batch.isIdle() { // it can begin at once
+			next = j
+			break
+		}
+	}
+	if next == nil {
+		next = k.behind.first
+	}
+	if next == nil {
+		return
+	}
+	p.takeFromBehindLocked(next)
+	k.turn = next
+	p.enqueueLocked(next)
 }

@@ -179,8 +179,9 @@ func TestKey_ARetryKeepsItsPlace(t *testing.T) {
 	})
 }
 
-// Handlers wait for tasks of their own key, of busy ones, and in a circle.
-func TestKey_HandlersNeverWaitForOneAnotherInACircle(t *testing.T) {
+// Handlers wait for tasks of their own key, and of busy ones, which they all take in the
+// same order, as one does with mutexes.
+func TestKey_HandlersWaitForTasksOfBusyKeys(t *testing.T) {
 	for workers := 1; workers <= 4; workers++ {
 		synctest.Test(t, func(t *testing.T) {
 			var p *workpool.Pool[message, int]
@@ -192,11 +193,11 @@ func TestKey_HandlersNeverWaitForOneAnotherInACircle(t *testing.T) {
 				mu.Unlock()
 				time.Sleep(time.Millisecond)
 				if m.n > 0 {
-					next := message{key: (m.key + 1) % 3, n: m.n - 1}
+					next := message{key: m.key + 1, n: m.n - 1}
 					if _, err := p.Do(ctx, next); err != nil {
 						return 0, err
 					}
-					if _, err := p.Map(ctx, []message{next, {key: m.key}, {key: 7}}); err != nil {
+					if _, err := p.Map(ctx, []message{next, {key: m.key}, {key: 9}}); err != nil {
 						return 0, err
 					}
 				}
@@ -337,7 +338,7 @@ func TestKey_ManyAtOnceLeaveNothingBehind(t *testing.T) {
 	inUseAfter := func() uint64 {
 		p.Pause()
 		for n := range many {
-			require.NoError(t, p.TrySubmit(n))
+			require.NoError(t, p.TrySubmit(context.Background(), n))
 		}
 		p.Resume()
 		require.NoError(t, p.Wait(t.Context()))
@@ -349,4 +350,56 @@ func TestKey_ManyAtOnceLeaveNothingBehind(t *testing.T) {
 	one := inUseAfter()
 	keys = many
 	assert.Less(t, inUseAfter(), one+2<<20)
+}
+
+// Those that wait for a full key are refused when the pool closes.
+func TestKeyDepth_CloseRefusesWhoWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithKey(func(int) int { return 0 }), workpool.WithKeyDepth(1))
+		p.Pause()
+		require.NoError(t, p.Submit(t.Context(), 0))
+		for range 3 {
+			go func() { assert.ErrorIs(t, p.Submit(t.Context(), 1), workpool.ErrClosed) }()
+			go func() { assert.ErrorIs(t, (<-p.DoChan(t.Context(), 1)).Err, workpool.ErrClosed) }()
+		}
+		synctest.Wait()
+		closed(t, p)
+		synctest.Wait()
+		assert.Len(t, collect(p), 1)
+		assert.EqualValues(t, 6, p.Stats().Refused)
+	})
+}
+
+// A handler leaves a call for a busy key behind when it returns.
+func TestKey_ACallThatOutlivesItsHandler(t *testing.T) {
+	for workers := 1; workers <= 3; workers++ {
+		synctest.Test(t, func(t *testing.T) {
+			var p *workpool.Pool[int, int]
+			var answers [2]<-chan workpool.Result[int, int]
+			p = mustNew(t, func(ctx context.Context, n int) (int, error) {
+				switch n {
+				case 1:
+					for i := range answers {
+						answers[i] = p.DoChan(ctx, 20+i)
+					}
+				case 2:
+					time.Sleep(time.Second)
+				}
+				return n, nil
+			}, workpool.WithWorkers(workers), workpool.WithKey(func(n int) int {
+				if n >= 20 {
+					return 2
+				}
+				return n
+			}))
+			require.NoError(t, p.Submit(context.Background(), 2))
+			synctest.Wait()
+			require.NoError(t, p.Submit(context.Background(), 1))
+			require.NoError(t, p.Wait(t.Context()))
+			for i, answer := range answers {
+				assert.Equal(t, 20+i, (<-answer).Value)
+			}
+			closed(t, p)
+		})
+	}
 }

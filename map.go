@@ -2,8 +2,9 @@ package workpool
 
 import (
 	"context"
-	"errors"
+	"math"
 	"slices"
+	"sync/atomic"
 )
 
 // Map runs the handler for every task and returns the values in the order of
@@ -11,37 +12,30 @@ import (
 // Map returns its error, as it is, and no values. If ctx ends, Map returns an
 // error that matches ctx.Err().
 //
-// Map returns when every handler that it started has returned. It waits for room
-// as one task does. Its tasks are begun in the order of the slice, and take turns
-// with all others in the queue. A Map that has begun when the pool is shut down
-// runs to its end; an abort, or a Close with [FinishRunning], ends it. Called with
-// the context of a handler of the same pool, tasks for which no worker is free
-// run in place of the calling one.
+// Map returns when every handler that it started has returned. It waits for room as one
+// task does. Its tasks are begun in the order of the slice, and take turns with all
+// others in the queue. A Map that has begun when the pool is shut down runs to its end; an
+// abort, or a Close with [FinishRunning], ends it. With [WithKey] or [WithPriority] each
+// of its tasks waits for room of its own instead, and [ErrClosed] ends it.
+//
+// Called with the context of a handler of the same pool, while that runs, its tasks run
+// in the place of the handler too, one at a time, if no other worker takes them.
 func (p *Pool[T, R]) Map(ctx context.Context, tasks []T) ([]R, error) {
-	if err := endedContext(ctx); err != nil {
-		return nil, err
+	m := &mapping[T, R]{tasks: tasks}
+	if err := m.begin(ctx, p); err != nil {
+		return nil, p.refused(err)
 	}
-	m := &mapBatch[T, R]{block: block[T, R]{tasks: tasks, values: make([]R, len(tasks))}}
-	m.block.owner = m
-	m.begin(ctx, p, m)
 	defer m.end()
-	if err := m.submitAll(); err != nil {
-		m.cancel(err)
+	m.values = make([]R, len(tasks))
+	m.cursor.Store(noClaims)
+	if err := m.handInAll(); err != nil {
+		m.ctx.cancel(err)
 	}
-	m.await(m.help)
-	if m.succeeded == len(tasks) {
-		return m.block.values, nil
+	m.await()
+	if m.done == len(tasks) {
+		return m.values, nil
 	}
-	err := context.Cause(m.ctx)
-	switch {
-	case err == nil:
-		err = m.err
-	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
-		err = contextError(ctx)
-	case errors.Is(err, ErrAborted) && errors.Is(m.err, ErrAborted):
-		err = m.err // which has that of its last attempt, if there was one
-	}
-	return nil, err
+	return nil, m.failure(m.err)
 }
 
 // Map runs handler for every task on a pool of its own, made with opts, and
@@ -49,7 +43,7 @@ func (p *Pool[T, R]) Map(ctx context.Context, tasks []T) ([]R, error) {
 // [WithWorkers], the pool has GOMAXPROCS workers, or one a task if these are
 // fewer, but no less than the minimum of [WithElastic].
 func Map[T, R any](ctx context.Context, tasks []T, handler Handler[T, R], opts ...Option) ([]R, error) {
-	p, err := New(handler, append(slices.Clip(opts), workersFor(len(tasks)))...)
+	p, err := New(handler, append(slices.Clip(opts), forTasks(len(tasks)))...)
 	if err != nil {
 		return nil, err
 	}
@@ -60,116 +54,149 @@ func Map[T, R any](ctx context.Context, tasks []T, handler Handler[T, R], opts .
 	return values, err
 }
 
-type mapBatch[T, R any] struct {
+// A mapping is one Map on its way through the pool. It is one entry in the queue, from
+// which workers draw its tasks, and which goes to the end of the queue each time. While
+// nothing else is queued, a worker that has ended one task claims the next without the mutex.
+type mapping[T, R any] struct {
 	batch[T, R]
-	block block[T, R]
+	tasks  []T
+	values []R
+
+	_      [64]byte     // so that claims, which write cursor, do not slow down who reads the others
+	cursor atomic.Int64 // the next task to claim; noClaims or more if none may be claimed
+	_      [64]byte
+
 	// Guarded by the pool's mutex:
-	succeeded int
-	err       error // the first, in case that it came without a cancellation
+	entry *job[T, R] // stands for all that no worker has begun, and counts as one of these; nil if there is none
+	drawn int        // the first of these
+	done  int        // those that have succeeded
+	err   error      // the first
 }
 
-// submitAll gets the tasks accepted, in as few runs as there may be, or in a pool
-// of another kind one by one.
-func (m *mapBatch[T, R]) submitAll() error {
-	tasks := m.block.tasks
-	if m.pool.special {
-		for i, task := range tasks {
-			if err := m.submit(uint64(i), task, nil); err != nil {
-				return err
-			}
-		}
-		return nil
+const noClaims = math.MaxInt32 * 2
+
+// handInAll gets the tasks accepted: as one entry, or where each has a key or a priority of
+// its own one by one.
+func (m *mapping[T, R]) handInAll() error {
+	p := m.pool
+	if !p.functions.classifies() {
+		return m.handInEntry()
 	}
-	for first := 0; first < len(tasks); first += maxRun {
-		if err := m.submitRun(first, min(maxRun, len(tasks)-first)); err != nil {
+	for _, task := range m.tasks {
+		if err := m.handIn(m, task, policy{}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// submitRun gets n tasks accepted, as one run, and waits for its end if it had to
-// run in place of the calling task.
-func (m *mapBatch[T, R]) submitRun(first, n int) error {
-	if m.ctx.Err() != nil {
-		return contextError(m.ctx)
+func (m *mapping[T, R]) handInEntry() error {
+	if len(m.tasks) == 0 {
+		return nil
 	}
 	p := m.pool
-	p.mu.Lock()
-	r, j := p.newRunLocked(&m.block, first, n, uint64(first))
-	r.ctx, r.ended = m.ctx, m.ctx.Context
-	j.ctx, j.bound = m.ctx, true
-	j.inside = m.inside // so that a task of it that is retried does not wait for a worker
+	p.lock()
+	defer p.unlock()
+	m.entry = m.newJobLocked(m, m.tasks[0])
+	m.entry.positioned = true
+	m.add(m.entry)
 	m.pending++
-	ended, err := p.enterLocked(m.ctx, m.inside, j)
-	if err != nil {
+	if _, err := p.offerLocked(m.entry, m.place, policy{}); err != nil {
+		p.dismissLocked(m.entry)
+		m.entry = nil
+		m.endedLocked()
+		return err
+	}
+	return nil
+}
+
+// drawLocked returns j, or if that is the entry of a Map a job for the next task of that.
+func (w *worker[T, R]) drawLocked(j *job[T, R]) *job[T, R] {
+	m, ok := j.to.(*mapping[T, R])
+	if !ok {
+		return j
+	}
+	if m.entry == j {
+		j = m.nextLocked()
+	}
+	w.claimed.Store(j.index)
+	return j
+}
+
+// nextLocked returns a job for the next task. The entry, if it stands for more, goes to the end
+// of the queue.
+func (m *mapping[T, R]) nextLocked() *job[T, R] {
+	p, j, i := m.pool, m.entry, m.drawn
+	m.drawn++
+	if m.drawn == len(m.tasks) {
+		m.entry = nil
+		j.index, j.task = uint64(i), m.tasks[i]
+		return j
+	}
+	one := m.newJobLocked(m, m.tasks[i])
+	one.index, one.positioned = uint64(i), true
+	m.pending++
+	p.countLocked(one)
+	p.tasks.push(j)
+	if p.tasks.n == 1 && p.line.n == 0 {
+		m.cursor.Store(int64(m.drawn))
+		p.claims = m
+	}
+	return one
+}
+
+// claim makes j, which has succeeded, the next task of the Map, without the mutex. It
+// reports false where that may not be.
+func (m *mapping[T, R]) claim(w *worker[T, R], j *job[T, R]) bool {
+	if j.attempt != 1 || m.ctx.Err() != nil {
+		return false
+	}
+	i := m.cursor.Add(1) - 1
+	if i >= int64(len(m.tasks)) {
+		return false
+	}
+	m.values[j.index] = j.value
+	j.index, j.task = uint64(i), m.tasks[i]
+	w.claimed.Store(j.index)
+	return true
+}
+
+// settleLocked ends the claims without the mutex, and accounts for those that there were:
+// by each claim a task has begun, and the one before it has succeeded.
+func (m *mapping[T, R]) settleLocked() {
+	p := m.pool
+	p.claims = nil
+	n := int(min(m.cursor.Swap(noClaims), int64(len(m.tasks)))) - m.drawn
+	if n == 0 {
+		return
+	}
+	m.drawn += n
+	m.done += n
+	p.count.submitted += uint64(n)
+	p.count.succeeded += uint64(n)
+	if m.drawn == len(m.tasks) { // the last of them was the one that the entry stood for
+		p.tasks.remove(m.entry)
+		m.remove(m.entry)
+		p.freeLocked(m.entry)
+		m.entry = nil
+		p.count.submitted--
 		m.pending--
 	}
-	p.mu.Unlock()
-	if ended != nil {
-		<-ended
+}
+
+func (m *mapping[T, R]) failed(err error) { m.ctx.cancel(err) }
+
+func (m *mapping[T, R]) answerLocked(j *job[T, R]) {
+	if j == m.entry {
+		m.entry = nil
 	}
-	return err
-}
-
-// partedLocked is called when a part of a run has become one of its own.
-func (m *mapBatch[T, R]) partedLocked() {
-	m.pending++
-	if m.inside != nil {
-		m.wakeLocked() // to help
-	}
-}
-
-func (m *mapBatch[T, R]) doneLocked(_ *run[T, R], n int) {
-	m.succeeded += n
-	m.pool.submitted += uint64(n)
-	m.pool.succeeded += uint64(n)
-}
-
-func (m *mapBatch[T, R]) answerRunLocked(r *run[T, R], j *job[T, R]) {
-	m.answerLocked(j)
-	m.pool.freeRunLocked(r)
-}
-
-func (m *mapBatch[T, R]) answerer() answerer[T, R] { return m }
-
-func (m *mapBatch[T, R]) failed(err error) { m.cancel(err) }
-
-func (m *mapBatch[T, R]) answerLocked(j *job[T, R]) {
 	switch {
 	case j.err == nil:
-		m.block.values[j.index] = j.value
-		m.succeeded++
+		m.values[j.index] = j.value
+		m.done++
 	case m.err == nil:
 		m.err = j.err
 	}
 	m.pool.freeLocked(j)
-	m.pending--
-	if m.pending == 0 {
-		m.wakeLocked()
-	}
-}
-
-// help runs what of m is in the task channel in place of the handler that
-// waits for them: the workers might all be waiting in the same way.
-func (m *mapBatch[T, R]) help() {
-	p := m.pool
-	for {
-		p.mu.Lock()
-		var queued *job[T, R]
-		p.tasks.each(func(j *job[T, R]) {
-			if r, ok := j.to.(*run[T, R]); ok && r.owner == m.self {
-				queued = j
-			}
-		})
-		if queued == nil {
-			p.mu.Unlock()
-			return
-		}
-		p.unqueueLocked(queued)
-		w := p.startNestedLocked(m.inside.id, queued)
-		w.outer = m.inside
-		p.mu.Unlock()
-		<-w.nested
-	}
+	m.endedLocked()
 }

@@ -32,7 +32,7 @@ func seconds(attempt int) time.Duration { return time.Duration(attempt) * time.S
 func TestRetry_RunsAFailedTaskAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
-		p := mustNew(t, workpool.Retry[int, int](5, seconds)(failing(4)), workpool.WithWorkers(1))
+		p := mustNew(t, workpool.Retry(failing(4), 5, seconds), workpool.WithWorkers(1))
 		require.NoError(t, p.Submit(t.Context(), 7))
 		r := receive(t, p)
 		require.NoError(t, r.Err)
@@ -44,7 +44,7 @@ func TestRetry_RunsAFailedTaskAgain(t *testing.T) {
 
 func TestRetry_EndsWithTheLastError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, workpool.Retry[int, int](3, seconds)(failing(9)))
+		p := mustNew(t, workpool.Retry(failing(9), 3, seconds))
 		require.NoError(t, p.Submit(t.Context(), 7))
 		r := receive(t, p)
 		assert.Equal(t, errFailed, r.Err)
@@ -66,7 +66,7 @@ func TestRetry_CountsAttemptsThatTheHandlerAsksFor(t *testing.T) {
 			},
 		} {
 			begin := time.Now()
-			p := mustNew(t, workpool.Retry[int, int](3, seconds)(handler))
+			p := mustNew(t, workpool.Retry(handler, 3, seconds))
 			require.NoError(t, p.Submit(t.Context(), 1))
 			r := receive(t, p)
 			require.ErrorIs(t, r.Err, errNotYet)
@@ -80,13 +80,13 @@ func TestRetry_CountsAttemptsThatTheHandlerAsksFor(t *testing.T) {
 
 func TestRetry_NotWhenTheContextHasEndedNorAfterAPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, workpool.Retry[int, int](3, seconds)(func(ctx context.Context, n int) (int, error) {
+		p := mustNew(t, workpool.Retry(func(ctx context.Context, n int) (int, error) {
 			if n == 0 {
 				panic("zero")
 			}
 			<-ctx.Done()
 			return 0, errFailed
-		}))
+		}, 3, seconds))
 		cancel, err := p.SubmitCancel(t.Context(), 1)
 		require.NoError(t, err)
 		synctest.Wait()
@@ -102,7 +102,7 @@ func TestRetry_NotWhenTheContextHasEndedNorAfterAPanic(t *testing.T) {
 }
 
 func TestRetry_OutsideAPoolIsTheHandlerAlone(t *testing.T) {
-	_, err := workpool.Retry[int, int](3, seconds)(failing(1e9))(t.Context(), 1)
+	_, err := workpool.Retry(failing(1e9), 3, seconds)(t.Context(), 1)
 	assert.Equal(t, errFailed, err)
 }
 
@@ -124,7 +124,7 @@ func TestExponentialBackoff_IsRandomBelowADoublingLimit(t *testing.T) {
 	assert.Zero(t, workpool.ExponentialBackoff(0, time.Second)(3))
 	assert.GreaterOrEqual(t, workpool.ExponentialBackoff(math.MaxInt64/2+1, math.MaxInt64)(9), time.Duration(0))
 	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, workpool.Retry[int, int](3, workpool.ExponentialBackoff(-time.Second, time.Second))(failing(2)))
+		p := mustNew(t, workpool.Retry(failing(2), 3, workpool.ExponentialBackoff(-time.Second, time.Second)))
 		_, err := p.Do(t.Context(), 1)
 		require.ErrorIs(t, err, workpool.ErrInvalidOption)
 		require.ErrorIs(t, err, errFailed)
@@ -136,14 +136,14 @@ func TestExponentialBackoff_IsRandomBelowADoublingLimit(t *testing.T) {
 func TestTimeout_EndsTheContextOfAnAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
-		p := mustNew(t, workpool.Timeout[int, int](time.Second)(func(ctx context.Context, n int) (int, error) {
+		p := mustNew(t, workpool.Timeout(func(ctx context.Context, n int) (int, error) {
 			select {
 			case <-time.After(time.Duration(n) * time.Second):
 				return n, nil
 			case <-ctx.Done():
 				return 0, context.Cause(ctx)
 			}
-		}))
+		}, time.Second))
 		_, err := p.Do(t.Context(), 5)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, "took longer than 1s")
@@ -172,7 +172,7 @@ func (l *ticks) Wait(ctx context.Context) error {
 func TestLimit_WaitsBeforeEachAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
-		limited := workpool.Chain(failing(2), workpool.Retry[int, int](2, func(int) time.Duration { return 0 }), workpool.Limit[int, int](new(ticks)))
+		limited := workpool.Retry(workpool.Limit(failing(2), new(ticks)), 2, func(int) time.Duration { return 0 })
 		p := mustNew(t, limited, workpool.WithWorkers(1))
 		values, err := p.Map(t.Context(), upTo(5))
 		require.NoError(t, err)
@@ -187,35 +187,16 @@ func TestLimit_WaitsBeforeEachAttempt(t *testing.T) {
 	})
 }
 
-func TestChain_TheFirstIsOutermost(t *testing.T) {
-	var order []string
-	named := func(name string) workpool.Middleware[int, int] {
-		return func(next workpool.Handler[int, int]) workpool.Handler[int, int] {
-			return func(ctx context.Context, n int) (int, error) {
-				order = append(order, name)
-				value, err := next(ctx, n)
-				order = append(order, "/"+name)
-				return value, err
-			}
-		}
-	}
-	p := mustNew(t, workpool.Chain(identity, named("a"), named("b")))
-	_, err := p.Do(t.Context(), 1)
-	require.NoError(t, err)
-	closed(t, p)
-	assert.Equal(t, []string{"a", "b", "/b", "/a"}, order)
-}
-
-// Retry sees what stands behind it.
-func TestChain_RetryOfATimeout(t *testing.T) {
+// Retry sees what it is around.
+func TestRetry_OfATimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		handle := workpool.Chain(func(ctx context.Context, n int) (int, error) {
+		handle := workpool.Retry(workpool.Timeout(func(ctx context.Context, n int) (int, error) {
 			if info, _ := workpool.InfoFrom(ctx); info.Attempt < 3 {
 				<-ctx.Done()
 				return 0, context.Cause(ctx)
 			}
 			return n, nil
-		}, workpool.Retry[int, int](3, seconds), workpool.Timeout[int, int](10*time.Second))
+		}, 10*time.Second), 3, seconds)
 		begin := time.Now()
 		p := mustNew(t, handle)
 		value, err := p.Do(t.Context(), 4)
@@ -226,21 +207,53 @@ func TestChain_RetryOfATimeout(t *testing.T) {
 	})
 }
 
-func TestMiddleware_MistakesAreErrorsOfTheTasks(t *testing.T) {
-	for text, middleware := range map[string]workpool.Middleware[int, int]{
-		"Retry(0":         workpool.Retry[int, int](0, seconds),
-		"Retry(3, nil)":   workpool.Retry[int, int](3, nil),
-		"Timeout(0s)":     workpool.Timeout[int, int](0),
-		"Timeout(-1s)":    workpool.Timeout[int, int](-time.Second),
-		"Limit(nil)":      workpool.Limit[int, int](nil),
-		"middleware 1 of": nil,
+func TestHandlers_MistakesAreErrorsOfTheTasks(t *testing.T) {
+	for text, handler := range map[string]workpool.Handler[int, int]{
+		"Retry(handler, 0":       workpool.Retry(identity, 0, seconds),
+		"Retry(handler, 3, nil)": workpool.Retry(identity, 3, nil),
+		"Timeout(handler, 0s)":   workpool.Timeout(identity, 0),
+		"Timeout(handler, -1s)":  workpool.Timeout(identity, -time.Second),
+		"Limit(handler, nil)":    workpool.Limit(identity, nil),
 	} {
-		p := mustNew(t, workpool.Chain(identity, middleware))
+		p := mustNew(t, handler)
 		_, err := p.Do(t.Context(), 1)
 		require.ErrorIs(t, err, workpool.ErrInvalidOption)
 		require.ErrorContains(t, err, text)
 		closed(t, p)
 	}
-	_, err := workpool.New(workpool.Chain(nil, workpool.Timeout[int, int](1)))
-	require.ErrorIs(t, err, workpool.ErrInvalidOption)
+}
+
+func TestHandlers_AroundANilHandlerAreNil(t *testing.T) {
+	for _, handler := range []workpool.Handler[int, struct{}]{
+		workpool.Retry[int, struct{}](nil, 3, seconds),
+		workpool.Timeout[int, struct{}](nil, time.Second),
+		workpool.Limit[int, struct{}](nil, new(ticks)),
+		workpool.NoValue[int](nil),
+	} {
+		_, err := workpool.New(handler)
+		require.ErrorIs(t, err, workpool.ErrInvalidOption)
+	}
+}
+
+func TestPermanent_IsNotRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, wrap := range []func(error) error{
+			workpool.Permanent,
+			func(err error) error { return fmt.Errorf("wrapped: %w", workpool.Permanent(err)) },
+			func(err error) error { return workpool.Permanent(workpool.RetryAfter(time.Hour, err)) },
+		} {
+			begin := time.Now()
+			p := mustNew(t, workpool.Retry(func(context.Context, int) (int, error) { return 0, wrap(errFailed) }, 5, seconds))
+			require.NoError(t, p.Submit(t.Context(), 1))
+			r := receive(t, p)
+			require.ErrorIs(t, r.Err, errFailed)
+			assert.True(t, workpool.IsPermanent(r.Err))
+			assert.Equal(t, 1, r.Attempt)
+			assert.Zero(t, time.Since(begin))
+			closed(t, p)
+		}
+	})
+	require.NoError(t, workpool.Permanent(nil))
+	assert.False(t, workpool.IsPermanent(errFailed))
+	require.EqualError(t, workpool.Permanent(errFailed), errFailed.Error())
 }

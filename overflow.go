@@ -2,8 +2,8 @@ package workpool
 
 import "fmt"
 
-// An Overflow says what [Pool.Submit] does with a task for which there is no
-// room. See [WithOverflow].
+// An Overflow says what becomes of a task for which there is no room. See
+// [WithOverflow].
 type Overflow int
 
 const (
@@ -12,16 +12,17 @@ const (
 	// Reject returns ErrQueueFull at once.
 	Reject
 	// DropOldest accepts the task in place of the one that has been queued
-	// longest, which ends with ErrDropped. Tasks that a caller of Do, Map or
-	// Stream waits for are not dropped. With WithPriority, it is one of the
-	// same priority; with WithKey, the oldest that waits behind the same key,
-	// and only if there is none another one.
+	// longest, which ends with ErrDropped. Tasks of Map and Stream are not dropped.
+	// With WithPriority, it is one of the same priority; with WithKey, the oldest
+	// that waits behind the same key, and only if there is none another one. Of
+	// other keys, the 32 that have had tasks waiting longest are considered.
 	DropOldest
 	// DropNewest accepts the task and ends it with ErrDropped, without running
 	// it.
 	DropNewest
-	// CallerRuns runs the task before Submit returns, beside the workers. Its
-	// Worker is 0.
+	// CallerRuns runs the task beside the workers, before the call returns; for
+	// DoChan, on a goroutine of its own. Its Worker is 0. Another attempt, as
+	// with RetryAfter, is for the workers.
 	CallerRuns
 )
 
@@ -42,8 +43,9 @@ func (o Overflow) String() string {
 	return fmt.Sprintf("Overflow(%d)", int(o))
 }
 
-// WithOverflow sets what [Pool.Submit], [Pool.SubmitAll] and
-// [Pool.SubmitCancel] do when there is no room. The default is [Block].
+// WithOverflow sets what [Pool.Submit], [Pool.SubmitAll], [Pool.SubmitCancel],
+// [Pool.Do], [Pool.DoChan] and [Group.Submit] do when there is no room. The default
+// is [Block]. TrySubmit, TryDo, Map and Stream ignore it.
 //
 // A dropped task still yields its [Result], and results are bounded: while
 // there is no room for another one, because nobody receives them, DropOldest,
@@ -60,71 +62,109 @@ func WithOverflow(overflow Overflow) Option {
 	})
 }
 
-// overflowLocked does what WithOverflow says with a task that was submitted
-// and has no room. It reports false if the task has to wait.
-func (p *Pool[T, R]) overflowLocked(j *job[T, R]) (ended <-chan struct{}, done bool, err error) {
+// overflowLocked does what WithOverflow says with a task that has no room. It reports
+// whether that is done, or the task has to wait; and if it is done, whether the caller
+// has to wait until the task has run in its place.
+func (p *Pool[T, R]) overflowLocked(j *job[T, R]) (done, waits bool, err error) {
 	switch {
 	case p.overflow == Reject:
-		return nil, true, ErrQueueFull
-	case p.overflow == Block || !p.hasRoomForDroppedLocked():
-	case p.overflow == DropNewest:
+		return true, false, ErrQueueFull
+	case p.overflow == DropNewest && p.hasRoomForUnrunLocked(j):
 		p.countLocked(j)
-		p.endUnrunLocked(j, ErrDropped)
-		return nil, true, nil
+		if j.key != nil {
+			j.key.tasks++
+		}
+		p.endUnrunLocked(j, ErrDropped, dropped)
+		return true, false, nil
 	case p.overflow == DropOldest:
 		oldest := p.oldestLocked(j)
-		if oldest == nil {
-			break
+		if oldest == nil || !p.hasRoomForUnrunLocked(oldest) {
+			return false, false, nil
 		}
 		p.acceptLocked(j)
-		p.endQueuedLocked(oldest, ErrDropped)
-		return nil, true, nil
-	case p.overflow == CallerRuns && !j.isBehindLocked():
-		p.countLocked(j)
-		j.takeTurnLocked()
-		return p.startNestedLocked(0, j).nested, true, nil
+		p.endQueuedLocked(oldest, ErrDropped, dropped)
+		return true, false, nil
+	case p.overflow == CallerRuns && j.takable() && p.mayPassLocked(j) && p.hasRoomForUnrunLocked(j):
+		p.runBesideLocked(j)
+		return true, !j.isCall(), nil
 	}
-	return nil, false, nil
+	return false, false, nil
 }
 
-// hasRoomForDroppedLocked tells whether the result of a dropped task finds
-// room.
-func (p *Pool[T, R]) hasRoomForDroppedLocked() bool {
+// hasRoomForUnrunLocked reports whether the result of j finds room if it ends without a
+// worker that could wait for that.
+func (p *Pool[T, R]) hasRoomForUnrunLocked(j *job[T, R]) bool {
 	switch {
-	case p.resultFunc == nil && !p.collects:
+	case j.to != nil || !p.life.open:
 		return true
-	case p.resultFunc != nil:
-		return p.unanswered.n < p.resultBuffer // the default: WithResultBuffer is excluded
-	case p.resultBuffer == 0:
-		return p.window == nil && p.collector.waiting > p.collector.n // somebody takes it now
+	case p.functions.result != nil:
+		return p.tasks.untold < p.resultBuffer // the default: WithResultBuffer is excluded
+	case !p.results.on:
+		return true
 	}
-	return p.undeliveredLocked()-p.held < p.resultBuffer
+	return p.results.hasRoomForUnrun(p.crew.held.n)
+}
+
+// droppable reports whether j may be dropped: it stands for itself.
+func (j *job[T, R]) droppable() bool {
+	switch j.to.(type) {
+	case *mapping[T, R], *stream[T, R]:
+		return false
+	}
+	return true
 }
 
 // oldestLocked returns the task to drop for j, or nil.
 func (p *Pool[T, R]) oldestLocked(j *job[T, R]) *job[T, R] {
-	if j.lane != nil {
-		if oldest := oldestOf(&j.lane.waiting, j.level); oldest != nil {
+	if j.key != nil {
+		if oldest := j.key.behind.oldest[j.level]; oldest != nil {
 			return oldest
 		}
+		if p.keys.isFull(j.key) {
+			return nil // to drop another key's would not help
+		}
 	}
-	if oldest := oldestOf(p.tasks.of(j.level), j.level); oldest != nil {
+	if oldest := p.tasks.oldest[j.level]; oldest != nil {
 		return oldest
 	}
-	for _, l := range p.lanes {
-		if oldest := oldestOf(&l.waiting, j.level); oldest != nil {
-			return oldest
-		}
+	if oldest := p.keys.oldest(j.level); oldest != nil {
+		return oldest
 	}
-	return oldestOf(&p.parked, j.level)
+	return p.parking.list.oldest[j.level]
 }
 
-// oldestOf returns the first task of a level in l that was submitted.
-func oldestOf[T, R any](l *list[T, R], level level) *job[T, R] {
-	for j := l.first; j != nil; j = j.next {
-		if j.to == nil && j.level == level {
-			return j
-		}
+// mostKeys is how many keys are looked at for a task to drop, so that the cost does not grow
+// with how many there are.
+const mostKeys = 32
+
+// A dropList is a list that knows, for each level, the first task that may be dropped. To find
+// the next one it only ever goes forward, so that it looks at each task once.
+type dropList[T, R any] struct {
+	list[T, R]
+	oldest [levels]*job[T, R]
+}
+
+func (l *dropList[T, R]) push(j *job[T, R]) {
+	l.list.push(j)
+	if l.oldest[j.level] == nil && j.droppable() {
+		l.oldest[j.level] = j
 	}
-	return nil
+}
+
+func (l *dropList[T, R]) pushFront(j *job[T, R]) {
+	l.list.pushFront(j)
+	if j.droppable() {
+		l.oldest[j.level] = j
+	}
+}
+
+func (l *dropList[T, R]) remove(j *job[T, R]) {
+	if l.oldest[j.level] == j {
+		next := j.next
+		for next != nil && (next.level != j.level || !next.droppable()) {
+			next = next.next
+		}
+		l.oldest[j.level] = next
+	}
+	l.list.remove(j)
 }

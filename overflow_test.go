@@ -3,6 +3,9 @@ package workpool_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -44,56 +47,69 @@ func overflowing(t *testing.T, opts ...workpool.Option) *workpool.Pool[int, int]
 	return p
 }
 
-func TestOverflow_Reject(t *testing.T) {
-	p := overflowing(t, workpool.WithOverflow(workpool.Reject))
-	require.ErrorIs(t, p.Submit(t.Context(), 2), workpool.ErrQueueFull)
-	accepted, err := p.SubmitAll(t.Context(), count(3))
-	require.ErrorIs(t, err, workpool.ErrQueueFull)
-	assert.Zero(t, accepted)
-	closed(t, p)
-	assert.Equal(t, map[int]int{0: 0, 1: 1}, fates(t, collect(p)))
-}
-
-func TestOverflow_DropOldest(t *testing.T) {
-	p := overflowing(t, workpool.WithOverflow(workpool.DropOldest))
-	for n := 2; n < 5; n++ {
-		require.NoError(t, p.Submit(t.Context(), n))
-	}
-	stats := p.Stats()
-	assert.Equal(t, workpool.Stats{Workers: 1, Queued: 2, Undelivered: 3, Submitted: 5, Aborted: 3}, stats)
-	closed(t, p)
-	assert.Equal(t, map[int]int{0: -1, 1: -1, 2: -1, 3: 3, 4: 4}, fates(t, collect(p)))
-}
-
-func TestOverflow_DropNewest(t *testing.T) {
-	p := overflowing(t, workpool.WithOverflow(workpool.DropNewest))
-	for n := 2; n < 5; n++ {
-		require.NoError(t, p.Submit(t.Context(), n))
-	}
-	closed(t, p)
-	assert.Equal(t, map[int]int{0: 0, 1: 1, 2: -1, 3: -1, 4: -1}, fates(t, collect(p)))
-}
-
-func TestOverflow_CallerRuns(t *testing.T) {
-	p := overflowing(t, workpool.WithOverflow(workpool.CallerRuns))
-	require.NoError(t, p.Submit(t.Context(), 2))
-	r := receive(t, p)
-	assert.Equal(t, workpool.Result[int, int]{Index: 2, Task: 2, Value: 2, Attempt: 1}, r, "it has run when Submit returns, on no worker")
-	closed(t, p)
-	assert.Equal(t, map[int]int{0: 0, 1: 1}, fates(t, collect(p)))
-}
-
-func TestOverflow_BlockIsTheDefault(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for _, opts := range [][]workpool.Option{nil, {workpool.WithOverflow(workpool.Block)}} {
-			p := overflowing(t, opts...)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			require.ErrorIs(t, p.Submit(ctx, 2), context.DeadlineExceeded)
-			cancel()
-			closed(t, p)
-			assert.Len(t, collect(p), 2)
+// Submit, SubmitCancel and SubmitAll of 2, 3 and 4 to a full queue.
+func TestOverflow_Submit(t *testing.T) {
+	for _, c := range []struct {
+		overflow workpool.Overflow
+		err      error
+		fates    map[int]int
+	}{
+		{workpool.Block, context.DeadlineExceeded, map[int]int{0: 0, 1: 1}},
+		{workpool.Reject, workpool.ErrQueueFull, map[int]int{0: 0, 1: 1}},
+		{workpool.DropOldest, nil, map[int]int{0: -1, 1: -1, 2: -1, 3: 3, 4: 4}},
+		{workpool.DropNewest, nil, map[int]int{0: 0, 1: 1, 2: -1, 3: -1, 4: -1}},
+		{workpool.CallerRuns, nil, map[int]int{0: 0, 1: 1, 2: 2, 3: 3, 4: 4}},
+	} {
+		for _, tells := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v/resultFunc=%v", c.overflow, tells), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					opts := []workpool.Option{workpool.WithOverflow(c.overflow)}
+					var mu sync.Mutex
+					var results []workpool.Result[int, int]
+					if tells {
+						opts = append(opts, workpool.WithResultFunc(func(r workpool.Result[int, int]) {
+							mu.Lock()
+							defer mu.Unlock()
+							results = append(results, r)
+						}))
+					}
+					p := overflowing(t, opts...)
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					defer cancel()
+					require.ErrorIs(t, p.Submit(ctx, 2), c.err)
+					_, err := p.SubmitCancel(ctx, 3)
+					require.ErrorIs(t, err, c.err)
+					accepted, err := p.SubmitAll(ctx, slices.Values([]int{4}))
+					require.ErrorIs(t, err, c.err)
+					assert.Equal(t, c.err == nil, accepted == 1)
+					require.ErrorIs(t, p.TrySubmit(t.Context(), 5), workpool.ErrQueueFull)
+					synctest.Wait()
+					dropped := uint64(0)
+					for _, fate := range c.fates {
+						if fate < 0 {
+							dropped++
+						}
+					}
+					s := p.Stats()
+					assert.Equal(t, []uint64{uint64(len(c.fates)), dropped, dropped}, []uint64{s.Submitted, s.Aborted, s.Dropped})
+					assert.Equal(t, 2, s.Queued)
+					if !tells && c.overflow == workpool.CallerRuns {
+						assert.Equal(t, workpool.Result[int, int]{Index: 2, Task: 2, Value: 2, Attempt: 1}, receive(t, p), "on no worker")
+						delete(c.fates, 2)
+					}
+					closed(t, p)
+					if !tells {
+						results = collect(p)
+					}
+					assert.Equal(t, c.fates, fates(t, results))
+				})
+			})
+			c.fates = maps.Clone(c.fates)
+			if c.overflow == workpool.CallerRuns {
+				c.fates[2] = 2
+			}
 		}
-	})
+	}
 }
 
 // Results of dropped tasks are bounded like all others.
@@ -117,34 +133,43 @@ func TestOverflow_ADropNeedsRoomForItsResult(t *testing.T) {
 	}
 }
 
-func TestOverflow_DroppedTasksReachTheResultFunction(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for _, overflow := range []workpool.Overflow{workpool.DropOldest, workpool.DropNewest} {
-			results := make(chan workpool.Result[int, int], 10)
-			p := overflowing(t, workpool.WithOverflow(overflow),
-				workpool.WithResultFunc(func(r workpool.Result[int, int]) { results <- r }))
-			require.NoError(t, p.Submit(t.Context(), 2))
-			require.ErrorIs(t, (<-results).Err, workpool.ErrDropped)
-			closed(t, p)
-			assert.Len(t, results, 2)
+func TestOverflow_TasksOfMapAndStreamAreNotDropped(t *testing.T) {
+	batches := map[string]func(ctx context.Context, p *workpool.Pool[int, int]) error{
+		"Map": func(ctx context.Context, p *workpool.Pool[int, int]) error {
+			_, err := p.Map(ctx, []int{1, 2, 3, 4})
+			return err
+		},
+		"Stream": func(ctx context.Context, p *workpool.Pool[int, int]) (err error) {
+			for r := range p.Stream(ctx, count(4)) {
+				err = errors.Join(err, r.Err)
+			}
+			return err
+		},
+	}
+	for name, batch := range batches {
+		for _, overflow := range []workpool.Overflow{workpool.Reject, workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns} {
+			t.Run(fmt.Sprintf("%s/%v", name, overflow), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithOverflow(overflow))
+					p.Pause()
+					done := make(chan error, 1)
+					go func() { done <- batch(t.Context(), p) }()
+					synctest.Wait()
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					for n := range 4 { // DropOldest waits, since there is nothing to drop
+						if err := p.Submit(ctx, n); err != nil {
+							assert.Condition(t, func() bool { return errors.Is(err, workpool.ErrQueueFull) || errors.Is(err, context.DeadlineExceeded) }, "%v", err)
+						}
+					}
+					cancel()
+					require.Empty(t, done)
+					p.Resume()
+					require.NoError(t, <-done)
+					closed(t, p)
+				})
+			})
 		}
-	})
-}
-
-func TestOverflow_TasksOfCallersAreNotDropped(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithOverflow(workpool.DropOldest))
-		p.Pause()
-		answers := []<-chan workpool.Result[int, int]{p.DoChan(t.Context(), 0), p.DoChan(t.Context(), 1)}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		require.ErrorIs(t, p.Submit(ctx, 2), context.DeadlineExceeded)
-		p.Resume()
-		for _, answer := range answers {
-			require.NoError(t, (<-answer).Err)
-		}
-		closed(t, p)
-	})
+	}
 }
 
 func TestOverflow_DropOldestKeepsToKeyAndPriority(t *testing.T) {
@@ -239,41 +264,6 @@ func TestSubmitCancel_EndsAQueuedTask(t *testing.T) {
 		assert.Equal(t, 2, receive(t, p).Value)
 		closed(t, p)
 		assert.EqualValues(t, 1, p.Stats().Aborted)
-	})
-}
-
-// Cancelled tasks leave no more results behind than others.
-func TestRule2_CancelledTasksAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := newGate()
-		p := mustNew(t, g.handle, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithResultBuffer(1))
-		require.NoError(t, p.Submit(t.Context(), 0))
-		<-g.began
-		ctx, giveUp := context.WithCancel(t.Context())
-		var loop sync.WaitGroup
-		accepted := 1
-		loop.Go(func() {
-			for n := 1; ; n++ {
-				cancel, err := p.SubmitCancel(ctx, n)
-				if err != nil {
-					return
-				}
-				accepted++
-				cancel()
-			}
-		})
-		synctest.Wait()
-		s := p.Stats()
-		assert.LessOrEqual(t, s.Queued+s.Running+s.Undelivered, 2+1+1)
-		giveUp()
-		loop.Wait()
-		close(g.end)
-		closed(t, p)
-		results := collect(p)
-		assert.Len(t, results, accepted)
-		for _, r := range results {
-			assert.Equal(t, r.Task > 0, errors.Is(r.Err, context.Canceled))
-		}
 	})
 }
 
@@ -401,5 +391,51 @@ func TestOverflow_ADropWithoutResultBufferNeedsAReceiver(t *testing.T) {
 				assert.Equal(t, 3, n)
 			})
 		})
+	}
+}
+
+// Tasks that run beside the workers come again, handed in from outside and from handlers.
+func TestOverflow_CallerRunsTasksThatComeAgain(t *testing.T) {
+	for _, mode := range []workpool.ShutdownMode{workpool.Drain, workpool.FinishRunning, workpool.Abort} {
+		for _, delay := range []time.Duration{0, time.Second} {
+			for _, closeAfter := range []time.Duration{0, 500 * time.Millisecond, time.Second, 10 * time.Second} {
+				synctest.Test(t, func(t *testing.T) {
+					var p *workpool.Pool[int, int]
+					p = mustNew(t, func(ctx context.Context, n int) (int, error) {
+						if n == 1 {
+							for range 5 {
+								_ = p.Submit(ctx, 2)
+							}
+							return 1, nil
+						}
+						return after(3, delay)(ctx, n)
+					}, workpool.WithWorkers(2), workpool.WithQueueDepth(1), workpool.WithOverflow(workpool.CallerRuns), workpool.WithShutdown(mode, 0))
+					done := make(chan int)
+					go func() {
+						n := 0
+						for r := range p.Results() {
+							n++
+							assert.NotZero(t, r.Task)
+						}
+						done <- n
+					}()
+					var submitters sync.WaitGroup
+					for n := range 3 {
+						submitters.Go(func() {
+							for p.Submit(context.Background(), 1+n%2) == nil && n > 0 {
+								time.Sleep(100 * time.Millisecond)
+							}
+						})
+					}
+					time.Sleep(closeAfter)
+					synctest.Wait()
+					require.NoError(t, p.Close())
+					s := p.Stats()
+					assert.Equal(t, s.Submitted, s.Succeeded+s.Failed+s.Aborted)
+					assert.EqualValues(t, s.Submitted, <-done)
+					submitters.Wait()
+				})
+			}
+		}
 	}
 }

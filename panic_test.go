@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -33,6 +32,10 @@ func answers(t *testing.T, p *closures, task closure) map[string]error {
 	defer cancel()
 	_, errs["Do with a deadline"] = p.Do(ctx, task)
 	errs["DoChan"] = (<-p.DoChan(t.Context(), task)).Err
+	_, errs["TryDo"] = p.TryDo(t.Context(), task)
+	g := p.Group(t.Context())
+	require.NoError(t, g.Submit(task))
+	_, errs["Group"] = g.Wait()
 	_, errs["Map"] = p.Map(t.Context(), []closure{task})
 	_, errs["package Map"] = workpool.Map(t.Context(), []closure{task}, workpool.Call[int])
 	for r := range p.Stream(t.Context(), slices.Values([]closure{task})) {
@@ -42,18 +45,11 @@ func answers(t *testing.T, p *closures, task closure) map[string]error {
 		_, errs["nested Do"] = p.Do(ctx, task)
 		return 0, nil
 	})
-	require.Len(t, errs, 8)
+	require.Len(t, errs, 10)
 	return errs
 }
 
-func catchFire(context.Context) (int, error) { panic("on fire") }
-
-func exit(context.Context) (int, error) {
-	runtime.Goexit()
-	return 0, nil
-}
-
-func TestRule7_APanicIsAResult(t *testing.T) {
+func TestRule7_APanicOrGoexitIsAResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(1))
 		for way, err := range answers(t, p, catchFire) {
@@ -61,29 +57,19 @@ func TestRule7_APanicIsAResult(t *testing.T) {
 			require.ErrorAs(t, err, &panicked, way)
 			assert.Equal(t, "on fire", panicked.Value, way)
 			assert.Contains(t, string(panicked.Stack), "catchFire", "%s: the stack shows where it happened", way)
-			assert.Contains(t, string(panicked.Stack), "panic_test.go", way)
+			assert.Contains(t, string(panicked.Stack), "helpers_test.go", way)
 			assert.Contains(t, err.Error(), "on fire", way)
 			assert.NotContains(t, err.Error(), "catchFire", "%s: the text has no stack", way)
 			assert.NotContains(t, err.Error(), "\n", way)
 			assert.NoError(t, errors.Unwrap(err), way)
 		}
-		closed(t, p)
-		stats := p.Stats()
-		assert.Equal(t, uint64(7), stats.Panicked)
-		assert.Equal(t, uint64(7), stats.Failed)
-	})
-}
-
-func TestRule7_AGoexitIsAResult(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newClosures(t, workpool.WithWorkers(1))
 		for way, err := range answers(t, p, exit) {
 			assert.ErrorIs(t, err, workpool.ErrGoexit, way)
 		}
 		closed(t, p)
 		stats := p.Stats()
-		assert.Zero(t, stats.Panicked)
-		assert.Equal(t, uint64(7), stats.Failed)
+		assert.Equal(t, uint64(9), stats.Panicked)
+		assert.Equal(t, uint64(2*9), stats.Failed)
 	})
 }
 
@@ -101,6 +87,7 @@ func TestPanicError_Values(t *testing.T) {
 		{"error", cause, cause},
 		{"wrapped error", fmt.Errorf("open: %w", cause), cause},
 		{"an error of the package", workpool.ErrClosed, workpool.ErrClosed},
+		{"nil, which is no Goexit", nil, new(runtime.PanicNilError)},
 		{"another PanicError", &workpool.PanicError{Value: cause}, cause},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -110,8 +97,12 @@ func TestPanicError_Values(t *testing.T) {
 				_, err := p.Do(t.Context(), func(context.Context) (int, error) { panic(row.value) })
 				var panicked *workpool.PanicError
 				require.ErrorAs(t, err, &panicked)
-				assert.Equal(t, row.value, panicked.Value)
 				assert.NotEmpty(t, panicked.Stack)
+				if row.value == nil {
+					assert.IsType(t, row.unwrap, panicked.Value) //nolint:testifylint // the value is the error
+					return
+				}
+				assert.Equal(t, row.value, panicked.Value)
 				assert.Contains(t, err.Error(), fmt.Sprint(row.value))
 				if row.unwrap == nil {
 					assert.NoError(t, errors.Unwrap(err))
@@ -121,33 +112,6 @@ func TestPanicError_Values(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestPanicError_PanicWithNil(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newClosures(t)
-		defer closed(t, p)
-		_, err := p.Do(t.Context(), func(context.Context) (int, error) { panic(nil) })
-		var panicked *workpool.PanicError
-		require.ErrorAs(t, err, &panicked, "it is told from a Goexit")
-		var panickedNil *runtime.PanicNilError
-		require.ErrorAs(t, err, &panickedNil)
-		require.NotErrorIs(t, err, workpool.ErrGoexit)
-	})
-}
-
-func TestPanicError_RuntimeError(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newClosures(t)
-		defer closed(t, p)
-		var none map[string]int
-		_, err := p.Do(t.Context(), func(context.Context) (int, error) {
-			none["a"] = 1
-			return 0, nil
-		})
-		var runtimeError runtime.Error
-		require.ErrorAs(t, err, &runtimeError)
-	})
 }
 
 // The ways in which a handler may end are stacked here: what recover says in
@@ -214,26 +178,6 @@ func TestPanic_InDeferredFunctions(t *testing.T) {
 	}
 }
 
-// FailNow of a testing.T is a Goexit after a note. A look-alike shows that
-// the note is kept and the test's helper goroutine is not lost.
-func TestPanic_FailNowInAHandler(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var failed atomic.Bool
-		failNow := func() {
-			failed.Store(true)
-			runtime.Goexit()
-		}
-		_, err := workpool.Map(t.Context(), upTo(10), func(_ context.Context, i int) (int, error) {
-			if i == 5 {
-				failNow()
-			}
-			return i, nil
-		}, workpool.WithWorkers(2))
-		require.ErrorIs(t, err, workpool.ErrGoexit)
-		assert.True(t, failed.Load())
-	})
-}
-
 func TestPanic_ValueBeforeItIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(1))
@@ -293,28 +237,6 @@ func TestRule7_APanicOfTheResultFunction(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestRule7_APanicOfTheResultFunctionForAbortedTasks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var aborted atomic.Int32
-		p := mustNew(t, func(ctx context.Context, _ int) (int, error) { return untilEnd(ctx) },
-			workpool.WithWorkers(1), workpool.WithShutdown(workpool.Abort, 0),
-			workpool.WithResultFunc(func(r workpool.Result[int, int]) {
-				if r.Worker == 0 {
-					assert.ErrorIs(t, r.Err, workpool.ErrAborted)
-					aborted.Add(1)
-				}
-				panic("in the result function")
-			}))
-		_, err := p.SubmitAll(t.Context(), count(10))
-		require.NoError(t, err)
-		synctest.Wait()
-		var panicked *workpool.PanicError
-		require.ErrorAs(t, p.Close(), &panicked)
-		assert.Equal(t, int32(9), aborted.Load(), "a panic keeps no other task from its answer")
-		assert.Equal(t, uint64(9), p.Stats().Aborted)
-	})
 }
 
 // A worker whose goroutine is gone is replaced: no stall, no leak, no new
@@ -414,40 +336,18 @@ func TestRule7_PanicWhileThePoolCloses(t *testing.T) {
 	}
 }
 
-// What one handler throws must never reach another one, or the wrong caller.
-func TestRule7_OthersAreLeftAlone(t *testing.T) {
-	p := newClosures(t, workpool.WithWorkers(3), workpool.WithQueueDepth(2))
-	var all sync.WaitGroup
-	for caller := range 6 {
-		all.Go(func() {
-			for i := range 300 {
-				want := fmt.Sprintf("caller %d call %d", caller, i)
-				switch (caller + i) % 3 {
-				case 0:
-					_, err := p.Do(t.Context(), func(context.Context) (int, error) { panic(want) })
-					var panicked *workpool.PanicError
-					if assert.ErrorAs(t, err, &panicked) {
-						assert.Equal(t, want, panicked.Value)
-					}
-				case 1:
-					_, err := p.Do(t.Context(), exit)
-					assert.ErrorIs(t, err, workpool.ErrGoexit)
-				default:
-					value, err := p.Do(t.Context(), returning(i, nil))
-					assert.NoError(t, err)
-					assert.Equal(t, i, value)
-				}
-			}
-		})
-	}
-	all.Wait()
+// An attempt that panics has no value, whatever the one before returned.
+func TestRule7_APanicHasNoValue(t *testing.T) {
+	p := mustNew(t, func(ctx context.Context, n int) (int, error) {
+		if info, _ := workpool.InfoFrom(ctx); info.Attempt == 1 {
+			return 7, workpool.RetryAfter(0, nil)
+		}
+		panic(n)
+	})
+	require.NoError(t, p.TrySubmit(t.Context(), 1))
 	closed(t, p)
-	assert.Equal(t, uint64(600), p.Stats().Panicked)
-}
-
-func TestPanicError_ErrorIsOneLine(t *testing.T) {
-	err := &workpool.PanicError{Value: "on fire", Stack: []byte("goroutine 1 [running]:\nmain.main()")}
-	assert.Contains(t, err.Error(), "on fire")
-	assert.NotContains(t, err.Error(), "goroutine 1")
-	assert.NoError(t, err.Unwrap())
+	r := receive(t, p)
+	var panicked *workpool.PanicError
+	require.ErrorAs(t, r.Err, &panicked)
+	assert.Zero(t, r.Value)
 }

@@ -2,9 +2,11 @@ package workpool_test
 
 import (
 	"context"
-	"errors"
 	"math"
+	"os"
+	"os/exec"
 	"runtime"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,7 +30,7 @@ func TestNew_RefusesBadOptions(t *testing.T) {
 		{"no workers", []workpool.Option{workpool.WithWorkers(0)}, []string{"WithWorkers(0)"}},
 		{"negative workers", []workpool.Option{workpool.WithWorkers(-3)}, []string{"WithWorkers(-3)"}},
 		{"fewest workers", []workpool.Option{workpool.WithWorkers(math.MinInt)}, []string{"WithWorkers(-"}},
-		{"most workers", []workpool.Option{workpool.WithWorkers(math.MaxInt)}, []string{"WithWorkers(9"}},
+		{"most workers", []workpool.Option{workpool.WithWorkers(math.MaxInt32)}, []string{"WithWorkers(2147483647)"}},
 		{"queue depth", []workpool.Option{workpool.WithQueueDepth(-1)}, []string{"WithQueueDepth(-1)"}},
 		{"result buffer", []workpool.Option{workpool.WithResultBuffer(-1)}, []string{"WithResultBuffer(-1)"}},
 		{"mode", []workpool.Option{workpool.WithShutdown(7, 0)}, []string{"WithShutdown", "7"}},
@@ -73,6 +75,8 @@ func TestNew_RefusesBadOptions(t *testing.T) {
 			[]workpool.Option{workpool.WithKey(func(string) bool { return true })},
 			[]string{"WithKey(func(string) bool)", "func(int) K"},
 		},
+		{"key depth", []workpool.Option{workpool.WithKey(func(int) int { return 1 }), workpool.WithKeyDepth(0)}, []string{"WithKeyDepth(0)"}},
+		{"key depth without keys", []workpool.Option{workpool.WithKeyDepth(3)}, []string{"WithKeyDepth(3)", "WithKey"}},
 		{"nil priority", []workpool.Option{workpool.WithPriority[int](nil)}, []string{"WithPriority(nil)"}},
 		{
 			"priority of another type",
@@ -103,10 +107,11 @@ func TestNew_RefusesBadOptions(t *testing.T) {
 
 func TestNew_Defaults(t *testing.T) {
 	p := mustNew(t, identity)
-	assert.Equal(t, workpool.Stats{Workers: runtime.GOMAXPROCS(0)}, p.Stats())
+	procs := runtime.GOMAXPROCS(0)
+	assert.Equal(t, workpool.Stats{Size: procs, Workers: procs, QueueDepth: 128, ResultBuffer: 128}, p.Stats())
 	p.Pause()
 	accepted := 0
-	for p.TrySubmit(accepted) == nil {
+	for p.TrySubmit(t.Context(), accepted) == nil {
 		accepted++
 	}
 	assert.Equal(t, 128, accepted, "the queue depth")
@@ -117,7 +122,7 @@ func TestNew_Defaults(t *testing.T) {
 func TestNew_DeepestQueueAndBuffer(t *testing.T) {
 	p := mustNew(t, identity, workpool.WithQueueDepth(math.MaxInt), workpool.WithResultBuffer(math.MaxInt))
 	for n := range 10_000 {
-		require.NoError(t, p.TrySubmit(n))
+		require.NoError(t, p.TrySubmit(t.Context(), n))
 	}
 	n := 0
 	for range p.Stream(t.Context(), count(10)) {
@@ -126,20 +131,6 @@ func TestNew_DeepestQueueAndBuffer(t *testing.T) {
 	assert.Equal(t, 10, n)
 	closed(t, p)
 	assert.Len(t, collect(p), 10_000)
-}
-
-func TestPool_ZeroIsClosed(t *testing.T) {
-	var p workpool.Pool[int, int]
-	ctx := t.Context()
-	require.ErrorIs(t, p.Submit(ctx, 1), workpool.ErrClosed)
-	require.ErrorIs(t, p.TrySubmit(1), workpool.ErrClosed)
-	require.ErrorIs(t, p.Resize(3), workpool.ErrClosed)
-	assert.Empty(t, collect(&p))
-	p.Pause()
-	p.Resume()
-	require.NoError(t, p.Wait(ctx))
-	require.NoError(t, p.Shutdown(ctx))
-	require.NoError(t, p.Close())
 }
 
 func TestPool_NilContext(t *testing.T) {
@@ -161,89 +152,48 @@ func TestPool_NilContext(t *testing.T) {
 	assert.Empty(t, collect(p))
 }
 
-func TestResize(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := newGate()
-		p := mustNew(t, g.handle, workpool.WithWorkers(4), workpool.WithoutResults())
-		for n := range 12 {
-			require.NoError(t, p.Submit(t.Context(), n))
-		}
-		for range 4 {
-			<-g.began
-		}
-		require.NoError(t, p.Resize(2))
-		assert.Equal(t, 4, p.Stats().Workers, "the surplus ones still work")
-		for range 4 {
-			g.end <- 0
-		}
-		for range 2 {
-			<-g.began
-		}
-		synctest.Wait()
-		assert.Equal(t, 2, p.Stats().Workers)
-		assert.Equal(t, 2, p.Stats().Running)
-		require.NoError(t, p.Resize(6))
-		for range 4 {
-			<-g.began
-		}
-		assert.Equal(t, 6, p.Stats().Running)
-		for _, n := range []int{0, -1, math.MaxInt} {
-			require.ErrorIs(t, p.Resize(n), workpool.ErrInvalidOption)
-		}
-		go func() {
-			for range g.began { //revive:disable-line:empty-block // the others may begin too
-			}
-		}()
-		close(g.end)
-		closed(t, p)
-		close(g.began)
-		require.ErrorIs(t, p.Resize(1), workpool.ErrClosed)
-		assert.Equal(t, uint64(12), p.Stats().Succeeded)
-	})
+// The runtime lists every package that does something at import. This runs
+// the test binary once more, without any test, to read the list.
+func TestRule9_ImportStartsNothing(t *testing.T) {
+	if testing.CoverMode() != "" {
+		t.Skip("what counts the coverage starts with the package")
+	}
+	command := exec.Command(os.Args[0], "-test.run=^$")
+	command.Env = append(os.Environ(), "GODEBUG=inittrace=1")
+	trace, err := command.CombinedOutput()
+	require.NoError(t, err)
+	require.Contains(t, string(trace), "init testing @", "the list is there")
+	assert.NotContains(t, string(trace), "init github.com/seed-a18b2dc9/workpool @")
 }
 
-func TestPause(t *testing.T) {
+// Whatever a pool does takes no time of the clock, so that a program under
+// test can run in a bubble. Only Close's timeout, and a Stream whose input is
+// blocked, look at it.
+func TestRule10_APoolLivesInABubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, identity, workpool.WithWorkers(2), workpool.WithQueueDepth(3))
-		p.Pause()
-		for n := range 3 {
-			require.NoError(t, p.TrySubmit(n))
+		begin := time.Now()
+		p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(2), workpool.WithShutdown(workpool.Drain, time.Minute))
+		require.NoError(t, p.Submit(t.Context(), returning(1, nil)))
+		require.NoError(t, p.TrySubmit(t.Context(), catchFire))
+		require.NoError(t, p.Wait(t.Context()))
+		receive(t, p)
+		receive(t, p)
+		value, err := p.Do(t.Context(), returning(2, nil))
+		require.NoError(t, err)
+		assert.Equal(t, 2, value)
+		_, err = p.Map(t.Context(), []closure{returning(1, nil), exit, returning(3, nil)})
+		require.ErrorIs(t, err, workpool.ErrGoexit)
+		for range p.Stream(t.Context(), slices.Values([]closure{returning(1, nil), returning(2, nil), returning(3, nil)})) {
+			break
 		}
-		require.ErrorIs(t, p.TrySubmit(3), workpool.ErrQueueFull)
-		synctest.Wait()
-		assert.Equal(t, 3, p.Stats().Queued)
+		p.Pause()
+		queued := p.DoChan(t.Context(), returning(3, nil))
 		p.Resume()
-		require.NoError(t, p.Wait(t.Context()))
-		assert.Equal(t, 3, p.Stats().Undelivered)
-
-		p.Pause()
-		require.NoError(t, p.Resize(1), "while paused")
-		require.NoError(t, p.TrySubmit(4))
-		closed(t, p) // ends the pause
-		assert.Len(t, collect(p), 4)
-	})
-}
-
-func TestWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, func(context.Context, int) (int, error) {
-			time.Sleep(time.Second)
-			return 0, nil
-		}, workpool.WithWorkers(1))
-		require.NoError(t, p.Wait(t.Context()), "nothing was submitted")
-		for n := range 3 {
-			require.NoError(t, p.Submit(t.Context(), n))
-		}
-		ctx, cancel := context.WithTimeoutCause(t.Context(), 1500*time.Millisecond, errors.New("impatient"))
-		defer cancel()
-		err := p.Wait(ctx)
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.ErrorContains(t, err, "impatient")
-		require.ErrorContains(t, err, "1 tasks queued, 1 running")
-		start := time.Now()
-		require.NoError(t, p.Wait(t.Context()))
-		assert.Equal(t, 1500*time.Millisecond, time.Since(start))
-		require.NoError(t, p.Submit(t.Context(), 4), "the pool is still open")
+		assert.Equal(t, 3, (<-queued).Value)
+		require.NoError(t, p.Resize(5))
+		require.NoError(t, p.Resize(1))
+		require.NoError(t, p.Shutdown(t.Context()))
 		closed(t, p)
+		assert.Zero(t, time.Since(begin))
 	})
 }

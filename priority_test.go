@@ -2,6 +2,7 @@ package workpool_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -65,9 +66,9 @@ func TestPriority_EachHasAQueueOfItsOwn(t *testing.T) {
 	p.Pause()
 	for _, n := range []int{-1, 0, 1} {
 		for range 3 {
-			require.NoError(t, p.TrySubmit(n))
+			require.NoError(t, p.TrySubmit(t.Context(), n))
 		}
-		require.ErrorIs(t, p.TrySubmit(n), workpool.ErrQueueFull)
+		require.ErrorIs(t, p.TrySubmit(t.Context(), n), workpool.ErrQueueFull)
 	}
 	assert.Equal(t, 9, p.Stats().Queued)
 	closed(t, p)
@@ -101,7 +102,7 @@ func TestPriority_FunctionThatPanicsOrErrsIsAnErrorOfTheCall(t *testing.T) {
 		var panicked *workpool.PanicError
 		calls := map[string]func(n int) error{
 			"Submit":    func(n int) error { return p.Submit(t.Context(), n) },
-			"TrySubmit": p.TrySubmit,
+			"TrySubmit": func(n int) error { return p.TrySubmit(t.Context(), n) },
 			"SubmitCancel": func(n int) error {
 				cancel, err := p.SubmitCancel(t.Context(), n)
 				cancel()
@@ -163,4 +164,43 @@ func TestPriority_TasksThatHandlersWaitForComeBeforeAll(t *testing.T) {
 func TestPriority_NamesOfConstants(t *testing.T) {
 	assert.Equal(t, []string{"Low", "Normal", "High", "Priority(3)"},
 		[]string{workpool.Low.String(), workpool.Normal.String(), workpool.High.String(), workpool.Priority(3).String()})
+}
+
+// Those of one key that wait in line have different priorities: closing refuses all, and
+// room admits all, in their order.
+func TestPriority_TasksOfOneKeyInLine(t *testing.T) {
+	for _, order := range [][]int{{-1, 0, 1}, {-1, 1, 0}, {0, -1, 1}, {0, 1, -1}, {1, -1, 0}, {1, 0, -1}} {
+		for _, closes := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v/closes=%v", order, closes), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults(),
+						workpool.WithPriority(sign), workpool.WithKey(func(int) int { return 0 }))
+					p.Pause()
+					for _, n := range order {
+						require.NoError(t, p.TrySubmit(t.Context(), n))
+					}
+					var want error
+					if closes {
+						want = workpool.ErrClosed
+					}
+					answers := make(chan error, 6)
+					for _, n := range append(order, order...) {
+						go func() { answers <- p.Submit(t.Context(), n) }()
+						synctest.Wait()
+					}
+					require.Equal(t, 6, p.Stats().Waiting)
+					if closes {
+						go func() { assert.NoError(t, p.Close()) }()
+					} else {
+						p.Resume()
+					}
+					synctest.Wait()
+					for range 6 {
+						require.ErrorIs(t, <-answers, want)
+					}
+					closed(t, p)
+				})
+			})
+		}
+	}
 }

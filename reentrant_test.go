@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
@@ -48,88 +49,22 @@ func eachTight(t *testing.T, test func(t *testing.T, opts []workpool.Option)) {
 }
 
 func TestRule6_ATaskMayUseItsOwnPool(t *testing.T) {
-	// Each use sends the tasks 1, 2 and 3 through the pool from inside its
-	// task 0, and returns the sum of what came back.
-	uses := map[string]selfUser[int, int]{
-		"Do": func(ctx context.Context, p *workpool.Pool[int, int], _ int) (int, error) {
-			sum := 0
-			for i := range 3 {
-				value, err := p.Do(ctx, 1+i)
-				if err != nil {
-					return 0, err
-				}
-				sum += value
-			}
-			return sum, nil
-		},
-		"DoChan": func(ctx context.Context, p *workpool.Pool[int, int], _ int) (int, error) {
-			sum := 0
-			a, b, c := p.DoChan(ctx, 1), p.DoChan(ctx, 2), p.DoChan(ctx, 3)
-			for range 3 {
-				select {
-				case r := <-a:
-					sum += r.Value
-				case r := <-b:
-					sum += r.Value
-				case r := <-c:
-					sum += r.Value
-				}
-			}
-			return sum, nil
-		},
-		"Map": func(ctx context.Context, p *workpool.Pool[int, int], _ int) (int, error) {
-			values, err := p.Map(ctx, []int{1, 2, 3})
-			sum := 0
-			for _, value := range values {
-				sum += value
-			}
-			return sum, err
-		},
-		"Stream": func(ctx context.Context, p *workpool.Pool[int, int], _ int) (int, error) {
-			sum := 0
-			for r := range p.Stream(ctx, slices.Values([]int{1, 2, 3})) {
-				if r.Err != nil {
-					return 0, r.Err
-				}
-				sum += r.Value
-			}
-			return sum, nil
-		},
-		"Do from goroutines of its own": func(ctx context.Context, p *workpool.Pool[int, int], _ int) (int, error) {
-			var sum atomic.Int64
-			var all sync.WaitGroup
-			for i := range 3 {
-				all.Go(func() {
-					value, err := p.Do(ctx, 1+i)
-					sum.Add(int64(value))
-					if err != nil {
-						sum.Add(1000)
-					}
-				})
-			}
-			all.Wait()
-			return int(sum.Load()), nil
-		},
-	}
-	for name, use := range uses {
+	for name, use := range nested {
 		t.Run(name, func(t *testing.T) {
 			eachTight(t, func(t *testing.T, opts []workpool.Option) {
 				p := newSelfUsing(t, func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
 					if n == 0 {
-						return use(ctx, p, n)
+						return use(ctx, p, 1, 2, 3)
 					}
 					return 10 * n, nil
 				}, opts...)
 				value, err := p.Do(t.Context(), 0)
 				require.NoError(t, err)
 				assert.Equal(t, 60, value)
-
 				require.NoError(t, p.Submit(t.Context(), 0))
-				for r := range p.Results() {
-					require.NoError(t, r.Err)
-					assert.Equal(t, 60, r.Value)
-					break
-				}
+				r := receive(t, p)
+				require.NoError(t, r.Err)
+				assert.Equal(t, 60, r.Value)
 				closed(t, p)
 				assert.Equal(t, uint64(8), p.Stats().Succeeded)
 			})
@@ -139,8 +74,7 @@ func TestRule6_ATaskMayUseItsOwnPool(t *testing.T) {
 
 func TestRule6_ATreeOfTasksFromInsideTasks(t *testing.T) {
 	const tasks = 3000
-	// A growth says which tasks a task submits.
-	growths := map[string]func(n int) []int{
+	growths := map[string]func(n int) []int{ // which tasks a task submits
 		"binary": func(n int) []int { return []int{2*n + 1, 2*n + 2} },
 		"chain":  func(n int) []int { return []int{n + 1} },
 		"fan": func(n int) []int {
@@ -151,138 +85,77 @@ func TestRule6_ATreeOfTasksFromInsideTasks(t *testing.T) {
 		},
 	}
 	for name, growth := range growths {
-		t.Run(name, func(t *testing.T) {
-			handler := func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
-				for _, child := range growth(n) {
-					if child >= tasks {
-						break
-					}
-					if err := p.Submit(ctx, child); err != nil {
-						return 0, err
-					}
+		handler := func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
+			for _, child := range growth(n) {
+				if child >= tasks {
+					break
 				}
-				return n, nil
-			}
-			assertAll := func(t *testing.T, results []workpool.Result[int, int]) {
-				t.Helper()
-				values := make([]int, 0, tasks)
-				for _, r := range results {
-					require.NoError(t, r.Err)
-					values = append(values, r.Value)
+				if err := p.Submit(ctx, child); err != nil {
+					return 0, err
 				}
-				slices.Sort(values)
-				assert.Equal(t, upTo(tasks), values, "each task is answered once")
-				byIndex(t, results)
 			}
-
-			t.Run("consumer", func(t *testing.T) {
-				eachTight(t, func(t *testing.T, opts []workpool.Option) {
-					p := newSelfUsing(t, handler, opts...)
-					require.NoError(t, p.Submit(t.Context(), 0))
-					var results []workpool.Result[int, int]
-					for r := range p.Results() {
-						if results = append(results, r); len(results) == tasks {
-							break
-						}
-					}
-					assertAll(t, results)
-					closed(t, p)
-					assert.Empty(t, collect(p))
-				})
-			})
-			t.Run("WithoutResults", func(t *testing.T) {
-				eachTight(t, func(t *testing.T, opts []workpool.Option) {
-					p := newSelfUsing(t, handler, append(opts, workpool.WithoutResults())...)
-					require.NoError(t, p.Submit(t.Context(), 0))
-					require.NoError(t, p.Wait(t.Context()))
-					assert.Equal(t, uint64(tasks), p.Stats().Succeeded)
-					closed(t, p)
-				})
-			})
-			t.Run("WithResultFunc", func(t *testing.T) {
+			return n, nil
+		}
+		for _, audience := range []string{"receiver", "WithoutResults", "WithResultFunc"} {
+			t.Run(name+"/"+audience, func(t *testing.T) {
 				eachTight(t, func(t *testing.T, opts []workpool.Option) {
 					var mu sync.Mutex
-					var results []workpool.Result[int, int]
-					p := newSelfUsing(t, handler, append(opts, workpool.WithResultFunc(func(r workpool.Result[int, int]) {
+					var values []int
+					note := func(r workpool.Result[int, int]) {
 						mu.Lock()
 						defer mu.Unlock()
-						results = append(results, r)
-					}))...)
+						assert.NoError(t, r.Err)
+						values = append(values, r.Value)
+					}
+					switch audience {
+					case "WithoutResults":
+						opts = append(opts, workpool.WithoutResults())
+					case "WithResultFunc":
+						opts = append(opts, workpool.WithResultFunc(note))
+					}
+					p := newSelfUsing(t, handler, opts...)
 					require.NoError(t, p.Submit(t.Context(), 0))
+					for audience == "receiver" && len(values) < tasks {
+						note(receive(t, p))
+					}
 					require.NoError(t, p.Wait(t.Context()))
+					assert.EqualValues(t, tasks, p.Stats().Succeeded)
 					closed(t, p)
-					assertAll(t, results)
+					if audience != "WithoutResults" {
+						slices.Sort(values)
+						assert.Equal(t, upTo(tasks), values, "each task is answered once")
+					}
 				})
 			})
-		})
+		}
 	}
 }
 
 func TestRule6_Recursion(t *testing.T) {
-	recursions := map[string]func(ctx context.Context, p *workpool.Pool[int, int], a, b int) (int, error){
-		"Do": func(ctx context.Context, p *workpool.Pool[int, int], a, b int) (int, error) {
-			first, err := p.Do(ctx, a)
-			if err != nil {
-				return 0, err
-			}
-			second, err := p.Do(ctx, b)
-			return first + second, err
-		},
-		"DoChan": func(ctx context.Context, p *workpool.Pool[int, int], a, b int) (int, error) {
-			first, second := p.DoChan(ctx, a), p.DoChan(ctx, b)
-			r, s := <-first, <-second
-			return r.Value + s.Value, errors.Join(r.Err, s.Err)
-		},
-		"Map": func(ctx context.Context, p *workpool.Pool[int, int], a, b int) (int, error) {
-			values, err := p.Map(ctx, []int{a, b})
-			if err != nil {
-				return 0, err
-			}
-			return values[0] + values[1], nil
-		},
-		"Stream": func(ctx context.Context, p *workpool.Pool[int, int], a, b int) (int, error) {
-			sum := 0
-			for r := range p.Stream(ctx, slices.Values([]int{a, b})) {
-				if r.Err != nil {
-					return 0, r.Err
-				}
-				sum += r.Value
-			}
-			return sum, nil
-		},
-	}
-	for name, both := range recursions {
+	for name, use := range nested {
 		t.Run(name, func(t *testing.T) {
 			eachTight(t, func(t *testing.T, opts []workpool.Option) {
 				fibonacci := newSelfUsing(t, func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
-					if n < 2 {
+					switch {
+					case n > 1000: // deep, and not broad
+						return use(ctx, p, n-1)
+					case n == 1000:
+						return 1, nil
+					case n < 2:
 						return n, nil
 					}
-					return both(ctx, p, n-1, n-2)
+					return use(ctx, p, n-1, n-2)
 				}, opts...)
-				value, err := fibonacci.Do(t.Context(), 14)
+				value, err := fibonacci.Do(t.Context(), 12)
 				require.NoError(t, err)
-				assert.Equal(t, 377, value)
+				assert.Equal(t, 144, value)
+				value, err = fibonacci.Do(t.Context(), 1500)
+				require.NoError(t, err)
+				assert.Equal(t, 1, value)
 				closed(t, fibonacci)
 			})
 		})
 	}
-}
-
-func TestRule6_DeepRecursion(t *testing.T) {
-	eachTight(t, func(t *testing.T, opts []workpool.Option) {
-		p := newSelfUsing(t, func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
-			if n == 0 {
-				return 0, nil
-			}
-			value, err := p.Do(ctx, n-1)
-			return value + 1, err
-		}, opts...)
-		value, err := p.Do(t.Context(), 2000)
-		require.NoError(t, err)
-		assert.Equal(t, 2000, value)
-		closed(t, p)
-	})
 }
 
 func TestRule6_TwoPoolsThatCallEachOther(t *testing.T) {
@@ -391,7 +264,7 @@ func TestRule6_WaitingForOneselfIsAnError(t *testing.T) {
 					require.NoError(t, r.Err)
 				}
 				require.NoError(t, p.Submit(timed, 1))
-				require.NoError(t, p.TrySubmit(2))
+				require.NoError(t, p.TrySubmit(t.Context(), 2))
 				require.NoError(t, p.Wait(t.Context()), "the pool is still open, and Wait is for others")
 				closed(t, p)
 				require.Len(t, collect(p), 2)
@@ -537,33 +410,6 @@ func TestRule6_SubmittedTaskOutlivesTheTaskThatSubmittedIt(t *testing.T) {
 	})
 }
 
-// What is left of a Map inside a handler is taken back when the pool is paused, and
-// its tasks ask for another attempt. There is no worker but the one that waits.
-func TestRule6_RetriedTasksOfAMapThatWasTakenBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		again := func(ctx context.Context) (int, error) {
-			time.Sleep(time.Second)
-			if info, _ := workpool.InfoFrom(ctx); info.Attempt < 3 {
-				return 0, workpool.RetryAfter(time.Minute, nil)
-			}
-			return 1, nil
-		}
-		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
-		go func() {
-			time.Sleep(500 * time.Millisecond)
-			p.Pause()
-			p.Resume()
-		}()
-		values, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
-			values, err := p.Map(ctx, []closure{again, again, again, again})
-			return len(values), err
-		})
-		require.NoError(t, err)
-		assert.Equal(t, 4, values)
-		closed(t, p)
-	})
-}
-
 func TestRule6_NestedWhilePaused(t *testing.T) {
 	eachTight(t, func(t *testing.T, opts []workpool.Option) {
 		p := newClosures(t, opts...)
@@ -619,6 +465,7 @@ func TestRule6_NestedWhileThePoolShrinks(t *testing.T) {
 			})
 		}
 		all.Wait()
+		synctest.Wait()
 		assert.Equal(t, 1, p.Stats().Workers)
 		closed(t, p)
 	})
@@ -632,7 +479,7 @@ func TestRule6_NestedDuringADrainIsRefused(t *testing.T) {
 			<-begun
 			assert.NoError(t, ctx.Err(), "a drain cancels nothing")
 			assert.ErrorIs(t, p.Submit(ctx, returning(1, nil)), workpool.ErrClosed)
-			assert.ErrorIs(t, p.TrySubmit(returning(1, nil)), workpool.ErrClosed)
+			assert.ErrorIs(t, p.TrySubmit(t.Context(), returning(1, nil)), workpool.ErrClosed)
 			_, err := p.SubmitAll(ctx, slices.Values([]closure{returning(1, nil)}))
 			assert.ErrorIs(t, err, workpool.ErrClosed)
 			_, err = p.Do(ctx, returning(1, nil))
@@ -641,8 +488,11 @@ func TestRule6_NestedDuringADrainIsRefused(t *testing.T) {
 			_, err = p.Map(ctx, []closure{returning(1, nil)})
 			assert.ErrorIs(t, err, workpool.ErrClosed)
 			results := streamed(p.Stream(ctx, slices.Values([]closure{returning(1, nil), returning(2, nil)})))
-			if assert.Len(t, results, 1) {
+			if assert.Len(t, results, 2, "of the task that was pulled, and of the Stream") {
 				assert.ErrorIs(t, results[0].Err, workpool.ErrClosed)
+				assert.Equal(t, 1, results[0].Attempt)
+				assert.ErrorIs(t, results[1].Err, workpool.ErrClosed)
+				assert.Zero(t, results[1].Attempt)
 			}
 			assert.ErrorIs(t, p.Shutdown(ctx), workpool.ErrReentrant)
 			assert.ErrorIs(t, p.Wait(ctx), workpool.ErrReentrant)
@@ -677,41 +527,272 @@ func TestRule6_AbortReachesNestedTasks(t *testing.T) {
 	})
 }
 
+// Many callers from outside, and each handler uses the pool in another way; while the pool
+// is resized and paused.
 func TestRule6_ManyOutsideAndInsideAtOnce(t *testing.T) {
+	var uses []string
+	for name := range nested {
+		uses = append(uses, name)
+	}
+	slices.Sort(uses)
 	for name, opts := range tight {
 		t.Run(name, func(t *testing.T) {
 			p := newSelfUsing(t, func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
 				if n == 0 {
 					return 1, nil
 				}
-				switch n % 3 {
-				case 0:
-					return p.Do(ctx, n-1)
-				case 1:
-					values, err := p.Map(ctx, []int{n - 1, 0})
-					if err != nil {
-						return 0, err
-					}
-					return values[0], nil
-				default:
-					for r := range p.Stream(ctx, slices.Values([]int{n - 1})) {
-						return r.Value, r.Err
-					}
-					return 0, fmt.Errorf("task %d: Stream yielded nothing", n)
-				}
+				return nested[uses[n%len(uses)]](ctx, p, n-1)
 			}, opts...)
-			var all sync.WaitGroup
-			for range 8 {
-				all.Go(func() {
-					for n := range 20 {
-						value, err := p.Do(t.Context(), n)
-						assert.NoError(t, err)
-						assert.Equal(t, 1, value)
+			within(t, func() {
+				stop := make(chan struct{})
+				var callers, disturber sync.WaitGroup
+				disturber.Go(func() {
+					for {
+						select {
+						case <-stop:
+							return
+						default:
+							assert.NoError(t, p.Resize(1+rand.N(4)))
+							p.Pause()
+							p.Resume()
+							runtime.Gosched()
+						}
 					}
 				})
-			}
-			all.Wait()
+				for range 8 {
+					callers.Go(func() {
+						for n := range 20 {
+							value, err := p.Do(t.Context(), n)
+							assert.NoError(t, err)
+							assert.Equal(t, 1, value)
+						}
+					})
+				}
+				callers.Wait()
+				close(stop)
+				disturber.Wait()
+			})
 			closed(t, p)
 		})
+	}
+}
+
+// The input may use the pool, in every way, also inside a handler; and it may end in
+// every way.
+func TestRule6_AnInputMayUseThePool(t *testing.T) {
+	type input = func(ctx context.Context, p *closures, yield func(closure) bool)
+	one := returning(1, nil)
+	inputs := map[string]input{
+		"Submit":    func(ctx context.Context, p *closures, _ func(closure) bool) { _ = p.Submit(ctx, one) },
+		"TrySubmit": func(_ context.Context, p *closures, _ func(closure) bool) { _ = p.TrySubmit(t.Context(), one) },
+		"Do":        func(ctx context.Context, p *closures, _ func(closure) bool) { _, _ = p.Do(ctx, one) },
+		"Map": func(ctx context.Context, p *closures, _ func(closure) bool) {
+			_, _ = p.Map(ctx, []closure{one, one, one})
+		},
+		"SubmitAll of the rest": func(ctx context.Context, p *closures, yield func(closure) bool) {
+			_, _ = p.SubmitAll(ctx, func(inner func(closure) bool) { _ = yield(one) && inner(one) && yield(one) && inner(one) })
+		},
+		"Stream": func(ctx context.Context, p *closures, yield func(closure) bool) {
+			for range p.Stream(ctx, slices.Values([]closure{one, one, one})) {
+				if !yield(one) {
+					return
+				}
+			}
+		},
+		"Wait":    func(ctx context.Context, p *closures, _ func(closure) bool) { _ = p.Wait(ctx) },
+		"Stats":   func(_ context.Context, p *closures, _ func(closure) bool) { p.Stats() },
+		"Resize":  func(_ context.Context, p *closures, _ func(closure) bool) { _ = p.Resize(1); _ = p.Resize(3) },
+		"Pause":   func(_ context.Context, p *closures, _ func(closure) bool) { p.Pause(); p.Resume() },
+		"panic":   func(context.Context, *closures, func(closure) bool) { panic("input") },
+		"Goexit":  func(context.Context, *closures, func(closure) bool) { runtime.Goexit() },
+		"nothing": func(context.Context, *closures, func(closure) bool) {},
+	}
+	for name, use := range inputs {
+		for _, inside := range []bool{false, true} {
+			for _, c := range []struct{ workers, depth, buffer int }{{1, 0, 0}, {1, 1, 0}, {2, 2, 1}, {2, 128, 128}} {
+				t.Run(fmt.Sprint(name, inside, c), func(t *testing.T) {
+					eachSequenceWay(t, func(t *testing.T, feed sequenceWay) {
+						p := newClosures(t, workpool.WithWorkers(c.workers), workpool.WithQueueDepth(c.depth), workpool.WithResultBuffer(c.buffer))
+						received := make(chan int)
+						go func() { received <- len(collect(p)) }()
+						var ran atomic.Int32
+						run := func(ctx context.Context) (int, error) {
+							return 0, feed(ctx, p, func(yield func(closure) bool) {
+								for range 5 {
+									if !yield(counted(&ran)) {
+										return
+									}
+									use(ctx, p, yield)
+								}
+							})
+						}
+						ended := make(chan struct{})
+						go func() {
+							defer close(ended)
+							if inside {
+								_, _ = p.Do(context.Background(), run)
+							} else {
+								_, _ = run(context.Background())
+							}
+						}()
+						<-ended
+						require.NoError(t, p.Wait(context.Background()))
+						want := int32(5)
+						if name == "panic" || name == "Goexit" {
+							want = 1
+						}
+						assert.Equal(t, want, ran.Load())
+						closed(t, p)
+						<-received
+						s := p.Stats()
+						assert.Equal(t, s.Submitted, s.Succeeded+s.Failed)
+					})
+				})
+			}
+		}
+	}
+}
+
+// The tasks of a Map that a handler has begun in its own place during a pause are there
+// for all after it.
+func TestRule8_ResumeReachesTheTasksOfANestedMap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(2))
+		paused, end := make(chan struct{}), make(chan struct{})
+		var behind atomic.Int32
+		require.NoError(t, p.TrySubmit(t.Context(), func(ctx context.Context) (int, error) {
+			<-paused
+			_, err := p.Map(ctx, []closure{until(end), counted(&behind), counted(&behind)})
+			return 0, err
+		}))
+		synctest.Wait()
+		p.Pause()
+		close(paused)
+		synctest.Wait()
+		require.Equal(t, 2, p.Stats().Running)
+		p.Resume()
+		synctest.Wait()
+		assert.Equal(t, int32(2), behind.Load())
+		close(end)
+		closed(t, p)
+	})
+}
+
+func TestRule8_TasksOfAMapInsideAHandlerMeet(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(2))
+			var meeting sync.WaitGroup
+			meeting.Add(2)
+			meet := func(context.Context) (int, error) { //nolint:unparam // a task
+				meeting.Done()
+				meeting.Wait()
+				return 0, nil
+			}
+			one := returning(1, nil)
+			inOneGo(t, p, one, one, one, func(ctx context.Context) (int, error) {
+				_, err := p.Map(ctx, []closure{meet, meet})
+				return 0, err
+			})
+			assert.Equal(t, 0, p.Stats().Running)
+			closed(t, p)
+		})
+	}
+}
+
+// nested are the ways in which a handler runs tasks of its own pool and waits for them. Each
+// returns the sum of their values.
+var nested = map[string]func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error){
+	"Do": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+		for _, task := range tasks {
+			value, doErr := p.Do(ctx, task)
+			sum, err = sum+value, errors.Join(err, doErr)
+		}
+		return sum, err
+	},
+	"TryDo": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+		for _, task := range tasks {
+			value, doErr := p.TryDo(ctx, task)
+			sum, err = sum+value, errors.Join(err, doErr)
+		}
+		return sum, err
+	},
+	"DoChan": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+		var answers []<-chan workpool.Result[int, int]
+		for _, task := range tasks {
+			answers = append(answers, p.DoChan(ctx, task))
+		}
+		for _, answer := range answers {
+			r := <-answer
+			sum, err = sum+r.Value, errors.Join(err, r.Err)
+		}
+		return sum, err
+	},
+	"Map": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+		values, err := p.Map(ctx, tasks)
+		for _, value := range values {
+			sum += value
+		}
+		return sum, err
+	},
+	"Stream": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+		for r := range p.Stream(ctx, slices.Values(tasks)) {
+			sum, err = sum+r.Value, errors.Join(err, r.Err)
+		}
+		return sum, err
+	},
+	"Group": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+		g := p.Group(ctx)
+		for _, task := range tasks {
+			err = errors.Join(err, g.Submit(task))
+		}
+		values, waitErr := g.Wait()
+		for _, value := range values {
+			sum += value
+		}
+		return sum, errors.Join(err, waitErr)
+	},
+	"Do from goroutines of its own": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+		var mu sync.Mutex
+		var all sync.WaitGroup
+		for _, task := range tasks {
+			all.Go(func() {
+				value, doErr := p.Do(ctx, task)
+				mu.Lock()
+				defer mu.Unlock()
+				sum, err = sum+value, errors.Join(err, doErr)
+			})
+		}
+		all.Wait()
+		return sum, err
+	},
+}
+
+// A task that a handler waits for comes again, also where its key is the handler's.
+func TestRetryAfter_InsideAHandler(t *testing.T) {
+	for name, use := range nested {
+		for _, keyed := range []bool{false, true} {
+			for _, delay := range []time.Duration{0, time.Second} {
+				t.Run(fmt.Sprintf("%s/keyed=%v/delay=%v", name, keyed, delay), func(t *testing.T) {
+					eachTight(t, func(t *testing.T, opts []workpool.Option) {
+						if keyed {
+							opts = append(opts, workpool.WithKey(func(int) int { return 7 }))
+						}
+						p := newSelfUsing(t, func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
+							if n == 0 {
+								return use(ctx, p, 1, 2)
+							}
+							return after(3, delay)(ctx, n)
+						}, opts...)
+						value, err := p.Do(t.Context(), 0)
+						require.NoError(t, err)
+						assert.Equal(t, 3, value)
+						closed(t, p)
+						assert.EqualValues(t, 4, p.Stats().Retried)
+					})
+				})
+			}
+		}
 	}
 }

@@ -3,6 +3,7 @@ package workpool
 import (
 	"fmt"
 	"iter"
+	"sync/atomic"
 )
 
 // Results returns the answers to the tasks that were submitted, as they are
@@ -14,234 +15,157 @@ import (
 // While the pool is open, workers wait when the buffer of results is full.
 // From the moment that it is closing, they don't, and what is left can be
 // received afterwards.
-func (p *Pool[T, R]) Results() iter.Seq[Result[T, R]] { return p.deliver }
-
-func (p *Pool[T, R]) deliver(yield func(Result[T, R]) bool) {
-	if !p.collects {
-		return
-	}
-	r := receiver[T, R]{pool: p}
-	defer r.leave()
-	for r.take() {
-		if !r.yieldTo(yield) {
+//
+// A handler that ranges over the results of its own pool gets those that are ready and
+// then the end at once, since it might wait for its own. It is recognized by its goroutine: do
+// not let a handler wait for another goroutine that ranges over Results.
+func (p *Pool[T, R]) Results() iter.Seq[Result[T, R]] {
+	return func(yield func(Result[T, R]) bool) {
+		if !p.results.on {
 			return
 		}
+		r := receiver[T, R]{pool: p}
+		r.begin()
+		defer r.leave()
+		for r.receive() {
+			for ok := true; ok; ok = r.claim() {
+				j := r.jobs[r.i-1]
+				if !yield(Result[T, R]{Index: j.index, Task: j.task, Value: j.value, Err: j.err, Worker: int(j.worker), Attempt: int(j.attempt)}) {
+					return
+				}
+				j.forget()
+			}
+		}
 	}
 }
 
-// A receiver is one range over Results.
+// maxTake is how many results a receiver takes at once at most.
+const maxTake = 32
+
+// A receiver is one range over Results. While it is the only one, it takes several
+// results under one lock, and then claims one after the other without. What it has not
+// claimed can be recalled: another receiver does that, and a worker whose result finds
+// no room.
 type receiver[T, R any] struct {
-	pool *Pool[T, R]
-	job  *job[T, R] // what it has taken
-	run  *run[T, R] // that the job stands for, if it stands for one
-	i    int        // which of the run it has in hand
+	waiter
+	pool    *Pool[T, R]
+	inside  bool // a handler of the pool receives
+	jobs    [maxTake]*job[T, R]
+	n       int          // how many it has taken
+	i       int          // how many of these it has claimed; of its goroutine alone
+	yielded atomic.Int32 // the same for others; more than n when the rest was recalled
 }
 
-// yieldTo yields what was taken, unless another receiver takes it over. It reports
-// whether the range goes on.
-func (r *receiver[T, R]) yieldTo(yield func(Result[T, R]) bool) bool {
-	if r.run == nil {
-		return yield(r.job.result())
+func (r *receiver[T, R]) claim() bool {
+	if int(r.yielded.Add(1)) > r.n {
+		return false
 	}
-	p, run := r.pool, r.run
-	for i, ok := 0, true; ok; i, ok = run.claim() {
-		r.i = i
-		if i > 0 && p.ofReceivers.flag.Load() {
-			r.attend()
-		}
-		at := run.first + i
-		if !yield(Result[T, R]{
-			Index: run.index + uint64(i), Task: run.tasks[at], Value: run.values[at], Err: run.errs[at],
-			Worker: int(run.worker), Attempt: 1,
-		}) {
-			return false
-		}
-		run.forget(at)
-	}
+	r.i++
 	return true
 }
 
-// take waits for the next result. It reports false at the end of all.
-func (r *receiver[T, R]) take() bool {
+// inHand returns how many results r has taken and not claimed.
+func (r *receiver[T, R]) inHand() int { return max(0, r.n-int(r.yielded.Load())) }
+
+// begin and leave are the first and the last that a range does.
+func (r *receiver[T, R]) begin() {
 	p := r.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	r.giveBackLocked()
-	p.recallStuckReceiversLocked()
-	for !p.findResultLocked() {
-		if !p.open && p.quietLocked() {
-			return false
-		}
-		p.waitLocked(&p.collector.claims)
-	}
-	n := runLength
-	if p.collector.waiting > 0 {
-		n = 1
-	}
-	r.job = p.collector.takeLocked(n)
-	if r.job.isRun {
-		r.run, r.i = r.job.to.(*run[T, R]), 0
-		r.run.begin(r.run.n)
-		r.run.done = 0
-		p.receivers.addLocked(r.run, r.run.n-1)
-		p.watchLocked()
-	}
-	if p.collector.n > 0 {
-		p.collector.offerLocked()
-	}
-	p.offerRoomLocked()
-	if p.window != nil {
-		p.grantLocked()
-	}
-	return true
+	id := goroutineID()
+	p.lockAhead()
+	defer p.unlock()
+	r.inside = p.results.workers[id]
+	p.results.ranges++
+	p.results.recall()
 }
 
-// attend is what a receiver does after a result of its run while somebody waits.
-func (r *receiver[T, R]) attend() {
-	p := r.pool
-	p.mu.Lock()
-	p.settleReceiversLocked()
-	p.offerRoomLocked()
-	p.watchLocked()
-	p.mu.Unlock()
-}
-
-// findResultLocked tells whether there is a result, and looks for one where they
-// may be.
-func (p *Pool[T, R]) findResultLocked() bool {
-	p.settleLocked() // always, or results of a worker at a long task would be overtaken for ever
-	if p.collector.n == 0 {
-		p.recallReceiversLocked()
-	}
-	return p.collector.n > 0
-}
-
-// giveBackLocked gives back what r has received, and what it has not come to.
-func (r *receiver[T, R]) giveBackLocked() {
-	if r.job == nil {
-		return
-	}
-	p := r.pool
-	if r.run != nil {
-		r.run.forget(r.run.first + r.i) // if what it was yielded to did not return
-		p.recallReceiverLocked(r.run)
-		p.receivers.removeLocked(r.run)
-		n, _ := r.run.claimed()
-		p.takenLocked(r.run.block, n)
-		p.freeRunLocked(r.run)
-	}
-	p.freeLocked(r.job)
-	r.job, r.run = nil, nil
-}
-
-// settleReceiversLocked notes what receivers have taken of their runs.
-func (p *Pool[T, R]) settleReceiversLocked() {
-	for _, r := range p.receivers.all {
-		claimed, n := r.claimed()
-		p.receivers.setRestLocked(r, n-claimed)
-	}
-}
-
-// recallStuckReceiversLocked puts the results of receivers that have not come to
-// any since it was called last back into the collector channel, or they would be
-// overtaken by all that come later.
-func (p *Pool[T, R]) recallStuckReceiversLocked() {
-	for _, r := range p.receivers.all {
-		claimed, n := r.claimed()
-		if r.done == claimed {
-			p.recallReceiverLocked(r)
-		} else {
-			r.done = claimed
-			p.receivers.setRestLocked(r, n-claimed)
-		}
-	}
-}
-
-// recallReceiversLocked puts the results that receivers have not come to back
-// into the collector channel.
-func (p *Pool[T, R]) recallReceiversLocked() {
-	for _, r := range p.receivers.all {
-		p.recallReceiverLocked(r)
-	}
-}
-
-func (p *Pool[T, R]) recallReceiverLocked(r *run[T, R]) {
-	if first, end := r.takeBack(runLength); first < end {
-		p.collector.putBackLocked(r, first, end)
-	}
-	p.receivers.setRestLocked(r, 0)
-}
-
-// leave ends the range, by whatever it ended.
 func (r *receiver[T, R]) leave() {
 	p := r.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.lockAhead()
+	defer p.unlock()
+	p.results.ranges--
 	r.giveBackLocked()
-	if p.collector.n > 0 {
-		p.collector.offerLocked()
+}
+
+// receive gives back the jobs that were yielded and waits for more, of which it claims
+// the first. It returns false at the end of all.
+func (r *receiver[T, R]) receive() bool {
+	p := r.pool
+	c := &p.results
+	p.lockAhead()
+	defer p.unlock()
+	r.giveBackLocked()
+	for c.list.n == 0 {
+		if r.inside || !p.life.open && p.isQuietLocked() {
+			return false
+		}
+		c.readers.push(&r.waiter)
+		p.unlock()
+		<-r.wake
+		p.lockAhead()
+		if c.called == &r.waiter {
+			c.called = nil
+		}
 	}
-	p.offerRoomLocked()
+	r.n, r.i = 1, 1
+	if c.ranges == 1 && p.crew.held.n == 0 { // else each result that it takes lets a worker go on
+		r.n = min(c.list.n, maxTake)
+		c.ahead = r
+	}
+	for i := range r.n {
+		r.jobs[i] = c.list.pop()
+	}
+	r.yielded.Store(1)
+	return true
+}
+
+// giveBackLocked gives back all that r has taken.
+func (r *receiver[T, R]) giveBackLocked() {
+	p := r.pool
+	if p.results.ahead == r {
+		p.results.recall()
+	}
+	if r.i > 0 {
+		r.jobs[r.i-1].forget() // if what it was yielded to did not return
+	}
+	for _, j := range r.jobs[:r.i] {
+		p.spare.put(j)
+	}
+	r.i = 0
 }
 
 // answerLocked hands a job that has ended to whom its answer is for.
 func (p *Pool[T, R]) answerLocked(j *job[T, R]) {
-	j.ctx = nil
-	if j.lane != nil {
-		p.leaveLaneLocked(j)
+	j.ctx, j.place = nil, outside
+	if j.batch != nil {
+		j.batch.remove(j)
+	}
+	if j.line != nil { // who submitted it in place of a handler's task, or by CallerRuns
+		j.line <- nil
+		j.line = nil
 	}
 	switch {
-	case j.to == nil && p.collects:
-		if p.window == nil {
-			p.collector.push(j)
-		} else if p.window.finish(j, &p.collector.list); p.collector.n == 0 {
-			return
-		}
-		p.collector.offerLocked()
-	case j.to != nil && !j.abandoned:
+	case j.to != nil:
 		j.to.answerLocked(j)
+	case p.results.on:
+		p.results.put(j)
 	default:
 		p.freeLocked(j)
 	}
 }
 
-// undeliveredLocked returns how many results wait for a receiver, or for their
-// turn.
-func (p *Pool[T, R]) undeliveredLocked() int {
-	n := p.collector.results() + p.receivers.rest
-	if p.window != nil {
-		n += p.window.finished
-	}
-	return n
-}
-
-// overfullLocked tells whether n results more are too many for the buffer. Every
-// worker that is held back stands for one that has found no room. For those that
-// are expected of runs, room is kept, unless it is needed for one that is there.
-func (p *Pool[T, R]) overfullLocked(n int) bool {
-	if p.undeliveredLocked()-p.held+p.runs.expected+n <= p.resultBuffer {
-		return false
-	}
-	p.recallLocked()
-	p.settleReceiversLocked()
-	return p.undeliveredLocked()-p.held+n > p.resultBuffer
-}
-
-// hasRoomForResultLocked tells whether a worker that is held back can go on.
-func (p *Pool[T, R]) hasRoomForResultLocked() bool { return !p.overfullLocked(1) }
-
-func (p *Pool[T, R]) offerRoomLocked() {
-	if p.held > 0 && (p.hasRoomForResultLocked() || p.oldestQueuedLocked() != nil) {
-		p.room.offerLocked()
-	}
+// freeLocked keeps a job that nobody needs any more for the next task.
+func (p *Pool[T, R]) freeLocked(j *job[T, R]) {
+	j.forget()
+	p.spare.put(j)
 }
 
 // resultFuncFailed keeps the first panic or Goexit of the result function for
 // Shutdown and Close.
-func (p *Pool[T, R]) resultFuncFailed(j *job[T, R], err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.misdeed == nil {
-		p.misdeed = fmt.Errorf("workpool: result function, given the result of task %d: %w", j.index, err)
+func (p *Pool[T, R]) resultFuncFailed(index uint64, err error) {
+	err = fmt.Errorf("workpool: result function, given the result of task %d: %w", index, err)
+	p.lock()
+	defer p.unlock()
+	if p.life.resultFuncErr == nil {
+		p.life.resultFuncErr = err
 	}
 }

@@ -2,7 +2,10 @@ package workpool_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,32 +17,30 @@ import (
 )
 
 func TestRule4_ClosingNeverWaitsForTheConsumer(t *testing.T) {
-	for _, mode := range []workpool.ShutdownMode{workpool.Drain, workpool.FinishRunning, workpool.Abort} {
-		synctest.Test(t, func(t *testing.T) {
-			p := mustNew(t, identity, workpool.WithWorkers(2), workpool.WithQueueDepth(4), workpool.WithResultBuffer(1),
-				workpool.WithShutdown(mode, 0))
-			accepted := 0
-			for p.TrySubmit(accepted) == nil {
-				accepted++
-				synctest.Wait()
+	eachMode(t, func(t *testing.T, mode workpool.ShutdownMode) {
+		p := mustNew(t, identity, workpool.WithWorkers(2), workpool.WithQueueDepth(4), workpool.WithResultBuffer(1),
+			workpool.WithShutdown(mode, 0))
+		accepted := 0
+		for p.TrySubmit(t.Context(), accepted) == nil {
+			accepted++
+			synctest.Wait()
+		}
+		assert.Equal(t, 2+4+1, accepted)
+		closed(t, p) // nobody has received anything
+		s := p.Stats()
+		assert.Equal(t, accepted, s.Undelivered)
+		assert.Zero(t, s.Workers)
+		results := collect(p)
+		assert.Len(t, results, accepted)
+		for _, r := range results {
+			if mode != workpool.Drain && r.Worker == 0 {
+				assert.ErrorIs(t, r.Err, workpool.ErrAborted)
+			} else {
+				assert.NoError(t, r.Err)
 			}
-			assert.Equal(t, 2+4+1, accepted)
-			closed(t, p) // nobody has received anything
-			s := p.Stats()
-			assert.Equal(t, accepted, s.Undelivered)
-			assert.Zero(t, s.Workers)
-			results := collect(p)
-			assert.Len(t, results, accepted)
-			for _, r := range results {
-				if mode != workpool.Drain && r.Worker == 0 {
-					assert.ErrorIs(t, r.Err, workpool.ErrAborted)
-				} else {
-					assert.NoError(t, r.Err)
-				}
-			}
-			assert.Empty(t, collect(p), "each once")
-		})
-	}
+		}
+		assert.Empty(t, collect(p), "each once")
+	})
 }
 
 func TestResults_BreakLosesNothing(t *testing.T) {
@@ -66,19 +67,6 @@ func TestResults_BreakLosesNothing(t *testing.T) {
 		}
 		assert.Len(t, got, n)
 	}
-}
-
-func TestResults_PanicOfTheLoopLosesNothingElse(t *testing.T) {
-	p := mustNew(t, identity, workpool.WithWorkers(1))
-	_, err := p.SubmitAll(t.Context(), count(3))
-	require.NoError(t, err)
-	closed(t, p)
-	assert.Panics(t, func() {
-		for range p.Results() {
-			panic("loop")
-		}
-	})
-	assert.Len(t, collect(p), 2)
 }
 
 func TestResults_SeveralReceivers(t *testing.T) {
@@ -114,27 +102,6 @@ func TestResults_SeveralReceivers(t *testing.T) {
 	for task, times := range seen {
 		assert.Equal(t, 1, times, "task %d", task)
 	}
-}
-
-func TestResults_WithoutBuffer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithResultBuffer(0))
-		require.NoError(t, p.Submit(t.Context(), 1))
-		synctest.Wait()
-		require.NoError(t, p.Submit(t.Context(), 2))
-		synctest.Wait()
-		s := p.Stats()
-		assert.Equal(t, 1, s.Undelivered)
-		assert.Equal(t, 1, s.Queued, "the worker waits with its result")
-		assert.Zero(t, s.Running)
-		for range p.Results() {
-			break
-		}
-		synctest.Wait()
-		assert.Equal(t, 1, p.Stats().Undelivered, "the next one")
-		closed(t, p)
-		assert.Len(t, collect(p), 1)
-	})
 }
 
 func TestWithoutResults(t *testing.T) {
@@ -217,5 +184,185 @@ func TestWithResultFunc_FailureIsReportedAtTheEnd(t *testing.T) {
 			assert.Equal(t, uint64(5), p.Stats().Succeeded+p.Stats().Aborted)
 			assert.ErrorIs(t, p.Shutdown(t.Context()), errOdd, "the same to all")
 		})
+	}
+}
+
+// A receiver that has taken several results and is at the first of them keeps none from
+// another, however its loop body ends.
+func TestResults_AnotherReceiverGetsWhatTheFirstHasNotComeTo(t *testing.T) {
+	const results = 5
+	ways := map[string]func(){
+		"return": func() {}, "break": nil, "panic": func() { panic("in the loop body") }, "Goexit": runtime.Goexit,
+		"another loop": func() {},
+	}
+	for name, end := range ways {
+		for _, early := range []bool{false, true} { // the second is there before the first ends
+			t.Run(fmt.Sprintf("%s/early=%v", name, early), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					p := newClosures(t, workpool.WithWorkers(1))
+					for i := range results {
+						require.NoError(t, p.Submit(t.Context(), returning(1+i, nil)))
+					}
+					synctest.Wait()
+					release := make(chan struct{})
+					var mu sync.Mutex
+					var got []int
+					note := func(r workpool.Result[closure, int]) {
+						mu.Lock()
+						defer mu.Unlock()
+						got = append(got, r.Value)
+					}
+					var receivers sync.WaitGroup
+					receivers.Go(func() {
+						defer func() { _ = recover() }()
+						n := 0
+						for r := range p.Results() {
+							note(r)
+							<-release
+							if end == nil {
+								break
+							}
+							if n++; name == "another loop" && n == 1 {
+								for r := range p.Results() {
+									note(r)
+								}
+							}
+							end()
+						}
+					})
+					synctest.Wait()
+					assert.Equal(t, results-1, p.Stats().Undelivered)
+					other := func() {
+						receivers.Go(func() {
+							for r := range p.Results() {
+								note(r)
+							}
+						})
+						synctest.Wait()
+					}
+					if early {
+						other()
+						assert.ElementsMatch(t, []int{1, 2, 3, 4, 5}, got)
+					}
+					close(release)
+					synctest.Wait()
+					if !early {
+						other()
+					}
+					assert.ElementsMatch(t, []int{1, 2, 3, 4, 5}, got)
+					assert.Zero(t, p.Stats().Undelivered)
+					closed(t, p)
+					receivers.Wait()
+				})
+			})
+		}
+	}
+}
+
+// A receiver is stuck in its loop body. Another one gets the results before newer ones.
+func TestResults_OfAReceiverThatIsStuckComeFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		for i := range 5 {
+			require.NoError(t, p.Submit(t.Context(), returning(i, nil)))
+		}
+		synctest.Wait()
+		release := make(chan struct{})
+		go func() {
+			for range p.Results() {
+				<-release
+				break
+			}
+		}()
+		synctest.Wait()
+		for n := range 100 {
+			require.NoError(t, p.Submit(t.Context(), returning(5+n, nil)))
+			synctest.Wait()
+			assert.Equal(t, 1+n, receive(t, p).Value)
+		}
+		close(release)
+		closed(t, p)
+	})
+}
+
+// Tasks of no bytes, and of many.
+func TestResults_SizesOfTasks(t *testing.T) {
+	type large [2000]int
+	none := mustNew(t, func(context.Context, struct{}) (struct{}, error) { return struct{}{}, nil }, workpool.WithWorkers(2))
+	much := mustNew(t, func(_ context.Context, l large) (large, error) { slices.Reverse(l[:]); return l, nil }, workpool.WithWorkers(2))
+	for range 20 {
+		for i := range 100 {
+			require.NoError(t, none.TrySubmit(t.Context(), struct{}{}))
+			require.NoError(t, much.TrySubmit(t.Context(), large{i, 1}))
+		}
+		seen := map[int]bool{}
+		for range 100 {
+			receive(t, none)
+			r := receive(t, much)
+			assert.Equal(t, r.Task[0], r.Value[len(r.Value)-1])
+			seen[r.Task[0]] = true
+		}
+		assert.Len(t, seen, 100)
+	}
+	closed(t, none)
+	closed(t, much)
+}
+
+// Each order of ends: every task has its own, and on one worker they come in order.
+func TestRule1_EachOrderOfEnds(t *testing.T) {
+	again := func(ctx context.Context) (int, error) {
+		if info, _ := workpool.InfoFrom(ctx); info.Attempt == 1 {
+			return 0, workpool.RetryAfter(0, errOdd)
+		}
+		return 5, nil
+	}
+	kinds := []struct {
+		task closure
+		is   func(r workpool.Result[closure, int]) bool
+		adds workpool.Stats
+	}{
+		{returning(1, nil), func(r workpool.Result[closure, int]) bool { return r.Value == 1 && r.Err == nil }, workpool.Stats{Succeeded: 1}},
+		{returning(2, errOdd), func(r workpool.Result[closure, int]) bool { return r.Value == 2 && r.Err == errOdd }, workpool.Stats{Failed: 1}},
+		{catchFire, func(r workpool.Result[closure, int]) bool {
+			var panicked *workpool.PanicError
+			return errors.As(r.Err, &panicked) && panicked.Value == "on fire"
+		}, workpool.Stats{Failed: 1, Panicked: 1}},
+		{exit, func(r workpool.Result[closure, int]) bool { return errors.Is(r.Err, workpool.ErrGoexit) }, workpool.Stats{Failed: 1}},
+		{again, func(r workpool.Result[closure, int]) bool { return r.Value == 5 && r.Err == nil && r.Attempt == 2 }, workpool.Stats{Succeeded: 1, Retried: 1}},
+	}
+	const length = 4
+	for _, workers := range []int{1, 2} {
+		for program := range 5 * 5 * 5 * 5 {
+			synctest.Test(t, func(t *testing.T) {
+				p := newClosures(t, workpool.WithWorkers(workers))
+				var tasks []closure
+				want := workpool.Stats{Submitted: length, Undelivered: length}
+				digits := make([]int, length)
+				for i, rest := 0, program; i < length; i, rest = i+1, rest/5 {
+					digits[i] = rest % 5
+					kind := kinds[digits[i]]
+					tasks = append(tasks, kind.task)
+					want.Succeeded += kind.adds.Succeeded
+					want.Failed += kind.adds.Failed
+					want.Panicked += kind.adds.Panicked
+					want.Retried += kind.adds.Retried
+				}
+				inOneGo(t, p, tasks...)
+				assert.Equal(t, want, counts(p.Stats()), "%v", digits)
+				closed(t, p)
+				results := collect(p)
+				require.Len(t, results, length)
+				var order []uint64
+				for _, r := range results {
+					kind := digits[r.Index]
+					assert.True(t, kinds[kind].is(r), "%v: %+v", digits, r)
+					assert.NotZero(t, r.Worker)
+					if kind != 4 { // which comes again
+						order = append(order, r.Index)
+					}
+				}
+				assert.True(t, workers > 1 || slices.IsSorted(order), "%v: %v", digits, order)
+			})
+		}
 	}
 }

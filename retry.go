@@ -1,7 +1,6 @@
 package workpool
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +30,9 @@ func RetryAfter(d time.Duration, err error) error {
 		}
 		return mistake
 	}
+	if IsPermanent(err) {
+		return err // which says that there is no other attempt
+	}
 	return &retryError{after: d, err: err}
 }
 
@@ -56,15 +58,36 @@ func (e *retryError) Unwrap() error { return e.err }
 func RetryDelay(err error) (d time.Duration, ok bool) {
 	var retry *retryError
 	var last *finalError
-	if !errors.As(err, &retry) || errors.As(err, &last) {
+	if !errors.As(err, &retry) || errors.As(err, &last) || IsPermanent(err) {
 		return 0, false
 	}
 	return retry.after, true
 }
 
+// Permanent returns an error that matches err and for which [Retry] does not try again.
+// The task ends with it. Permanent(nil) is nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &permanentError{err}
+}
+
+// IsPermanent reports whether err is one of [Permanent], or wraps one. It is for code that runs
+// a [Handler] by other means than a pool.
+func IsPermanent(err error) bool {
+	var permanent *permanentError
+	return errors.As(err, &permanent)
+}
+
+type permanentError struct{ err error }
+
+func (e *permanentError) Error() string { return e.err.Error() }
+func (e *permanentError) Unwrap() error { return e.err }
+
 // asRetry makes an error that wraps one of RetryAfter into one itself.
 func asRetry(err error) error {
-	if retryIn(err) != nil {
+	if retryOf(err) != nil {
 		return err
 	}
 	if after, ok := RetryDelay(err); ok {
@@ -73,8 +96,8 @@ func asRetry(err error) error {
 	return err
 }
 
-// retryIn returns what asRetry has found.
-func retryIn(err error) *retryError {
+// retryOf returns what asRetry has found.
+func retryOf(err error) *retryError {
 	retry, _ := err.(*retryError) //nolint:errorlint // it is not wrapped any more
 	return retry
 }
@@ -86,45 +109,70 @@ type finalError struct{ err error }
 func (e *finalError) Error() string { return "workpool: no attempt left: " + e.err.Error() }
 func (e *finalError) Unwrap() error { return e.err }
 
+// A parking is the tasks that wait for their next attempt.
+type parking[T, R any] struct {
+	list   dropList[T, R]
+	timers map[*job[T, R]]*time.Timer // of those that do not come at once
+}
+
 // parkLocked keeps j until its next attempt is due.
 func (p *Pool[T, R]) parkLocked(j *job[T, R], retry *retryError) {
 	j.err = retry.err
+	if j.line != nil { // who submitted it in place of a handler's task, or by CallerRuns, waits for one attempt
+		j.line <- nil
+		j.line = nil
+		if j.to == nil && j.batch != nil {
+			j.batch.remove(j)
+		}
+	}
 	j.place = parked
-	p.parked.push(j)
-	p.countBlockedLocked(j, 1)
-	if err := cmp.Or(p.abortedBy, j.calledOffLocked()); err != nil {
-		p.endQueuedLocked(j, err)
-		return
+	p.parking.list.push(j)
+	p.tasks.setAside(j.level, 1)
+	p.tasks.parked[j.level]++
+	if j.batch != nil {
+		j.batch.add(j)
 	}
-	if retry.after == 0 {
+	switch err := p.calledOffLocked(j); {
+	case p.life.abortedBy != nil:
+		p.endQueuedLocked(j, p.life.abortedBy, aborted)
+	case err != nil:
+		p.endQueuedLocked(j, err, cancelled)
+	case retry.after == 0:
 		p.nextAttemptLocked(j)
-		return
+	default:
+		p.parkFor(j, retry.after)
 	}
-	if p.timers == nil {
-		p.timers = map[*job[T, R]]*time.Timer{}
+}
+
+func (p *Pool[T, R]) parkFor(j *job[T, R], d time.Duration) {
+	if p.parking.timers == nil {
+		p.parking.timers = map[*job[T, R]]*time.Timer{}
 	}
 	var timer *time.Timer
-	timer = p.afterFuncLocked(retry.after, func() {
-		if p.timers[j] == timer {
+	timer = p.afterFuncLocked(d, func() {
+		if p.parking.timers[j] == timer {
 			p.nextAttemptLocked(j)
 		}
 	})
-	p.timers[j] = timer
+	p.parking.timers[j] = timer
 }
 
 // calledOffLocked returns why nobody waits for j any more, or nil. The caller,
 // who takes back what is queued when its context ends, may have done so while j
-// was running. The contexts that are asked are of package context.
-func (j *job[T, R]) calledOffLocked() error {
+// was running.
+func (p *Pool[T, R]) calledOffLocked(j *job[T, R]) error {
 	switch c := j.ctx.(type) {
 	case *batchContext:
 		if c.Err() != nil {
-			return contextError(c)
+			return stdError(c.Context)
 		}
 	case *callContext:
-		if j.abandoned || j.to == nil && c.caller.Err() != nil {
+		if j.to == nil && c.caller.Err() != nil { // of SubmitCancel
 			return context.Canceled
 		}
+	}
+	if call, ok := j.to.(*call[T, R]); ok && call.abandoned {
+		return context.Canceled
 	}
 	return nil
 }
@@ -133,36 +181,54 @@ func (j *job[T, R]) calledOffLocked() error {
 func (p *Pool[T, R]) nextAttemptLocked(j *job[T, R]) {
 	p.unparkLocked(j)
 	j.attempt++
-	p.readyLocked(j)
-	if p.waiting.n > 0 {
-		p.grantLocked() // where j runs in place of a handler, it has left room
+	k := j.key
+	switch {
+	case k == nil || k.turn == j:
+		p.enqueueLocked(j)
+	case k.turn == nil: // another one has gone ahead, and ended
+		k.turn = j
+		p.placeHeadLocked(k)
+		p.enqueueLocked(j)
+	case j.isAwaited() && j.batch.place.holds(k): // it runs in place, or never
+		p.reserveLocked(j)
+		p.helpForLocked(j.batch)
+	default: // another one has gone ahead
+		p.queueBehindLocked(j)
 	}
 }
 
 func (p *Pool[T, R]) unparkLocked(j *job[T, R]) {
-	j.place = elsewhere
-	p.parked.remove(j)
-	p.countBlockedLocked(j, -1)
-	if timer := p.timers[j]; timer != nil {
+	j.place = outside
+	p.parking.list.remove(j)
+	p.tasks.setAside(j.level, -1)
+	p.tasks.parked[j.level]--
+	if j.batch != nil {
+		j.batch.begun(j)
+		j.batch.add(j)
+	}
+	if timer := p.parking.timers[j]; timer != nil {
 		p.stopTimerLocked(timer)
-		delete(p.timers, j)
+		delete(p.parking.timers, j)
+	}
+	if p.parking.list.n == 0 {
+		p.parking.timers = nil // after a burst, let its memory go
 	}
 }
 
 // afterFuncLocked calls f, under the mutex, when d has passed. The timer
 // counts as a goroutine of the pool, as its function runs on one.
 func (p *Pool[T, R]) afterFuncLocked(d time.Duration, f func()) *time.Timer {
-	p.goroutines++
+	p.life.goroutines++
 	return time.AfterFunc(d, func() {
-		p.mu.Lock()
+		p.lock()
 		f()
-		p.mu.Unlock()
-		p.left()
+		p.unlock()
+		p.leave()
 	})
 }
 
 func (p *Pool[T, R]) stopTimerLocked(timer *time.Timer) {
 	if timer.Stop() {
-		go p.left() // in place of its function
+		p.life.goroutines-- // in place of its function
 	}
 }

@@ -58,7 +58,8 @@ func TestRetryAfter_HoldsNoWorker(t *testing.T) {
 		defer closed(t, p)
 		require.NoError(t, p.Submit(t.Context(), -1))
 		synctest.Wait()
-		assert.Equal(t, workpool.Stats{Workers: 1, Queued: 1, Submitted: 1}, p.Stats())
+		assert.Equal(t, workpool.Stats{Queued: 1, Submitted: 1}, counts(p.Stats()))
+		assert.Equal(t, 1, p.Stats().Parked)
 		for n := range 100 {
 			value, err := p.Do(t.Context(), n)
 			require.NoError(t, err)
@@ -71,7 +72,7 @@ func TestRetryAfter_ParkedTasksTakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, after(2, time.Hour), workpool.WithWorkers(2), workpool.WithQueueDepth(3))
 		accepted := 0
-		for ; p.TrySubmit(accepted) == nil; accepted++ {
+		for ; p.TrySubmit(t.Context(), accepted) == nil; accepted++ {
 			synctest.Wait()
 			require.Less(t, accepted, 100, "the pool is not bounded")
 		}
@@ -229,23 +230,6 @@ func TestRetryAfter_AnAttemptThatNobodyWaitsForIsTheLast(t *testing.T) {
 	})
 }
 
-// On one worker, whose handler waits for a task that comes again.
-func TestRetryAfter_InsideAHandler(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var p *workpool.Pool[int, int]
-		p = mustNew(t, func(ctx context.Context, n int) (int, error) {
-			if n == 0 {
-				return p.Do(ctx, 1)
-			}
-			return after(3, time.Second)(ctx, n)
-		}, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
-		value, err := p.Do(t.Context(), 0)
-		require.NoError(t, err)
-		assert.Equal(t, 1, value)
-		closed(t, p)
-	})
-}
-
 func TestRetryAfter_WithoutDelayGoesToTheEndOfTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, after(3, 0), workpool.WithWorkers(1), workpool.WithQueueDepth(10))
@@ -318,8 +302,8 @@ func TestRetryDelay(t *testing.T) {
 		assert.False(t, ok, "%v", err)
 	}
 	again := func(context.Context, int) (int, error) { return 0, asked }
-	once := workpool.Retry[int, int](1, func(int) time.Duration { return 0 })
-	_, err := workpool.Map(t.Context(), []int{1}, workpool.Chain(again, once))
+	once := workpool.Retry(again, 1, func(int) time.Duration { return 0 })
+	_, err := workpool.Map(t.Context(), []int{1}, once)
 	require.ErrorIs(t, err, errNotYet)
 	_, ok := workpool.RetryDelay(err)
 	assert.False(t, ok, "Retry had no attempt left")
@@ -457,4 +441,44 @@ func TestRetryAfter_CancelledBeforeItsNextAttempt(t *testing.T) {
 		assert.Equal(t, 1, r.Attempt)
 		closed(t, p)
 	})
+}
+
+// What a task returned when it asked for another attempt is what it yields if there
+// comes none.
+func TestRetryAfter_AnAbortKeepsTheValueOfTheLastAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithShutdown(workpool.FinishRunning, 0))
+		require.NoError(t, p.TrySubmit(t.Context(), returning(7, workpool.RetryAfter(time.Hour, errNotYet))))
+		synctest.Wait()
+		closed(t, p)
+		r := receive(t, p)
+		require.ErrorIs(t, r.Err, workpool.ErrAborted)
+		require.ErrorIs(t, r.Err, errNotYet)
+		assert.Equal(t, 7, r.Value)
+	})
+}
+
+// A parked task that is aborted says how many attempts there were, whoever is told.
+func TestRetryAfter_AttemptsOfAnAbortedTask(t *testing.T) {
+	for _, tells := range []bool{false, true} {
+		for attempts := 1; attempts <= 3; attempts++ {
+			synctest.Test(t, func(t *testing.T) {
+				var r workpool.Result[int, int]
+				opts := []workpool.Option{workpool.WithWorkers(1), workpool.WithShutdown(workpool.FinishRunning, 0)}
+				if tells {
+					opts = append(opts, workpool.WithResultFunc(func(got workpool.Result[int, int]) { r = got }))
+				}
+				p := mustNew(t, after(9, time.Second), opts...)
+				require.NoError(t, p.Submit(t.Context(), 1))
+				time.Sleep(time.Duration(attempts)*time.Second - time.Millisecond)
+				closed(t, p)
+				if !tells {
+					r = receive(t, p)
+				}
+				require.ErrorIs(t, r.Err, workpool.ErrAborted)
+				assert.Equal(t, attempts, r.Attempt)
+				assert.Equal(t, 1, r.Worker)
+			})
+		}
+	}
 }

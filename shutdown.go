@@ -4,8 +4,104 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
+	"runtime/pprof"
+	"sync"
 )
+
+// A life is how a pool ends: open, then closed, and aborted if it can't run what it has
+// accepted; then over, when its last goroutine has left.
+type life struct {
+	ctx    context.Context // ends when the pool is aborted, or its context ends: that of handlers
+	cancel context.CancelCauseFunc
+	tied   bool        // to a context that can end
+	unlink func() bool // from ctx
+	done   chan struct{}
+	label  sync.Once
+	marked context.Context // with the label of the pool's goroutines
+	aborts sync.Once
+	ended  context.Context // with the cause of an abort by the pool's context
+
+	// Guarded by the pool's mutex:
+	open          bool
+	noticed       bool  // ctx has ended, or is about to, and the pool is aborted
+	draining      bool  // someone was promised that all that was accepted runs
+	over          bool  // done is closed, or about to be
+	goroutines    int   // all of the pool's, with timers, which become one
+	cut           int   // queued tasks that closing has ended
+	abortedBy     error // what these ended with
+	outcome       error // of Shutdown and Close
+	resultFuncErr error // the first panic or Goexit of the result function
+}
+
+// begin opens the pool. It calls ended when ctx has ended.
+func (l *life) begin(ctx context.Context, ended func()) {
+	l.ctx, l.cancel = context.WithCancelCause(ctx)
+	l.done = make(chan struct{})
+	l.open = true
+	if l.tied = ctx.Done() != nil; l.tied {
+		l.unlink = context.AfterFunc(l.ctx, ended)
+	}
+}
+
+// labels returns a context with the pprof label that the goroutines of a pool carry: its
+// name, under workpool.
+func (l *life) labels(name string) context.Context {
+	l.label.Do(func() {
+		l.marked = context.Background()
+		if name != "" {
+			l.marked = pprof.WithLabels(l.marked, pprof.Labels("workpool", name))
+		}
+	})
+	return l.marked
+}
+
+// errOver is the cause with which the context of a pool ends that has not been aborted.
+var errOver = errors.New("workpool: pool has ended")
+
+// err returns why the contexts of handlers have ended, or nil.
+func (l *life) err() error {
+	err := l.ctx.Err()
+	if err != nil && context.Cause(l.ctx) == errOver { //nolint:errorlint // our own
+		return nil
+	}
+	return err
+}
+
+// aborted returns a context that has ended with the cause of the abort. The context given
+// with WithContext ends those of handlers at once, but with its own cause.
+func (l *life) aborted() context.Context {
+	l.aborts.Do(func() {
+		l.ended = l.ctx
+		cause := context.Cause(l.ctx)
+		if _, known := cause.(*abortError); !known && cause != ErrAborted && cause != errOver { //nolint:errorlint // our own
+			var cancel context.CancelCauseFunc
+			l.ended, cancel = context.WithCancelCause(context.Background())
+			cancel(&abortError{stdError(l.ctx)})
+		}
+	})
+	return l.ended
+}
+
+// value returns what the context of a handler has under key that its task's context has not.
+func (l *life) value(key any) any {
+	if l.isKey(key) && l.ctx.Err() != nil {
+		return l.aborted().Value(key)
+	}
+	return l.ctx.Value(key)
+}
+
+// isKey reports whether key is the one by which context.Cause and the like find the context
+// that cancels.
+func (l *life) isKey(key any) bool { return l.ctx.Value(key) == any(l.ctx) }
+
+// onAbort calls cancel with the cause when the pool is aborted, until it is unlinked.
+func (l *life) onAbort(cancel context.CancelCauseFunc) (unlink func() bool) {
+	return context.AfterFunc(l.ctx, func() {
+		if l.err() != nil {
+			cancel(context.Cause(l.aborted()))
+		}
+	})
+}
 
 // Shutdown ends the pool in an orderly way: from now on nothing is accepted,
 // submitters that wait for room get [ErrClosed], and everything accepted runs,
@@ -29,7 +125,11 @@ func (p *Pool[T, R]) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		return errNilContext
 	}
-	if p.inside(ctx) != nil {
+	inside := p.handlerOf(ctx)
+	p.lock()
+	reentrant := inside.runsLocked()
+	p.unlock()
+	if reentrant {
 		return ErrReentrant
 	}
 	p.close(Drain)
@@ -57,220 +157,176 @@ func (p *Pool[T, R]) Close() error {
 
 // close begins to end the pool as mode says.
 func (p *Pool[T, R]) close(mode ShutdownMode) {
-	p.mu.Lock()
-	began := p.beginLocked()
-	p.recallLocked()
+	p.lock()
+	p.closeLocked()
 	switch {
 	case mode == Drain:
-		p.draining = true
-	case p.draining && p.queuedLocked() > 0:
+		p.life.draining = true
+	case p.life.draining && p.tasks.queued() > 0:
 		p.outcomeLocked(ErrAborted)
 	}
 	if mode != Drain {
 		p.endAllQueuedLocked(ErrAborted)
 	}
-	p.mu.Unlock()
-	if mode == Abort {
-		p.cancel(ErrAborted)
-	}
-	if began {
-		p.left()
+	p.life.noticed = p.life.noticed || mode == Abort
+	p.unlock()
+	if mode == Abort && p.life.cancel != nil {
+		p.life.cancel(ErrAborted)
 	}
 }
 
-// beginLocked closes the pool for new tasks. It reports whether it was open.
-// The caller then counts as one of its goroutines, since there may be no other,
-// until it calls left.
-func (p *Pool[T, R]) beginLocked() bool {
-	if !p.open {
-		return false
+// closeLocked closes the pool for new tasks.
+func (p *Pool[T, R]) closeLocked() {
+	if !p.life.open {
+		return
 	}
-	p.goroutines++
-	p.open = false
-	p.disarmLocked()
-	p.recallRoomLocked()
-	p.resumeLocked()
-	p.refuseLocked()
-	p.tasks.wakeAllLocked()
-	p.room.wakeAllLocked()
-	p.noteQuietLocked()
-	return true
+	p.life.open = false
+	p.crew.paused = false
+	p.unwatchIdleLocked()
+	p.refuseLineLocked()
 }
 
 // awaitEnd waits for the last goroutine of the pool, and aborts the pool when
 // ctx ends first.
 func (p *Pool[T, R]) awaitEnd(ctx context.Context) error {
-	if p.done == nil {
+	if p.life.done == nil {
 		return nil // the zero Pool
 	}
 	select {
-	case <-p.done:
+	case <-p.life.done:
 	case <-ctx.Done():
-		if !p.abort(contextError(ctx), ErrAborted) {
-			<-p.done // nothing runs: it takes no longer than the goroutines need to leave
+		if !p.abort(contextError(ctx)) {
+			<-p.life.done // nothing runs: it takes no longer than the goroutines need to leave
 		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.outcome == nil || p.misdeed == nil {
-		return cmp.Or(p.outcome, p.misdeed)
+	p.lock()
+	defer p.unlock()
+	l := &p.life
+	if l.outcome == nil || l.resultFuncErr == nil {
+		return cmp.Or(l.outcome, l.resultFuncErr)
 	}
-	both := errors.Join(p.outcome, p.misdeed)
-	if p.goroutines == 0 { // it will not change any more, and is one error for all
-		p.outcome, p.misdeed = both, nil
+	both := errors.Join(l.outcome, l.resultFuncErr)
+	if l.over { // it will not change any more, and is one error for all
+		l.outcome, l.resultFuncErr = both, nil
 	}
 	return both
 }
 
-// abortByContext aborts the pool when the context of WithContext has ended.
-func (p *Pool[T, R]) abortByContext() {
-	p.mu.Lock()
-	over := p.goroutines == 0 && !p.open
-	if !over {
-		p.goroutines++
-	}
-	p.mu.Unlock()
-	if over {
-		return
-	}
-	defer p.left()
-	cause := contextError(p.ctx)
-	p.abort(cause, fmt.Errorf("%w: %w", ErrAborted, cause))
+// abort closes the pool and ends what it can: queued tasks, and the contexts of running
+// ones. It reports false if there was nothing to abort.
+func (p *Pool[T, R]) abort(cause error) bool {
+	p.lock()
+	aborted := p.abortLocked(cause, ErrAborted)
+	p.life.noticed = true
+	p.unlock()
+	p.life.cancel(ErrAborted)
+	return aborted
 }
 
-// abort closes the pool and ends what it can because of cause: queued tasks,
-// and the contexts of running ones, with err. It reports false if there was
-// nothing to abort.
-func (p *Pool[T, R]) abort(cause, err error) bool {
-	p.mu.Lock()
-	began := p.beginLocked()
-	p.recallLocked()
-	quiet := p.quietLocked()
+// abortByContextLocked aborts the pool since its context has ended, which has ended the
+// contexts of running tasks.
+func (p *Pool[T, R]) abortByContextLocked() {
+	p.life.noticed = true
+	if p.life.err() == nil {
+		return // it is over
+	}
+	cause := stdError(p.life.ctx)
+	p.abortLocked(cause, &abortError{cause})
+}
+
+func (p *Pool[T, R]) abortLocked(cause, err error) bool {
+	p.closeLocked()
+	quiet := p.isQuietLocked()
 	if !quiet {
 		p.outcomeLocked(cause)
 		p.endAllQueuedLocked(err)
-	}
-	p.mu.Unlock()
-	p.cancel(err)
-	if began {
-		p.left()
 	}
 	return !quiet
 }
 
 // outcomeLocked makes the error that Shutdown and Close return from now on.
 func (p *Pool[T, R]) outcomeLocked(cause error) {
-	if p.outcome == nil {
-		p.outcome = &ShutdownError{Aborted: p.cut + p.queuedLocked(), Running: p.running, Cause: cause}
+	if p.life.outcome == nil {
+		p.life.outcome = &ShutdownError{Aborted: p.life.cut + p.tasks.queued(), Running: p.count.running, Cause: cause}
 	}
 }
 
 // endAllQueuedLocked ends all queued tasks with err, and from now on those
 // that ask for another attempt.
 func (p *Pool[T, R]) endAllQueuedLocked(err error) {
-	p.abortedBy = err
-	p.cut += p.queuedLocked()
-	for _, l := range p.lanes { // those behind first, or their turn would come
-		for l.waiting.n > 0 {
-			p.endQueuedLocked(l.waiting.first, err)
+	p.life.abortedBy = err
+	p.life.cut += p.tasks.queued() - p.tasks.untold
+	for _, k := range p.keys.queue { // those behind first, or their turn would come
+		for k.ahead.n > 0 {
+			p.endQueuedLocked(k.ahead.first, err, aborted)
+		}
+		for k.behind.n > 0 {
+			p.endQueuedLocked(k.behind.first, err, aborted)
 		}
 	}
-	for l := range levels {
-		for p.tasks.of(l).n > 0 {
-			p.endQueuedLocked(p.tasks.of(l).first, err)
-		}
+	for j := p.tasks.first(); j != nil; j = p.tasks.first() {
+		p.endQueuedLocked(j, err, aborted)
 	}
-	for p.parked.n > 0 {
-		p.endQueuedLocked(p.parked.first, err)
-	}
-}
-
-// eachQueuedLocked calls f, which changes nothing, for every task that no worker has.
-func (p *Pool[T, R]) eachQueuedLocked(f func(j *job[T, R])) {
-	p.parked.each(f)
-	p.tasks.each(f)
-	for _, l := range p.lanes {
-		l.waiting.each(f)
+	for p.parking.list.n > 0 {
+		p.endQueuedLocked(p.parking.list.first, err, aborted)
 	}
 }
 
 // endQueuedLocked ends a task that no worker has with err, and with that of its
 // last attempt if there was one.
-func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error) {
+func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error, why unrun) {
 	switch j.place {
 	case queued:
-		p.unqueueLocked(j)
+		p.tasks.remove(j)
 		j.attempt = max(1, j.attempt-1) // the one that does not come
-	case behind:
+	case behind, ahead:
 		p.takeFromBehindLocked(j)
 	case parked:
 		p.unparkLocked(j)
+	case reserved:
+		p.tasks.setAside(j.level, -1)
 	}
-	err = j.afterLast(err)
-	if call, ok := j.ctx.(*callContext); ok && !call.endNothing() {
-		p.goroutines++
-		go func() { // it may call code of the user, which does not run under the mutex
+	if j.batch != nil {
+		j.batch.remove(j)
+	}
+	if call, ok := j.ctx.(*callContext); ok && call.isMerged() {
+		go func() { // it may call code of the user, which does not run under the mutex, nor is waited for
+			defer func() { _ = recover() }() // there is nobody to tell
 			call.end()
-			p.left()
 		}()
 	}
-	p.endUnrunLocked(j, err)
-	p.grantLocked()
-	p.noteQuietLocked()
+	p.endUnrunLocked(j, after(err, j.err), why)
 }
 
-// endUnrunLocked ends a task that is in no list with err.
-func (p *Pool[T, R]) endUnrunLocked(j *job[T, R], err error) {
+// endUnrunLocked ends an accepted task that is in no list.
+func (p *Pool[T, R]) endUnrunLocked(j *job[T, R], err error, why unrun) {
 	j.err = err
-	if p.resultFunc != nil {
-		if r, ok := j.to.(*run[T, R]); ok && r.owner.answerer() == nil {
-			for _, own := range p.dissolveLocked(r) {
-				p.endUnrunLocked(own, err)
-			}
-			return
-		}
-		if j.to == nil {
-			p.leaveLaneLocked(j)
-			j.ctx = nil
-			p.unanswered.push(j)
-			if p.unanswered.n == 1 {
-				p.goroutines++
-				go p.tellAborted(nil)
-			}
-			return
-		}
+	p.releaseKeyLocked(j, nil)
+	if j.to == nil && p.functions.result != nil { // it is told by a goroutine of its own, since nobody may wait for it here
+		j.ctx, j.place, j.unrun = nil, untold, why
+		p.tasks.untold++
+		p.untold.addLocked(p, j)
+		return
 	}
-	p.aborted += uint64(j.tasks())
+	p.count.unrun(why)
 	p.answerLocked(j)
 }
 
-// tellAborted calls the result function for tasks that were aborted, on a
-// goroutine of its own, since whoever aborts the pool doesn't wait for it. A
-// task whose call did not return is passed on as told.
-func (p *Pool[T, R]) tellAborted(told *job[T, R]) {
-	var telling *job[T, R]
-	defer func() {
-		if telling != nil {
-			p.resultFuncFailed(telling, errorOf(recover()))
-			go p.tellAborted(telling)
-		}
-	}()
-	for {
-		p.mu.Lock()
-		if told != nil {
-			p.unanswered.remove(told)
-			p.aborted++
-			p.freeLocked(told)
-			p.noteQuietLocked()
-		}
-		told = p.unanswered.first
-		p.mu.Unlock()
-		if told == nil {
-			p.left()
-			return
-		}
-		telling = told
-		p.resultFunc(telling.result())
-		telling = nil
+// leave is the last that a goroutine of the pool does.
+func (p *Pool[T, R]) leave() {
+	p.lock()
+	p.life.goroutines--
+	last := p.life.goroutines == 0 && !p.life.open && p.isQuietLocked() && !p.life.over
+	p.life.over = p.life.over || last
+	p.unlock()
+	if !last {
+		return
 	}
+	if p.life.unlink != nil {
+		p.life.unlink()
+	}
+	if p.life.tied {
+		p.life.cancel(errOver) // lets go of the context
+	}
+	close(p.life.done)
 }

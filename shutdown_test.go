@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -45,7 +46,7 @@ func TestRule5_ShutdownRunsEverything(t *testing.T) {
 		go func() { ended <- p.Shutdown(context.Background()) }()
 		require.ErrorIs(t, <-waiting, workpool.ErrClosed, "at once")
 		require.ErrorIs(t, p.Submit(t.Context(), 8), workpool.ErrClosed)
-		require.ErrorIs(t, p.TrySubmit(8), workpool.ErrClosed)
+		require.ErrorIs(t, p.TrySubmit(t.Context(), 8), workpool.ErrClosed)
 		_, err = p.Do(t.Context(), 8)
 		require.ErrorIs(t, err, workpool.ErrClosed)
 		require.NoError(t, <-ended)
@@ -253,5 +254,139 @@ func TestShutdown_AllAgreeOnTheFailureOfAResultFunction(t *testing.T) {
 		require.ErrorAs(t, err, &panicked)
 		assert.True(t, err == p.Shutdown(t.Context()), "the same error")
 		assert.True(t, err == p.Close(), "the same error")
+	})
+}
+
+// Whatever comes while a worker is at the second of five tasks: each ends as it should.
+func TestRule1_ATaskInTheMiddleIsInterrupted(t *testing.T) {
+	type pool struct {
+		*closures
+		end     context.CancelFunc // of its context
+		release func()             // ends the second task
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	mode := func(mode workpool.ShutdownMode, timeout time.Duration) []workpool.Option {
+		return []workpool.Option{workpool.WithShutdown(mode, timeout)}
+	}
+	cutShort := func(t *testing.T, err error) {
+		var cut *workpool.ShutdownError
+		require.ErrorAs(t, err, &cut)
+		assert.Equal(t, []int{3, 1}, []int{cut.Aborted, cut.Running})
+	}
+	for name, c := range map[string]struct {
+		opts []workpool.Option
+		act  func(t *testing.T, p pool)
+		ok   int // of the tasks; the others are aborted
+	}{
+		"Pause": {nil, func(t *testing.T, p pool) {
+			p.Pause()
+			p.release()
+			synctest.Wait()
+			assert.Equal(t, workpool.Stats{Queued: 3, Undelivered: 2, Submitted: 5, Succeeded: 2}, counts(p.Stats()))
+			p.Resume()
+			synctest.Wait()
+			assert.Equal(t, 5, p.Stats().Undelivered)
+		}, 5},
+		"Pause and Close": {nil, func(_ *testing.T, p pool) { p.Pause(); p.release() }, 5},
+		"Resize up and down": {nil, func(t *testing.T, p pool) {
+			require.NoError(t, p.Resize(3))
+			synctest.Wait()
+			assert.Equal(t, 4, p.Stats().Undelivered)
+			require.NoError(t, p.Resize(1))
+			p.release()
+			synctest.Wait()
+			assert.Equal(t, 1, p.Stats().Workers)
+		}, 5},
+		"Drain": {nil, func(t *testing.T, p pool) {
+			go func() { assert.NoError(t, p.Close()) }()
+			synctest.Wait()
+			assert.Equal(t, 3, p.Stats().Queued)
+			require.ErrorIs(t, p.TrySubmit(t.Context(), nil), workpool.ErrClosed)
+			p.release()
+		}, 5},
+		"FinishRunning": {mode(workpool.FinishRunning, 0), func(t *testing.T, p pool) {
+			go func() { assert.NoError(t, p.Close()) }()
+			synctest.Wait()
+			assert.EqualValues(t, 3, p.Stats().Aborted)
+			p.release()
+		}, 2},
+		"Abort":                         {mode(workpool.Abort, 0), func(t *testing.T, p pool) { assert.NoError(t, p.Close()) }, 1},
+		"timeout":                       {mode(workpool.Drain, time.Second), func(t *testing.T, p pool) { cutShort(t, p.Close()) }, 1},
+		"Shutdown with an ended ctx":    {nil, func(t *testing.T, p pool) { cutShort(t, p.Shutdown(ended)) }, 1},
+		"the end of the pool's context": {nil, func(_ *testing.T, p pool) { p.end() }, 1},
+		"Wait": {nil, func(t *testing.T, p pool) {
+			err := p.Wait(ended)
+			require.ErrorIs(t, err, context.Canceled)
+			assert.ErrorContains(t, err, "3 tasks queued, 1 running")
+			time.AfterFunc(time.Second, p.release)
+			assert.NoError(t, p.Wait(t.Context()))
+			assert.Equal(t, 5, p.Stats().Undelivered)
+		}, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				end := make(chan struct{})
+				p := pool{newClosures(t, append(c.opts, workpool.WithWorkers(1), workpool.WithContext(ctx))...), cancel, sync.OnceFunc(func() { close(end) })}
+				waits := func(ctx context.Context) (int, error) {
+					select {
+					case <-end:
+						return 0, nil
+					case <-ctx.Done():
+						return 0, context.Cause(ctx)
+					}
+				}
+				short := returning(1, nil)
+				inOneGo(t, p.closures, short, waits, short, short, short)
+				require.Equal(t, 3, p.Stats().Queued)
+				c.act(t, p)
+				_ = p.Close()
+				ok := 0
+				for _, r := range collect(p.closures) {
+					if r.Err == nil {
+						ok++
+					} else {
+						assert.ErrorIs(t, r.Err, workpool.ErrAborted)
+					}
+				}
+				assert.Equal(t, c.ok, ok)
+				s := p.Stats()
+				assert.EqualValues(t, 5, s.Succeeded+s.Failed+s.Aborted)
+				assert.Zero(t, s.Queued+s.Running+s.Undelivered+s.Workers)
+			})
+		})
+	}
+}
+
+// The pool closes while an input is blocked, with tasks handed in. What was accepted
+// ends, and the input is told with its next task.
+func TestShutdown_WhileAnInputIsBlocked(t *testing.T) {
+	eachMode(t, func(t *testing.T, mode workpool.ShutdownMode) {
+		for _, feed := range sequenceWays {
+			for _, fed := range []int{0, 1, 2, 30} {
+				p := newClosures(t, workpool.WithWorkers(1), workpool.WithShutdown(mode, 0),
+					workpool.WithResultFunc(func(workpool.Result[closure, int]) { runtime.Goexit() }))
+				tasks, done, release := make(chan closure), make(chan error, 1), make(chan struct{})
+				go func() { done <- feed(context.Background(), p, from(tasks)) }()
+				for range fed {
+					tasks <- until(release)
+				}
+				synctest.Wait()
+				go func() { _ = p.Close() }()
+				synctest.Wait()
+				close(release)
+				_ = p.Close()
+				s := p.Stats()
+				assert.EqualValues(t, fed, s.Submitted)
+				assert.EqualValues(t, fed, s.Succeeded+s.Aborted)
+				assert.True(t, mode != workpool.Drain || s.Aborted == 0)
+				tasks <- returning(0, nil)
+				if err := <-done; mode != workpool.Abort || !errors.Is(err, workpool.ErrAborted) {
+					require.ErrorIs(t, err, workpool.ErrClosed)
+				}
+			}
+		}
 	})
 }

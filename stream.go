@@ -3,7 +3,6 @@ package workpool
 import (
 	"context"
 	"iter"
-	"slices"
 	"time"
 )
 
@@ -13,39 +12,26 @@ import (
 // lazy: it takes the next task only when fewer than queue depth, result buffer
 // and workers together are on their way. An error ends no task but its own.
 //
-// The sequence of tasks runs on a goroutine of its own. If it panics, the last
-// Result has the [*PanicError]. If ctx ends before the sequence does, queued
-// tasks yield its error without running, running ones are cancelled and waited
-// for, and the last Result, for the position of the next task, has the error
-// too. It has [ErrClosed] if the pool closes first.
+// If the stream ends before its input does, the last Result is no task's: its Attempt is 0,
+// its Task is zero, its Index the position of the next task, and Err says why. That is
+// a [*PanicError] if the sequence panicked; the error of ctx if that ended: queued tasks
+// yield it too, without running, and running ones are cancelled and waited for; or
+// [ErrClosed] if the pool closes first. A task that was taken from the sequence and not
+// accepted has a Result of its own before that, which says why.
 //
-// When the loop over Stream ends, by a break too, every handler that it
-// started has returned. So has the sequence of tasks, unless it is blocked: it
-// is given a tenth of a second, and then left alone, to be stopped when it
-// next yields.
+// The sequence of tasks runs on a goroutine of its own. When the loop over Stream ends, by
+// a break too, every handler that it started has returned. So has the sequence of tasks,
+// unless it is blocked: it is given a tenth of a second, and then left alone, to be
+// stopped when it next yields.
 //
-// Called with the context of a handler of the same pool, tasks for which no
-// worker is free run in place of the calling one. A Stream may be ranged over
-// several times if the sequence of tasks may.
+// Called with the context of a handler of the same pool, while that runs, its tasks run
+// in the place of the handler too, while that waits for a result, if no other worker
+// takes them. A Stream may be ranged over several times if the sequence of tasks may.
 func (p *Pool[T, R]) Stream(ctx context.Context, tasks iter.Seq[T]) iter.Seq[Result[T, R]] {
 	return func(yield func(Result[T, R]) bool) {
-		err := endedContext(ctx)
-		if err == nil && tasks == nil {
-			err = errNilTasks
+		if err := newStream[T, R](false).run(ctx, p, tasks, yield); err != nil {
+			yield(Result[T, R]{Err: err})
 		}
-		if err != nil {
-			yield(Result[T, R]{Err: err, Attempt: 1})
-			return
-		}
-		s := &streamBatch[T, R]{freed: make(chan struct{}, 1), fed: make(chan struct{})}
-		s.begin(ctx, p, s)
-		if p.ordered {
-			s.window = new(window[T, R])
-		}
-		defer s.forget()
-		defer s.stop()
-		go s.feed(tasks)
-		s.deliver(yield)
 	}
 }
 
@@ -53,361 +39,220 @@ func (p *Pool[T, R]) Stream(ctx context.Context, tasks iter.Seq[T]) iter.Seq[Res
 // that is at work or blocked.
 const iteratorGrace = 100 * time.Millisecond
 
-type streamBatch[T, R any] struct {
+// A stream is one range over a Stream. It has a collector channel of its own.
+type stream[T, R any] struct {
 	batch[T, R]
-	freed     chan struct{} // capacity 1; sent when the feeder should look for space again
-	fed       chan struct{} // closed when the feeder has left
-	abandoned bool          // the input is blocked and no longer waited for; of the consumer alone
+	freed chan struct{} // capacity 1; sent when the feeding goroutine should look for space again
+	fed   chan struct{} // closed when that has left
+	space bool          // there is some for another task; of the feeding goroutine alone
+	stops bool          // the first error ends it, as in ForEach
 
-	feeder feeder[T, R]
+	abandoned bool       // the input is blocked and no longer waited for; of the consumer alone
+	taken     list[T, R] // results that the consumer has taken at once; likewise
 
 	// Guarded by the pool's mutex:
-	results  list[T, R]      // ended tasks, not yet yielded
-	ended    []segment[T, R] // ended tasks that are in blocks, not yet yielded
-	endedN   int             // how many
-	jobs     []*job[T, R]    // those of results that the consumer has taken at once, linked to one another
-	array    [runLength]*job[T, R]
-	segments []segment[T, R] // those of ended that the consumer has taken at once
-	taken    int             // how many results the consumer has taken at once
-	waits    bool            // the consumer waits for a result
-	position uint64          // of the next task of the input
-	allFed   bool            // no more tasks will come
-	refused  *Result[T, R]
+	results  list[T, R] // ended tasks, not yet yielded
+	takenN   int        // how many results the consumer has taken at once
+	receives bool       // the consumer waits for a result
+	allFed   bool       // no more tasks will come
+	refused  []Result[T, R]
 }
 
-// A segment is tasks that lie side by side in a block and have ended.
-type segment[T, R any] struct {
-	*block[T, R]
-	from, n int
-	index   uint64 // of the first
-	worker  int32  // that has run them; 0 if they were not run
+func newStream[T, R any](stops bool) *stream[T, R] {
+	s := &stream[T, R]{freed: make(chan struct{}, 1), fed: make(chan struct{}), stops: stops}
+	s.feeds = true
+	s.entered = func() { s.space = s.hasSpaceLocked() }
+	return s
 }
 
-func (s *streamBatch[T, R]) failed(error) {}
+// run runs the handler for every task and yields the results. It returns an error if it can't
+// begin.
+func (s *stream[T, R]) run(ctx context.Context, p *Pool[T, R], tasks iter.Seq[T], yield func(Result[T, R]) bool) error {
+	if tasks == nil {
+		return errNilTasks
+	}
+	if err := s.begin(ctx, p); err != nil {
+		return err
+	}
+	if p.ordered && !s.stops {
+		s.order = new(order[T, R])
+	}
+	defer s.forget()
+	defer s.stop()
+	go s.feed(tasks)
+	s.deliver(yield)
+	return nil
+}
 
-func (s *streamBatch[T, R]) answerLocked(j *job[T, R]) {
-	if s.window == nil {
+func (s *stream[T, R]) failed(err error) {
+	if s.stops {
+		s.ctx.cancel(err)
+	}
+}
+
+func (s *stream[T, R]) answerLocked(j *job[T, R]) {
+	if s.order == nil {
 		s.results.push(j)
 	} else {
-		s.window.finish(j, &s.results)
+		s.order.finish(j, &s.results)
 	}
-	s.noteEndedLocked(1)
-}
-
-func (s *streamBatch[T, R]) noteEndedLocked(n int) {
-	s.pending -= n
-	if s.results.n+s.endedN > 0 {
-		s.wakeConsumerLocked()
+	s.endedLocked()
+	if s.receives && s.results.n > 0 {
+		s.receives = false
+		s.wake()
 	}
-	if s.pending == 0 {
-		s.wakeLocked() // for await
-	}
-}
-
-func (s *streamBatch[T, R]) wakeConsumerLocked() {
-	if s.waits {
-		s.waits = false
-		s.pool.awaited--
-		s.wakeLocked()
-	}
-}
-
-func (s *streamBatch[T, R]) answerer() answerer[T, R] { return s }
-
-func (s *streamBatch[T, R]) doneLocked(r *run[T, R], n int) {
-	s.pool.countDoneLocked(r, n)
-	s.addEndedLocked(r, n, r.worker)
-}
-
-func (s *streamBatch[T, R]) answerRunLocked(r *run[T, R], j *job[T, R]) {
-	s.addEndedLocked(r, r.restLocked(j.err), j.worker)
-	s.pool.freeRunLocked(r)
-	s.pool.freeLocked(j)
-}
-
-// addEndedLocked adds the next n tasks of a run to those that have ended.
-func (s *streamBatch[T, R]) addEndedLocked(r *run[T, R], n int, worker int32) {
-	first, index := r.first+r.done, r.index+uint64(r.done)
-	s.endedN += n
-	if last := len(s.ended) - 1; last >= 0 && s.ended[last].goesOnWith(r.block, first, index, worker) {
-		s.ended[last].n += n
-	} else {
-		s.ended = append(s.ended, segment[T, R]{r.block, first, n, index, worker})
-	}
-	s.noteEndedLocked(n)
-}
-
-func (g *segment[T, R]) goesOnWith(b *block[T, R], first int, index uint64, worker int32) bool {
-	return g.block == b && g.from+g.n == first && g.index+uint64(g.n) == index && g.worker == worker
 }
 
 // feed submits the tasks of the sequence.
-func (s *streamBatch[T, R]) feed(tasks iter.Seq[T]) {
+func (s *stream[T, R]) feed(tasks iter.Seq[T]) {
 	p := s.pool
-	var none T
+	var err error
 	returned := false
 	defer func() {
 		if v := recover(); v != nil || !returned {
-			s.refuse(none, errorOf(v))
+			err = from("input sequence", errorOf(v))
 		}
-		p.mu.Lock()
-		s.feeder.endLocked()
+		if err != nil && s.stops {
+			s.ctx.cancel(err)
+		}
+		p.lock()
+		if err != nil {
+			s.refused = append(s.refused, Result[T, R]{Index: s.next, Err: err})
+		}
 		s.allFed = true
-		s.wakeConsumerLocked()
-		s.wakeLocked()
-		p.mu.Unlock()
+		s.wake()
+		p.unlock()
 		close(s.fed)
 	}()
-	p.mu.Lock()
-	if !p.special && s.inside == nil {
-		s.feeder.beginLocked(p, s, s.acceptLocked)
-		s.giveLocked()
-		p.watchFeedersLocked()
-	}
-	p.mu.Unlock()
-	space := false
-	entered := func(err error) {
-		if err == nil {
-			s.position++
-		}
-		space = s.giveLocked()
-	}
-	ended := s.ctx.Context // the batchContext around it would cost a call
 	for task := range tasks {
-		if ended.Err() == nil && s.feeder.handIn(task) {
-			if s.feeder.room > 0 && !p.ofFeeders.flag.Load() {
-				continue
-			}
-			space = s.comeFor()
-		} else if err := s.submit(s.nextPosition(), task, entered); err != nil {
-			s.refuse(task, err)
+		if err = s.handIn(s, task, policy{}); err != nil {
+			p.lock()
+			s.refused = append(s.refused, Result[T, R]{Index: s.next, Task: task, Err: err, Attempt: 1})
+			s.next++
+			p.unlock()
 			break
 		}
-		if !space {
+		if !s.space {
 			s.awaitSpace()
 		}
 		if s.ctx.Err() != nil {
-			s.refuse(none, contextError(s.ctx)) // without taking another one
+			err = contextError(s.ctx) // without taking another one
 			break
 		}
 	}
 	returned = true
 }
 
-// comeFor sees to it that somebody comes for the tasks that were handed in, and
-// gets room for more. It reports whether the stream may take another task from its
-// input.
-func (s *streamBatch[T, R]) comeFor() (space bool) {
-	p := s.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.comeForLocked()
-	return s.feeder.room > 0 || s.giveLocked()
-}
-
-// nextPosition returns the position of a task that is not handed in by the feeder.
-// The room that this may have left is given back.
-func (s *streamBatch[T, R]) nextPosition() uint64 {
-	s.pool.mu.Lock()
-	defer s.pool.mu.Unlock()
-	if s.feeder.block != nil {
-		s.feeder.recallLocked()
-		s.feeder.room = 0
-	}
-	return s.position
-}
-
-// giveLocked gets room for the next tasks. It reports whether the stream may take
-// another task from its input.
-func (s *streamBatch[T, R]) giveLocked() (space bool) {
-	if s.feeder.block != nil && s.ctx.Err() == nil {
-		s.feeder.giveLocked(s.pool.capacityLocked() - s.onTheWayLocked())
-	}
-	return s.feeder.room > 0 || s.hasSpaceLocked()
-}
-
-// acceptLocked puts tasks that were handed in into the task channel.
-func (s *streamBatch[T, R]) acceptLocked(first, n int) {
-	p := s.pool
-	r, j := p.newRunLocked(s.feeder.block, first, n, s.position)
-	r.ctx, r.ended = s.ctx, s.ctx.Context
-	j.ctx, j.bound = s.ctx, true
-	p.tasks.push(j)
-	s.position += uint64(n)
-	s.pending += n
-}
-
-// refuse makes the last Result: for the next position, whose task the pool did
-// not get, or nobody took from the input.
-func (s *streamBatch[T, R]) refuse(task T, err error) {
-	s.pool.mu.Lock()
-	defer s.pool.mu.Unlock()
-	s.pool.collectLocked()
-	s.refused = &Result[T, R]{Index: s.position, Task: task, Err: err, Attempt: 1}
-}
-
-// last returns the last Result, if the input has not come to its end.
-func (s *streamBatch[T, R]) last() *Result[T, R] {
-	err := contextError(s.ctx)
-	s.pool.mu.Lock()
-	defer s.pool.mu.Unlock()
-	s.pool.collectLocked()
-	if s.refused == nil && !s.allFed {
-		return &Result[T, R]{Index: s.position, Err: err, Attempt: 1}
-	}
-	return s.refused
-}
-
 // awaitSpace waits until the stream may take another task from its input, or
 // its context has ended.
-func (s *streamBatch[T, R]) awaitSpace() {
-	p := s.pool
+func (s *stream[T, R]) awaitSpace() {
 	for {
-		p.mu.Lock()
-		space := s.giveLocked()
-		p.mu.Unlock()
+		s.pool.lock()
+		space := s.hasSpaceLocked()
+		resized := s.pool.crew.onResize()
+		s.pool.unlock()
 		if space {
 			return
 		}
 		select {
 		case <-s.freed:
+		case <-resized:
 		case <-s.ctx.Done():
 			return
 		}
 	}
 }
 
-// hasSpaceLocked tells whether fewer tasks are on their way than the pool may
-// hold.
-func (s *streamBatch[T, R]) hasSpaceLocked() bool { return s.pool.hasSpaceLocked(s.onTheWayLocked()) }
-
-// onTheWayLocked returns how many tasks are on their way, but for the one whose
-// result the consumer has in hand.
-func (s *streamBatch[T, R]) onTheWayLocked() int {
-	n := s.pending + s.results.n + s.endedN + max(0, s.taken-1)
-	if s.window != nil {
-		n += s.window.finished
+// hasSpaceLocked reports whether fewer tasks are on their way than the pool may hold, but
+// for the one whose result the consumer has in hand.
+func (s *stream[T, R]) hasSpaceLocked() bool {
+	n := s.pending + s.results.n + max(0, s.takenN-1)
+	if s.order != nil {
+		n += s.order.finished
 	}
-	return n
+	return s.pool.holdsFewerLocked(n)
 }
 
 // deliver yields results until the last.
-func (s *streamBatch[T, R]) deliver(yield func(Result[T, R]) bool) {
+func (s *stream[T, R]) deliver(yield func(Result[T, R]) bool) {
 	for s.receive() {
-		for _, j := range s.jobs {
-			if !yield(j.result()) {
+		for j := s.taken.first; j != nil; j = j.next {
+			if !yield(Result[T, R]{Index: j.index, Task: j.task, Value: j.value, Err: j.err, Worker: int(j.worker), Attempt: int(j.attempt)}) {
 				return
 			}
-			j.reset()
-		}
-		for _, g := range s.segments {
-			for i := range g.n {
-				at := g.from + i
-				if !yield(Result[T, R]{
-					Index: g.index + uint64(i), Task: g.tasks[at], Value: g.values[at], Err: g.errs[at],
-					Worker: int(g.worker), Attempt: 1,
-				}) {
-					return
-				}
-				g.forget(at)
-			}
+			j.forget()
 		}
 	}
-	if last := s.last(); last != nil {
-		yield(*last)
+	for _, r := range s.rest() {
+		if !yield(r) {
+			return
+		}
 	}
 }
 
-// receive gives back what was received before, if anything, and waits for
-// the next, of which it takes several at once, but never so many that the feeder
-// would be held up by what is not yielded yet. It reports false when there will be
-// no more.
-func (s *streamBatch[T, R]) receive() bool {
+// receive gives back the results that were received before and waits for the next, of
+// which it takes several at once, but never so many that the input would be held up by
+// what is not yielded yet. It reports false when there will be no more.
+func (s *stream[T, R]) receive() bool {
 	p := s.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.lockAhead()
+	defer p.unlock()
 	s.giveBackLocked()
-	s.wakeFeederLocked()
-	ended := s.ctx.Done()
-	var grace <-chan time.Time
-	for s.results.n+s.endedN == 0 {
-		if s.pending == 0 && (s.allFed || s.abandoned) {
-			s.wakeConsumerLocked()
-			return false
-		}
-		if !s.waits {
-			s.waits = true
-			p.awaited++
-			p.watchLocked()
-		}
-		p.mu.Unlock()
-		select {
-		case <-s.signal:
-		case <-ended:
-			ended = nil
-			s.takeBack()
-			grace = time.After(iteratorGrace)
-		case <-grace:
-			grace = nil
-			s.abandoned = true
-		}
-		p.mu.Lock()
-	}
-	s.takeResultsLocked(min(runLength, max(1, p.capacityLocked()/8)))
-	s.wakeFeederLocked()
-	return true
-}
-
-// wakeFeederLocked has the feeder look for space again.
-func (s *streamBatch[T, R]) wakeFeederLocked() {
 	select {
 	case s.freed <- struct{}{}:
 	default:
 	}
+	ended := s.ctx.Done()
+	var grace <-chan time.Time
+	for s.results.n == 0 {
+		if s.pending == 0 && (s.allFed || s.abandoned) {
+			return false
+		}
+		s.receives = true
+		if grace == nil && !s.abandoned && s.ctx.Err() != nil {
+			grace = time.After(iteratorGrace)
+		}
+		if s.waitLocked(&ended, grace) {
+			s.abandoned, grace = true, nil
+		}
+	}
+	s.takenN = min(s.results.n, maxTake, max(1, s.mostLocked()/8))
+	for range s.takenN {
+		s.taken.push(s.results.pop())
+	}
+	return true
 }
 
-// takeResultsLocked takes n results at most.
-func (s *streamBatch[T, R]) takeResultsLocked(n int) {
-	if s.results.n > 0 {
-		s.taken = min(n, s.results.n)
-		s.jobs = s.array[:s.taken]
-		s.results.popLinked(s.jobs)
-		return
-	}
-	whole := 0
-	for whole < len(s.ended) && s.taken < n {
-		g := s.ended[whole]
-		rest := &s.ended[whole]
-		g.n = min(g.n, n-s.taken)
-		s.segments = append(s.segments, g)
-		s.taken += g.n
-		if g.n < rest.n {
-			rest.from, rest.n, rest.index = rest.from+g.n, rest.n-g.n, rest.index+uint64(g.n)
-			break
-		}
-		whole++
-	}
-	s.endedN -= s.taken
-	s.ended = slices.Delete(s.ended, 0, whole)
+// mostLocked returns how many tasks may be on their way, or less if that is very many.
+func (s *stream[T, R]) mostLocked() int {
+	const many = 1 << 20
+	p := s.pool
+	return min(p.queueDepth, many) + min(p.resultBuffer, many) + p.crew.size
 }
 
 // giveBackLocked gives back what the consumer has taken.
-func (s *streamBatch[T, R]) giveBackLocked() {
-	if len(s.jobs) > 0 {
-		s.pool.keepLinkedLocked(s.jobs)
-		s.jobs = nil
+func (s *stream[T, R]) giveBackLocked() {
+	for s.taken.n > 0 {
+		s.pool.freeLocked(s.taken.pop())
 	}
-	for _, g := range s.segments {
-		s.pool.takenLocked(g.block, g.n)
+	s.takenN = 0
+}
+
+// rest returns the Results that no job has: of the task that was not accepted, and the last.
+func (s *stream[T, R]) rest() []Result[T, R] {
+	err := contextError(s.ctx)
+	s.pool.lock()
+	defer s.pool.unlock()
+	if len(s.refused) == 0 && !s.allFed {
+		return []Result[T, R]{{Index: s.next, Err: err}}
 	}
-	s.segments, s.taken = s.segments[:0], 0
+	return s.refused
 }
 
 // stop ends what is still under way.
-func (s *streamBatch[T, R]) stop() {
-	s.end()
-	s.takeBack()
-	s.await(nil)
+func (s *stream[T, R]) stop() {
+	s.ctx.end()
+	s.await()
 	if s.abandoned {
 		return
 	}
@@ -415,31 +260,17 @@ func (s *streamBatch[T, R]) stop() {
 	case <-s.fed:
 	case <-time.After(iteratorGrace):
 	}
-	s.await(nil) // for a task that the feeder was just submitting
+	s.await() // for a task that was just being submitted
 }
 
 // forget drops the results that were not yielded.
-func (s *streamBatch[T, R]) forget() {
+func (s *stream[T, R]) forget() {
 	p := s.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, j := range s.jobs {
-		j.reset()
-	}
-	for _, g := range s.segments {
-		for i := range g.n {
-			g.forget(g.from + i)
-		}
-	}
+	p.lock()
+	defer p.unlock()
+	s.leave()
 	s.giveBackLocked()
 	for s.results.n > 0 {
 		p.freeLocked(s.results.pop())
 	}
-	for _, g := range s.ended { // the feeder may be left in its input, with its block
-		for i := range g.n {
-			g.forget(g.from + i)
-		}
-		p.takenLocked(g.block, g.n)
-	}
-	s.ended, s.endedN = nil, 0
 }

@@ -2,127 +2,86 @@ package workpool
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"iter"
-	"math"
 )
 
 // Submit hands task to the pool. Its answer comes from [Pool.Results], or
 // goes to the function given with [WithResultFunc].
 //
 // It returns nil as soon as the task is accepted, waiting for room until ctx
-// ends or the pool closes. An ended ctx is never accepted. ctx bounds this
+// ends or the pool closes. If ctx has already ended, the task is refused. ctx bounds this
 // waiting only: the handler sees the values of ctx, not its end.
 //
-// Called with the context of a handler of the same pool, Submit does not wait
-// for room: where there is none, the task runs at once in place of the
-// calling one, and Submit returns when it has ended.
+// Called with the context of a handler of the same pool, while that runs, Submit does
+// not wait for room: where there is none, the task runs at once in the place of the
+// handler, and Submit returns when it has ended, or asks for another attempt.
 //
 // It returns [ErrClosed] once the pool is closing, and otherwise an error
 // that matches ctx.Err(); one that gave up waiting matches [ErrQueueFull] too,
 // and says what the pool was busy with. [WithOverflow] sets what else it may do
 // when there is no room.
 func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
-	if ctx == nil || ctx.Err() != nil {
-		return endedContext(ctx)
+	if err := endedContext(ctx); err != nil {
+		return p.refused(err)
 	}
-	if p.special {
-		_, err := p.submit(ctx, ctx, task, false)
-		return err
+	values := p.carried(ctx)
+	if p.plain { // what submit does, without what there is none of
+		p.lock()
+		if p.life.open && p.tasks.hasRoom(normal, true, p.crew.free()) {
+			j := p.spare.get()
+			j.ctx, j.task, j.attempt, j.index = values, task, 1, p.count.index
+			p.count.index++
+			p.count.submitted++
+			p.tasks.push(j)
+			p.unlock()
+			return nil
+		}
+		p.unlock()
 	}
-	p.mu.lockYielding()
-	if p.tasks.n+p.runs.accepted+p.granted+p.blocked >= p.queueDepth && !p.roomLocked() || !p.open {
-		p.mu.Unlock()
-		_, err := p.submit(ctx, ctx, task, false)
-		return err
-	}
-	p.appendLocked(ctx, task)
-	p.mu.Unlock()
-	return nil
+	_, err := p.submit(ctx, values, task, false, false)
+	return err
 }
 
-// submit is Submit where that may take more than to put the task into the
-// channel. The context of the handler is made from handlerContext, and ends with
-// that if it is bound.
-func (p *Pool[T, R]) submit(ctx, handlerContext context.Context, task T, bound bool) (*job[T, R], error) {
-	class, err := p.classify(task)
-	if err != nil {
-		return nil, err
+// TrySubmit is like [Pool.Submit], but never waits: where there is no room it returns
+// [ErrQueueFull] at once, in a handler of the same pool and with [WithOverflow] too.
+func (p *Pool[T, R]) TrySubmit(ctx context.Context, task T) error {
+	if err := endedContext(ctx); err != nil {
+		return p.refused(err)
 	}
-	inside := p.inside(ctx)
-	p.mu.lockYielding()
-	j := p.newJobLocked()
-	j.ctx, j.task = handlerContext, task
-	j.bound = bound
-	p.joinLocked(j, class)
-	ended, err := p.enterLocked(ctx, inside, j)
-	p.mu.Unlock()
-	if ended != nil {
-		<-ended
-	}
-	return j, p.gaveUp(err)
-}
-
-// TrySubmit hands task to the pool if there is room, and never waits. It
-// returns [ErrQueueFull] or [ErrClosed] otherwise. The handler's context has
-// no values but those of [WithContext].
-func (p *Pool[T, R]) TrySubmit(task T) error {
-	class, err := p.classify(task)
-	if err != nil {
-		return err
-	}
-	p.mu.lockYielding()
-	defer p.mu.Unlock()
-	if !p.open {
-		return ErrClosed
-	}
-	if !p.special && p.roomLocked() {
-		p.appendLocked(context.Background(), task)
-		return nil
-	}
-	j := p.newJobLocked()
-	j.ctx, j.task = context.Background(), task
-	p.joinLocked(j, class)
-	if !p.roomForLocked(j) {
-		p.dismissLocked(j)
-		return ErrQueueFull
-	}
-	p.acceptLocked(j)
-	return nil
+	_, err := p.submit(ctx, p.carried(ctx), task, false, true)
+	return err
 }
 
 // SubmitCancel is like [Pool.Submit], and returns a function that cancels the
 // task: a queued task ends with context.Canceled, without running, and a
 // running one has its context cancelled. It may be called at any time, any
 // number of times, by any goroutine; when the task has ended it does nothing.
-// A queued task for whose result the buffer has no room ends when its turn comes.
+// If the result buffer is full, a cancelled queued task ends when a worker comes to it.
 // Whatever it does, the task yields its one [Result].
 //
 // The function is never nil. If it is never called nothing is lost but what the
 // task itself takes. ctx, as in Submit, bounds the waiting for room alone.
 func (p *Pool[T, R]) SubmitCancel(ctx context.Context, task T) (cancel func(), err error) {
 	if err := endedContext(ctx); err != nil {
-		return func() {}, err
+		return func() {}, p.refused(err)
 	}
-	values := ctx
-	if h, ok := ctx.(handlerContext); ok {
-		values = p.unwrap(h)
+	if p.life.ctx == nil {
+		return func() {}, p.refused(ErrClosed) // the zero Pool
 	}
 	own, end := context.WithCancel(context.Background())
-	bound := p.newBoundContext(own, values)
-	j, err := p.submit(ctx, bound, task, true)
+	bound := &callContext{caller: own, values: p.carried(ctx), pool: &p.life}
+	j, err := p.submit(ctx, bound, task, true, false)
 	if err != nil {
 		end()
 		return func() {}, err
 	}
 	return func() {
 		end()
-		p.mu.Lock()
-		defer p.mu.Unlock()
+		p.lock()
+		defer p.unlock()
 		if j.ctx == context.Context(bound) && j.waits() && // else the job is at another task
-			(!p.open || p.hasRoomForDroppedLocked()) { // else it keeps its place, and a worker finds that it has ended
-			p.endQueuedLocked(j, context.Canceled)
+			p.hasRoomForUnrunLocked(j) { // else it keeps its place, and a worker finds that it has ended
+			p.endQueuedLocked(j, context.Canceled, cancelled)
 		}
 	}, nil
 }
@@ -140,31 +99,15 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 	}
 	defer func() {
 		if v := recover(); v != nil && err == nil { // else it is of a sequence that did not stop when it was told
-			err = newPanicError(v)
+			err = from("input sequence", newPanicError(v))
 		}
 	}()
-	var f feeder[T, R]
-	if !p.special {
-		p.mu.Lock()
-		p.feedLocked(ctx, &f)
-		p.mu.Unlock()
-		defer func() {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			f.endLocked()
-		}()
-	}
+	values := p.carried(ctx)
 	for task := range tasks {
-		if ctx.Err() == nil && f.handIn(task) {
-			if f.room == 0 || p.ofFeeders.flag.Load() {
-				p.mu.Lock()
-				p.comeForLocked()
-				if f.room == 0 {
-					f.giveLocked(maxBlockLength)
-				}
-				p.mu.Unlock()
-			}
-		} else if err = p.submitNext(ctx, &f, task); err != nil {
+		if err = endedContext(ctx); err != nil {
+			return accepted, p.refused(err)
+		}
+		if _, err = p.submit(ctx, values, task, false, false); err != nil {
 			break
 		}
 		accepted++
@@ -172,36 +115,178 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 	return accepted, err
 }
 
-// feedLocked makes f the feeder of a SubmitAll.
-func (p *Pool[T, R]) feedLocked(ctx context.Context, f *feeder[T, R]) {
-	f.beginLocked(p, &p.collector, func(first, n int) {
-		r, j := p.newRunLocked(f.block, first, n, p.index)
-		r.ctx, j.ctx = ctx, ctx
-		p.index += uint64(n)
-		p.tasks.push(j)
-	})
-	f.giveLocked(maxBlockLength)
-	p.watchFeedersLocked()
+// submit hands in a task whose answer is for Results. The context of its handler is made
+// from values, and ends with that if it is bound.
+func (p *Pool[T, R]) submit(ctx, values context.Context, task T, bound, try bool) (*job[T, R], error) {
+	c, err := p.classify(task)
+	if err != nil {
+		return nil, p.refused(err)
+	}
+	p.lock()
+	j := p.newJobLocked(values, task, c)
+	j.bound = bound
+	if p.life.open && p.mayEnterLocked(j) {
+		p.acceptLocked(j)
+		p.unlock()
+		return j, nil
+	}
+	p.unclassLocked(j)
+	p.unlock() // since to find out whether a handler submits may call code of the user
+	return j, p.enter(ctx, j, c, nil, policy{try: try, overflows: !try})
 }
 
-// submitNext submits a task of SubmitAll for which its feeder has no room.
-func (p *Pool[T, R]) submitNext(ctx context.Context, f *feeder[T, R], task T) error {
-	if f.block != nil {
-		p.mu.Lock()
-		f.recallLocked()
-		f.room = 0
-		p.mu.Unlock()
+// A policy says what becomes of a task for which there is no room.
+type policy struct {
+	try       bool // it is refused
+	overflows bool // WithOverflow says so, before that
+}
+
+// enter gets j accepted, which is one of b unless that is nil, and waits in line if it has
+// to. If it is not accepted, its job is freed.
+func (p *Pool[T, R]) enter(ctx context.Context, j *job[T, R], c class, b *batch[T, R], how policy) error {
+	inside := p.handlerOf(ctx)
+	p.lock()
+	p.classLocked(j, c)
+	if b != nil {
+		b.add(j)
 	}
-	if err := p.Submit(ctx, task); err != nil || f.block == nil {
+	waits, err := p.offerLocked(j, p.placeOfLocked(inside), how)
+	if err != nil {
+		p.dismissLocked(j)
+	}
+	if !waits {
+		p.unlock()
 		return err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	f.giveLocked(maxBlockLength)
-	return nil
+	if b != nil && !b.feeds {
+		p.awaitLocked(b)
+		defer func() {
+			p.lock()
+			b.waits--
+			p.unlock()
+		}()
+	}
+	line, ok := p.lines.Get().(chan error)
+	if !ok {
+		line = make(chan error, 1)
+	}
+	j.line = line
+	p.unlock()
+	err = p.awaitRoom(ctx, j, line)
+	p.lines.Put(line)
+	return err
 }
 
-// endedContext returns why ctx can't be submitted with, or nil.
+// offerLocked does with a task that is handed in what can be done at once. Where that is
+// not to accept it, it reports that its caller has to wait: in line; or, with WithOverflow,
+// or in a handler, until the task has run in its place.
+func (p *Pool[T, R]) offerLocked(j *job[T, R], place *inPlace[T, R], how policy) (waits bool, err error) {
+	switch {
+	case !p.life.open:
+		return false, ErrClosed
+	case place != nil && j.isCall() && p.callInPlaceLocked(j, place):
+		return false, nil
+	case p.mayEnterLocked(j):
+		p.acceptLocked(j)
+		return false, nil
+	}
+	if how.overflows {
+		if done, waits, err := p.overflowLocked(j); done {
+			return waits, err
+		}
+	}
+	switch {
+	case how.try:
+		return false, ErrQueueFull
+	case place != nil && !j.takable() && j.to == nil: // in excess of the queue's depth, since a handler does not wait for room
+		p.acceptLocked(j)
+		return false, nil
+	}
+	p.lineUpLocked(j)
+	p.helpWithLocked(j, place)
+	return true, nil
+}
+
+// mayEnterLocked reports whether there is room for j, and nobody before it. That it does not
+// overtake others in line needs no look at them: whoever is there has found no room, which
+// depends on nothing but the priority and the key of a task.
+func (p *Pool[T, R]) mayEnterLocked(j *job[T, R]) bool {
+	return p.mayPassLocked(j) && p.hasRoomLocked(j)
+}
+
+// mayPassLocked reports whether no other task of its key waits before j, and its key may have
+// one more.
+func (p *Pool[T, R]) mayPassLocked(j *job[T, R]) bool {
+	return j.key == nil || j.key.head == nil && !p.keys.isFull(j.key)
+}
+
+// acceptLocked makes j an accepted task that waits for a worker, or for its turn.
+func (p *Pool[T, R]) acceptLocked(j *job[T, R]) {
+	p.countLocked(j)
+	if j.key != nil {
+		p.acceptKeyedLocked(j)
+		return
+	}
+	p.enqueueLocked(j)
+}
+
+// countLocked makes j an accepted task.
+func (p *Pool[T, R]) countLocked(j *job[T, R]) {
+	p.count.submitted++
+	j.attempt = 1
+	switch b := j.batch; {
+	case j.positioned:
+	case j.inBatch():
+		j.index = b.next
+		b.next++
+	default:
+		j.index = p.count.index
+		p.count.index++
+	}
+	switch {
+	case j.to == nil && p.results.order != nil:
+		p.results.order.push(j)
+	case j.batch != nil && j.batch.order != nil:
+		j.batch.order.push(j)
+	}
+}
+
+// enqueueLocked puts a task into the task channel. A handler that waits for it may take it
+// from there; one that has nothing else to wait for takes it at once.
+func (p *Pool[T, R]) enqueueLocked(j *job[T, R]) {
+	b := j.batch
+	switch {
+	case b.isIdle() && b.once:
+		p.reserveLocked(j)
+	default:
+		p.tasks.push(j)
+	}
+	p.helpForLocked(b)
+}
+
+func (p *Pool[T, R]) newJobLocked(ctx context.Context, task T, c class) *job[T, R] {
+	j := p.spare.get()
+	j.ctx, j.task = ctx, task
+	p.classLocked(j, c)
+	return j
+}
+
+func (p *Pool[T, R]) classLocked(j *job[T, R], c class) {
+	j.level = c.level
+	if c.key != nil {
+		j.key = p.keys.get(c.key)
+	}
+}
+
+// unclassLocked ends the part of a job that was not accepted in its key.
+func (p *Pool[T, R]) unclassLocked(j *job[T, R]) {
+	if k := j.key; k != nil {
+		j.key = nil
+		p.keys.forget(k)
+	}
+}
+
+// endedContext returns an error if ctx is nil or has ended.
 func endedContext(ctx context.Context) error {
 	if ctx == nil {
 		return errNilContext
@@ -212,306 +297,16 @@ func endedContext(ctx context.Context) error {
 	return nil
 }
 
-// roomLocked tells whether one more task may be accepted: there is room in
-// the queue, or a worker has nothing in hand. What can't be taken yet may fill
-// the queue, but leaves the workers to others.
-func (p *Pool[T, R]) roomLocked() bool {
-	if p.seemingRoomLocked() > 0 {
-		return true
-	}
-	if p.runs.accepted == 0 && len(p.feeders) == 0 {
-		return false
-	}
-	p.settleLocked()
-	p.recallRoomLocked()
-	return p.seemingRoomLocked() > 0
+// A class is what the functions of the user say about a task.
+type class struct {
+	key   any // nil without one
+	level level
 }
 
-// seemingRoomLocked returns how many more tasks may be accepted, if no more of what
-// workers have in hand has been begun than the pool knows of.
-func (p *Pool[T, R]) seemingRoomLocked() int {
-	if p.blocked > p.queueDepth {
-		return 0
+// classify calls the functions given with WithKey and WithPriority.
+func (p *Pool[T, R]) classify(task T) (c class, err error) {
+	if !p.functions.classifies() {
+		return c, nil
 	}
-	const many = math.MaxInt / 2 // so that no sum overflows
-	return min(p.queueDepth, many) - p.blocked + p.freeWorkersLocked() - (p.tasks.n + p.runs.accepted + p.granted)
-}
-
-// roomForLocked tells whether j may be accepted, in a pool of any kind.
-func (p *Pool[T, R]) roomForLocked(j *job[T, R]) bool {
-	if !p.special {
-		return p.roomLocked()
-	}
-	if p.window != nil && !p.hasSpaceLocked(p.window.n()+p.collector.n) {
-		return false
-	}
-	n, granted, blocked := p.usageLocked(j.level)
-	others := p.tasks.n - n + p.granted - granted
-	over := n + granted - max(0, p.freeWorkersLocked()-others)
-	if over < 0 && !j.isBehindLocked() {
-		return blocked <= p.queueDepth
-	}
-	return blocked+max(0, over) < p.queueDepth
-}
-
-// hasSpaceLocked tells whether n tasks are fewer than an open pool may hold. It
-// compares in a way that large options can't overflow.
-func (p *Pool[T, R]) hasSpaceLocked(n int) bool {
-	return n < p.queueDepth || n-p.queueDepth < p.resultBuffer || n-p.queueDepth-p.resultBuffer < p.size
-}
-
-// capacityLocked returns how many tasks an open pool may hold, or less if that is
-// very many.
-func (p *Pool[T, R]) capacityLocked() int {
-	const many = 1 << 20
-	return min(p.queueDepth, many) + min(p.resultBuffer, many) + p.size
-}
-
-func (p *Pool[T, R]) freeWorkersLocked() int {
-	if p.paused {
-		return 0
-	}
-	return p.free
-}
-
-// countLocked makes j an accepted task.
-func (p *Pool[T, R]) countLocked(j *job[T, R]) {
-	p.collectLocked() // these come first
-	p.submitted++
-	j.attempt = 1
-	if !j.positioned {
-		j.index = p.index
-		p.index++
-	}
-	if p.window != nil && j.to == nil {
-		p.window.push(j)
-	}
-}
-
-// acceptLocked makes j an accepted task that waits for a worker, or behind
-// another of its key.
-func (p *Pool[T, R]) acceptLocked(j *job[T, R]) {
-	p.countLocked(j)
-	if j.isBehindLocked() {
-		p.queueBehindLocked(j)
-		return
-	}
-	j.takeTurnLocked()
-	if j.promised {
-		p.promised++
-		p.queueLocked(j)
-		return
-	}
-	p.readyLocked(j)
-}
-
-// readyLocked sees to it that an accepted task runs as soon as it can. One that
-// a handler waits for, or that stands before such a one, doesn't wait for a
-// worker: they might all be waiting for it.
-func (p *Pool[T, R]) readyLocked(j *job[T, R]) {
-	switch {
-	case j.inside != nil:
-		p.startNestedLocked(j.inside.id, j)
-	case j.lane != nil && j.lane.awaited > 0:
-		p.startNestedLocked(j.lane.inside.id, j)
-	default:
-		p.queueLocked(j)
-	}
-}
-
-// queueLocked puts a task into the task channel.
-func (p *Pool[T, R]) queueLocked(j *job[T, R]) {
-	p.collectLocked() // these come first
-	p.tasks.push(j)
-	if !p.paused {
-		p.offerTaskLocked()
-	}
-	if p.special {
-		p.noteTaskLocked()
-	}
-}
-
-// noteTaskLocked does what else is to be done when there is a task to take.
-func (p *Pool[T, R]) noteTaskLocked() {
-	if p.elasticity != nil {
-		p.startNeededLocked()
-	}
-	if p.window != nil {
-		p.offerRoomLocked()
-	}
-}
-
-// unqueueLocked takes j out of the task channel.
-func (p *Pool[T, R]) unqueueLocked(j *job[T, R]) {
-	p.tasks.remove(j)
-	if j.isRun {
-		p.closeTailLocked(j.to.(*run[T, R]))
-	}
-	if j.promised {
-		j.promised = false
-		p.promised--
-	}
-}
-
-// dismissLocked frees the job of a task that was not accepted.
-func (p *Pool[T, R]) dismissLocked(j *job[T, R]) {
-	p.leaveLaneLocked(j)
-	j.ctx = nil
-	p.freeLocked(j)
-}
-
-// enterLocked gets a task accepted: at once if there is room; inside a
-// handler by running it in place of the handler's task, and then it returns a
-// channel that is closed when the task has ended; else after waiting for room.
-// An error frees the job.
-func (p *Pool[T, R]) enterLocked(ctx context.Context, inside *worker[T, R], j *job[T, R]) (ended <-chan struct{}, err error) {
-	switch {
-	case !p.open:
-		err = ErrClosed
-	case inside != nil && j.to != nil:
-		ended = p.enterInsideLocked(inside, j)
-	case p.roomForLocked(j):
-		p.acceptLocked(j)
-	default:
-		var done bool
-		if j.to == nil {
-			ended, done, err = p.overflowLocked(j)
-		}
-		if done {
-			break
-		}
-		if inside != nil {
-			ended = p.runInPlaceLocked(inside, j)
-		} else if err = p.awaitRoomLocked(ctx, j); err == nil {
-			p.acceptLocked(j)
-		}
-	}
-	if err != nil {
-		p.dismissLocked(j)
-	}
-	return ended, err
-}
-
-// enterInsideLocked accepts a task that a handler waits for. It may only be
-// queued if a worker is free to take it, and that one has to: all others might
-// wait in the same way. A key that is busy with those that wait for this
-// handler is no obstacle.
-func (p *Pool[T, R]) enterInsideLocked(inside *worker[T, R], j *job[T, R]) <-chan struct{} {
-	if j.isBehindLocked() && inside.isAwaitedByLocked(j.lane.current()) {
-		j.lane.claim(j)
-	}
-	j.inside = inside
-	if p.runs.accepted > 0 { // what a worker has claimed does not wait for one that is free
-		p.settleLocked()
-	}
-	p.recallRoomLocked()
-	if !j.isBehindLocked() && p.tasks.n+p.runs.accepted+p.granted < p.freeWorkersLocked() {
-		j.promised, j.level = true, urgent
-		p.acceptLocked(j)
-		return nil
-	}
-	return p.runInPlaceLocked(inside, j)
-}
-
-// runInPlaceLocked accepts a task for which there is no room from a handler,
-// and runs it in its place unless its key is busy.
-func (p *Pool[T, R]) runInPlaceLocked(inside *worker[T, R], j *job[T, R]) <-chan struct{} {
-	p.countLocked(j)
-	if j.isBehindLocked() {
-		p.queueBehindLocked(j)
-		return nil
-	}
-	j.takeTurnLocked()
-	w := p.startNestedLocked(inside.id, j)
-	w.outer = inside
-	return w.nested
-}
-
-// awaitRoomLocked waits in line for room, without the mutex.
-func (p *Pool[T, R]) awaitRoomLocked(ctx context.Context, j *job[T, R]) error {
-	if j.signal == nil {
-		j.signal = make(chan struct{}, 1)
-	}
-	j.place = inLine
-	p.waiting.push(j)
-	p.watchLocked()
-	p.mu.Unlock()
-	var err error
-	select {
-	case <-j.signal:
-	case <-ctx.Done():
-	}
-	if ctx.Err() != nil {
-		err = contextError(ctx)
-	}
-	p.mu.Lock()
-	switch j.place {
-	case inLine:
-		p.waiting.remove(j)
-	case granted:
-		p.countGrantedLocked(j, -1)
-	}
-	j.place = elsewhere
-	select { // sent after ctx had ended
-	case <-j.signal:
-	default:
-	}
-	switch {
-	case err != nil:
-		p.grantLocked() // the room that it leaves is the next one's
-	case !p.open:
-		err = ErrClosed
-	}
-	return err
-}
-
-// grantLocked gives the room that there is to those who wait for it.
-func (p *Pool[T, R]) grantLocked() {
-	for j := p.waiting.first; j != nil; {
-		next := j.next
-		if p.roomForLocked(j) {
-			p.waiting.remove(j)
-			j.place = granted
-			p.countGrantedLocked(j, 1)
-			j.signal <- struct{}{}
-		} else if p.priorityOf == nil && !j.isBehindLocked() {
-			return // there is no more room for another one
-		}
-		j = next
-	}
-}
-
-// refuseLocked turns away all who wait for room.
-func (p *Pool[T, R]) refuseLocked() {
-	for p.waiting.n > 0 {
-		j := p.waiting.pop()
-		j.place = elsewhere
-		j.signal <- struct{}{}
-	}
-}
-
-// gaveUp says in the error of a context that ended why it waited in vain. It
-// returns any other error as it is.
-func (p *Pool[T, R]) gaveUp(err error) error {
-	if err == nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrQueueFull) {
-		return err
-	}
-	return fmt.Errorf("%w: gave up waiting for room: %s: %w", ErrQueueFull, p.load(), err)
-}
-
-// load describes what keeps the pool busy.
-func (p *Pool[T, R]) load() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.collectLocked()
-	p.settleLocked()
-	load := fmt.Sprintf("%d tasks queued, %d running, %d of %d workers wait for a receiver of their results",
-		p.queuedLocked(), p.running, p.held, p.size)
-	if p.parked.n > 0 {
-		load += fmt.Sprintf(", %d of the queued wait for their next attempt", p.parked.n)
-	}
-	if p.paused {
-		load += ", paused"
-	}
-	return load
+	return p.functions.classify(task)
 }

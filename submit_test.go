@@ -3,9 +3,9 @@ package workpool_test
 import (
 	"context"
 	"errors"
-	"iter"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,176 +17,6 @@ import (
 
 	"github.com/seed-a18b2dc9/workpool"
 )
-
-var errOdd = errors.New("odd")
-
-// moody ends in every way that a handler can.
-func moody(_ context.Context, n int) (int, error) {
-	switch n % 4 {
-	case 1:
-		return 0, errOdd
-	case 2:
-		panic(n)
-	case 3:
-		runtime.Goexit()
-	}
-	return n, nil
-}
-
-func checkMood(t *testing.T, r workpool.Result[int, int]) {
-	t.Helper()
-	var panicked *workpool.PanicError
-	switch r.Task % 4 {
-	case 0:
-		assert.NoError(t, r.Err)
-		assert.Equal(t, r.Task, r.Value)
-	case 1:
-		assert.Equal(t, errOdd, r.Err)
-	case 2:
-		if assert.ErrorAs(t, r.Err, &panicked) {
-			assert.Equal(t, r.Task, panicked.Value)
-		}
-	case 3:
-		assert.Equal(t, workpool.ErrGoexit, r.Err)
-	}
-}
-
-func TestRule1_AcceptedMeansAnswered(t *testing.T) {
-	const submitters, each = 4, 500
-	p := mustNew(t, moody, workpool.WithWorkers(3), workpool.WithQueueDepth(5), workpool.WithResultBuffer(2))
-	var wg sync.WaitGroup
-	for s := range submitters {
-		wg.Go(func() {
-			for n := range each {
-				task := s*each + n
-				switch {
-				case n%10 == 3:
-					_, err := p.Do(context.Background(), task)
-					checkMood(t, workpool.Result[int, int]{Task: task, Value: task, Err: err})
-				case n%2 == 0:
-					assert.NoError(t, p.Submit(context.Background(), task))
-				default:
-					for p.TrySubmit(task) != nil {
-						runtime.Gosched()
-					}
-				}
-			}
-		})
-	}
-	stop := make(chan struct{})
-	var watcher sync.WaitGroup
-	watcher.Go(func() {
-		for {
-			s := p.Stats()
-			assert.Equal(t, s.Submitted, uint64(s.Queued+s.Running)+s.Succeeded+s.Failed+s.Aborted)
-			assert.LessOrEqual(t, s.Panicked, s.Failed)
-			select {
-			case <-stop:
-				return
-			default:
-				assert.NoError(t, p.Resize(1+rand.IntN(5)))
-			}
-		}
-	})
-	go func() {
-		wg.Wait()
-		close(stop)
-		watcher.Wait()
-		assert.NoError(t, p.Shutdown(context.Background()))
-	}()
-	seen := map[int]bool{}
-	indexes := map[uint64]bool{}
-	for r := range p.Results() {
-		assert.False(t, seen[r.Task], "task %d answered twice", r.Task)
-		assert.False(t, indexes[r.Index], "index %d given twice", r.Index)
-		seen[r.Task], indexes[r.Index] = true, true
-		assert.Equal(t, 1, r.Attempt)
-		checkMood(t, r)
-	}
-	assert.Len(t, seen, submitters*each*9/10, "Do answers to its caller alone")
-	s := p.Stats()
-	assert.Equal(t, uint64(submitters*each), s.Submitted)
-	assert.Equal(t, s.Submitted, s.Succeeded+s.Failed)
-	assert.Equal(t, s.Submitted/4, s.Panicked)
-}
-
-func TestRule1_IndexIsTheOrderOfAcceptance(t *testing.T) {
-	p := mustNew(t, identity, workpool.WithWorkers(1))
-	for n := range 100 {
-		require.NoError(t, p.Submit(t.Context(), n))
-	}
-	closed(t, p)
-	for i, r := range collect(p) {
-		assert.Equal(t, i, r.Task, "one worker runs them in order")
-		assert.Equal(t, uint64(i), r.Index)
-	}
-}
-
-func TestRule2_Bounded(t *testing.T) {
-	for _, c := range []struct{ workers, depth, buffer int }{
-		{1, 0, 0}, {1, 1, 0}, {2, 0, 3}, {3, 5, 2}, {8, 1, 1},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			p := mustNew(t, identity,
-				workpool.WithWorkers(c.workers), workpool.WithQueueDepth(c.depth), workpool.WithResultBuffer(c.buffer))
-			bound := c.workers + c.depth + c.buffer
-			var accepted atomic.Int64
-			go func() {
-				for p.Submit(context.Background(), 1) == nil {
-					accepted.Add(1)
-				}
-			}()
-			synctest.Wait() // until nothing moves any more: nobody receives
-			assert.Equal(t, int64(bound), accepted.Load(), "%+v", c)
-			s := p.Stats()
-			assert.Equal(t, bound, s.Queued+s.Running+s.Undelivered)
-			assert.Equal(t, c.buffer+c.workers, s.Undelivered)
-			require.ErrorIs(t, p.TrySubmit(1), workpool.ErrQueueFull)
-
-			for range p.Results() {
-				break
-			}
-			synctest.Wait()
-			assert.Equal(t, int64(bound+1), accepted.Load(), "one received, one more accepted")
-			closed(t, p)
-			assert.Len(t, collect(p), bound)
-		})
-	}
-}
-
-func TestRule2_MemoryStaysFlat(t *testing.T) {
-	tasks := 1_000_000
-	if testing.Short() {
-		tasks = 50_000
-	}
-	p := mustNew(t, func(_ context.Context, payload []byte) ([]byte, error) { return payload, nil },
-		workpool.WithWorkers(2), workpool.WithQueueDepth(8), workpool.WithResultBuffer(8))
-	var live atomic.Int64 // payloads that are in the pool or with the consumer
-	shared := make([]byte, 64<<10)
-	go func() {
-		for n := range tasks {
-			live.Add(1)
-			payload := shared
-			if n%16 == 0 { // enough to see it if they were retained
-				payload = make([]byte, 64<<10)
-			}
-			assert.NoError(t, p.Submit(context.Background(), payload))
-		}
-		assert.NoError(t, p.Close())
-	}()
-	n, most := 0, uint64(0)
-	for r := range p.Results() {
-		assert.LessOrEqual(t, live.Add(-1), int64(8+8+2+2))
-		assert.Len(t, r.Value, 64<<10)
-		if n++; n%(tasks/20) == 0 {
-			var m runtime.MemStats
-			runtime.ReadMemStats(&m)
-			most = max(most, m.HeapAlloc)
-		}
-	}
-	assert.Equal(t, tasks, n)
-	assert.Less(t, most, uint64(128<<20), "of %d MiB that went through", tasks/16/16)
-}
 
 func TestRule3_SubmitWaitsForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -233,10 +63,10 @@ func TestRule3_SubmitWaitsForRoom(t *testing.T) {
 	})
 }
 
-// The room and the end of the context come at the same time: whatever the
-// submitter sees first, its task must not be accepted.
-func TestRule3_EndedContextNeverEnqueues(t *testing.T) {
-	for range 200 {
+// The room and the end of the context come at the same time: the task is either accepted
+// or refused.
+func TestRule3_ContextThatEndsAsRoomComes(t *testing.T) {
+	for i := range 200 {
 		synctest.Test(t, func(t *testing.T) {
 			g := newGate()
 			p := mustNew(t, g.handle, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithoutResults())
@@ -247,19 +77,29 @@ func TestRule3_EndedContextNeverEnqueues(t *testing.T) {
 			go func() { submitted <- p.Submit(ctx, 2) }()
 			synctest.Wait()
 			cancel()
+			if i == 0 {
+				synctest.Wait() // so that the end comes first
+			}
 			g.end <- 1
-			require.ErrorIs(t, <-submitted, context.Canceled)
+			accepted := uint64(1)
+			if err := <-submitted; err == nil {
+				assert.NotZero(t, i, "an ended context never enqueues")
+				accepted++
+				<-g.began
+				g.end <- 2
+			} else {
+				require.ErrorIs(t, err, context.Canceled)
+			}
 			synctest.Wait()
-			assert.Equal(t, uint64(1), p.Stats().Submitted)
-			require.NoError(t, p.TrySubmit(3), "the room that it left is free")
+			assert.Equal(t, accepted, p.Stats().Submitted)
+			require.ErrorIs(t, p.Submit(ctx, 3), context.Canceled)
+			require.NoError(t, p.TrySubmit(t.Context(), 4), "the room that it left is free")
 			<-g.began
-			g.end <- 3
+			g.end <- 4
 			closed(t, p)
 		})
 	}
 }
-
-type key struct{}
 
 func TestRule3_ValuesReachTheHandlerAndTheEndDoesNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -273,68 +113,13 @@ func TestRule3_ValuesReachTheHandlerAndTheEndDoesNot(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, "of the task"), time.Minute)
 		require.NoError(t, p.Submit(ctx, 0))
 		cancel()
-		require.NoError(t, p.TrySubmit(1))
+		require.NoError(t, p.TrySubmit(t.Context(), 1))
 		closed(t, p)
 		for _, r := range collect(p) {
 			require.NoError(t, r.Err)
 			assert.Equal(t, []string{"of the task", "of the pool"}[r.Task], r.Value)
 		}
 	})
-}
-
-func TestSubmitAll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, identity, workpool.WithQueueDepth(1), workpool.WithResultBuffer(0), workpool.WithWorkers(1))
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		accepted, err := p.SubmitAll(ctx, count(10))
-		assert.Equal(t, 2, accepted, "nobody receives")
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		_, err = p.SubmitAll(t.Context(), nil)
-		require.Error(t, err)
-		go func() {
-			accepted, err := p.SubmitAll(context.Background(), panicAfter(3))
-			assert.Equal(t, 3, accepted)
-			var panicked *workpool.PanicError
-			assert.ErrorAs(t, err, &panicked)
-			assert.NoError(t, p.Close())
-			accepted, err = p.SubmitAll(context.Background(), count(3))
-			assert.Equal(t, 0, accepted)
-			assert.ErrorIs(t, err, workpool.ErrClosed)
-		}()
-		assert.Len(t, collect(p), 5)
-	})
-}
-
-// panicAfter yields n numbers and panics.
-func panicAfter(n int) iter.Seq[int] {
-	return func(yield func(int) bool) {
-		for i := range n {
-			if !yield(i) {
-				return
-			}
-		}
-		panic("no more")
-	}
-}
-
-// Handlers that hand on their context make no chain of contexts: each lookup of
-// a value would take longer than the one before.
-func TestSubmit_GenerationsDoNotAddUp(t *testing.T) {
-	const generations = 100_000
-	var p *workpool.Pool[int, int]
-	contexts := make(map[context.Context]bool)
-	p = mustNew(t, func(ctx context.Context, n int) (int, error) {
-		contexts[ctx] = true
-		if n == 0 {
-			return n, nil
-		}
-		return n, p.Submit(ctx, n-1)
-	}, workpool.WithWorkers(1), workpool.WithoutResults())
-	require.NoError(t, p.Submit(context.WithValue(t.Context(), key{}, 1), generations))
-	require.NoError(t, p.Wait(t.Context()))
-	closed(t, p)
-	assert.Len(t, contexts, 1, "one worker, one context of the first submit")
 }
 
 // A task that nobody waits for is not inside the handler that submitted it.
@@ -368,4 +153,217 @@ func TestSubmit_LeavesTheHandler(t *testing.T) {
 		closed(t, b)
 		assert.Equal(t, int64(1), most.Load(), "handlers of a at the same time")
 	})
+}
+
+// incomparable is a context that == panics for.
+type incomparable struct {
+	context.Context
+	_ []int
+}
+
+// mapped is one that is no pointer, but looks like one.
+type mapped map[string]context.Context
+
+func (m mapped) Deadline() (time.Time, bool) { return m["in"].Deadline() }
+
+func (m mapped) Done() <-chan struct{} { return m["in"].Done() }
+
+func (m mapped) Err() error { return m["in"].Err() }
+
+func (m mapped) Value(key any) any { return m["in"].Value(key) }
+
+// Each task has the values that it was submitted with, whatever kind of context
+// carries them and whichever stand beside it, and keeps its place.
+func TestRule3_ContextsOfAllKindsSideBySide(t *testing.T) {
+	type key struct{}
+	p := mustNew(t, func(ctx context.Context, _ any) (any, error) { return ctx.Value(key{}), nil }, workpool.WithWorkers(1))
+	valued := func(v any) context.Context { return context.WithValue(context.Background(), key{}, v) }
+	shared := valued("shared")
+	kinds := []func(i int) (context.Context, any){
+		func(int) (context.Context, any) { return context.Background(), nil },
+		func(int) (context.Context, any) { return context.TODO(), nil },
+		func(int) (context.Context, any) { return shared, "shared" },
+		func(i int) (context.Context, any) { return valued(i), i },
+		func(i int) (context.Context, any) { return incomparable{Context: valued(i)}, i },
+		func(i int) (context.Context, any) { return mapped{"in": valued(i)}, i },
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	n := uint64(0)
+	for range 200 {
+		p.Pause()
+		size := rng.IntN(100)
+		k := 0
+		for i := range size {
+			if rng.IntN(3) == 0 {
+				k = rng.IntN(len(kinds))
+			}
+			ctx, want := kinds[k](i)
+			require.NoError(t, p.Submit(ctx, want))
+		}
+		p.Resume()
+		for range size {
+			r := receive(t, p)
+			require.Equal(t, r.Task, r.Value)
+			require.Equal(t, n, r.Index)
+			n++
+		}
+	}
+	closed(t, p)
+}
+
+func TestSubmitAll_AcceptsEverything(t *testing.T) {
+	eachShape(t, 1, func(t *testing.T, opts []workpool.Option) {
+		p := mustNew(t, square, opts...)
+		go func() {
+			accepted, err := p.SubmitAll(t.Context(), count(300))
+			assert.NoError(t, err)
+			assert.Equal(t, 300, accepted)
+			assert.NoError(t, p.Shutdown(t.Context()))
+		}()
+		results := byIndex(t, collect(p))
+		require.Len(t, results, 300)
+		for i, r := range results {
+			assert.Equal(t, i, r.Task, "accepted in order")
+			assert.Equal(t, i*i, r.Value)
+		}
+		synctest.Wait()
+	})
+}
+
+func TestSubmitAll_TakesNoMoreThanThereIsRoomFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(3))
+		release := make(chan struct{})
+		var pulled atomic.Int32
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan outcome, 1)
+		go func() {
+			accepted, err := p.SubmitAll(ctx, func(yield func(closure) bool) {
+				for {
+					if pulled.Add(1); !yield(until(release)) {
+						return
+					}
+				}
+			})
+			done <- outcome{value: accepted, err: err}
+		}()
+		synctest.Wait()
+		assert.Equal(t, int32(6), pulled.Load(), "two run, three are queued, one waits")
+
+		cancel()
+		got := <-done
+		assert.Equal(t, 5, got.value)
+		require.ErrorIs(t, got.err, context.Canceled)
+		assert.Equal(t, int32(6), pulled.Load())
+		close(release)
+		closed(t, p)
+		assert.Equal(t, uint64(5), p.Stats().Succeeded)
+	})
+}
+
+func TestSubmitAll_StopsWhenThePoolCloses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, func(_ context.Context, i int) (int, error) {
+			time.Sleep(time.Second)
+			return i, nil
+		}, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithoutResults())
+		go func() {
+			time.Sleep(2500 * time.Millisecond)
+			assert.NoError(t, p.Shutdown(t.Context()))
+		}()
+		accepted, err := p.SubmitAll(t.Context(), count(100))
+		require.ErrorIs(t, err, workpool.ErrClosed)
+		assert.Equal(t, 3, accepted)
+		closed(t, p)
+		assert.Equal(t, uint64(3), p.Stats().Succeeded)
+
+		accepted, err = p.SubmitAll(t.Context(), count(100))
+		require.ErrorIs(t, err, workpool.ErrClosed)
+		assert.Zero(t, accepted)
+	})
+}
+
+func TestSubmitAll_PanicOfTheSequence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, square)
+		cause := errors.New("the file ended")
+		accepted, err := p.SubmitAll(t.Context(), func(yield func(int) bool) {
+			_ = yield(1) && yield(2)
+			panic(cause)
+		})
+		var panicked *workpool.PanicError
+		require.ErrorAs(t, err, &panicked)
+		require.ErrorIs(t, err, cause)
+		assert.Equal(t, 2, accepted)
+		closed(t, p)
+		assert.Len(t, collect(p), 2)
+	})
+}
+
+func TestSubmitAll_GoexitOfTheSequenceEndsItsCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, square)
+		var caller sync.WaitGroup
+		caller.Go(func() {
+			_, _ = p.SubmitAll(t.Context(), func(yield func(int) bool) {
+				_ = yield(1)
+				runtime.Goexit()
+			})
+			assert.Fail(t, "Goexit ends the goroutine that calls it")
+		})
+		caller.Wait()
+		closed(t, p)
+		assert.Len(t, collect(p), 1)
+	})
+}
+
+// Each task has the Index that says when it was accepted, whichever way it comes, also
+// beside inputs that take their time.
+func TestRule1_IndexIsTheOrderOfAcceptance(t *testing.T) {
+	for name, submit := range waysIn {
+		if slices.Contains([]string{"Map", "Stream", "Group"}, name) { // whose Index is the position
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(100), workpool.WithoutResults())
+				release := occupy(t, p, 1)
+				var ran []int
+				var indexes []uint64
+				task := func(n int) closure {
+					return func(ctx context.Context) (int, error) {
+						info, _ := workpool.InfoFrom(ctx)
+						ran, indexes = append(ran, n), append(indexes, info.Index)
+						return 0, nil
+					}
+				}
+				one, endOne := feeding(t, p, sequenceWays["SubmitAll"])
+				two, endTwo := feeding(t, p, sequenceWays["SubmitAll"])
+				var waits []func()
+				var order []int
+				var expected []uint64
+				for n := range 30 {
+					switch n % 3 {
+					case 0:
+						one <- task(n)
+					case 1:
+						two <- task(n)
+					case 2:
+						waits = append(waits, submit(t, p, []closure{task(n)}))
+					}
+					synctest.Wait()
+					order, expected = append(order, n), append(expected, uint64(1+n))
+				}
+				endOne()
+				endTwo()
+				release()
+				for _, wait := range waits {
+					wait()
+				}
+				closed(t, p)
+				assert.Equal(t, order, ran)
+				assert.Equal(t, expected, indexes)
+			})
+		})
+	}
 }

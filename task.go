@@ -2,16 +2,25 @@ package workpool
 
 import (
 	"context"
-	"fmt"
+	"reflect"
 )
 
-// A Handler does the work of one task. It is called by many workers at once.
+// A Handler does the work of one task. Many workers call it at once.
 //
-// Its context carries the values of the context that the task was submitted
-// with, and ends when the pool is aborted. Under [Pool.Do], [Pool.DoChan],
-// [Pool.Map] and [Pool.Stream] it also ends with the context of the caller.
-// [InfoFrom] tells from it which task this is and which worker runs it. The
-// context is the handler's own only until the handler returns.
+// Its context has the values of the context that the task was submitted with,
+// and ends when the pool is aborted. Under [Pool.Do], [Pool.DoChan], [Pool.Map],
+// [Pool.Stream] and [Pool.Group] it also ends with the context of the caller.
+// [InfoFrom] returns from it which task this is and which worker runs it.
+//
+// Do not use the context after the handler has returned: it may be cancelled, and
+// it no longer counts as a handler's. A task that is submitted with the context of
+// a handler, or with one that [Timeout] made of it, gets the values that the handler's
+// own task was submitted with. One that is submitted with a context.WithValue
+// of it keeps that context, and everything behind it: a chain of tasks of which
+// each submits the next in this way grows with each.
+//
+// A task and its value together may have up to about 64 KB, since Go has no channels
+// of larger elements and [Pool.DoChan] returns a channel. Use pointers for larger ones.
 type Handler[T, R any] func(ctx context.Context, task T) (R, error)
 
 // A Result is the answer to one accepted task.
@@ -19,9 +28,9 @@ type Result[T, R any] struct {
 	Index   uint64 // order of acceptance, from 0; in Stream and Map the position in the input
 	Task    T      // the task as submitted
 	Value   R      // what the handler returned
-	Err     error  // what the handler returned, or a *PanicError, ErrGoexit, ErrAborted, or why the caller's context ended
+	Err     error  // what the handler returned, or a *PanicError, ErrGoexit, ErrAborted, ErrDropped, or why the caller's context ended
 	Worker  int    // the worker that ran the task, 1..N; 0 if it never ran, or ran in Submit by CallerRuns
-	Attempt int    // 1 unless retried: see RetryAfter
+	Attempt int    // 1 unless retried, see RetryAfter; 0 in the last Result of a Stream that ended before its input
 }
 
 // A Func is a task that brings its own code. See [Call].
@@ -34,107 +43,187 @@ type Func[R any] = func(ctx context.Context) (R, error)
 //	lines, err := pool.Do(ctx, func(ctx context.Context) (int, error) { return count(ctx, file) })
 func Call[R any](ctx context.Context, f Func[R]) (R, error) { return f(ctx) }
 
-// A job is an element of the pool's channels: a task on its way from the caller,
-// over the task channel to a worker, and with the handler's answer in it over the
-// collector channel to a receiver. Or it stands for a run of tasks that lie in a
-// block. Jobs are used again, so that the way allocates nothing.
+// NoValue makes a handler of a function that has only an error to return:
 //
-// The pool's mutex guards a job except while one goroutine has it in hand:
-// the worker that runs it, or the caller that got it back.
+//	pool, err := workpool.New(workpool.NoValue(send))
+func NoValue[T any](do func(ctx context.Context, task T) error) Handler[T, struct{}] {
+	if do == nil {
+		return nil // which New refuses
+	}
+	return func(ctx context.Context, task T) (struct{}, error) { return struct{}{}, do(ctx, task) }
+}
+
+// A job is one task on its way: from its caller over the task channel to a worker,
+// and with the answer in it to whom that is for. Jobs are used again.
+//
+// The pool's mutex guards a job, except while its handler runs: then value and err, and
+// what the worker writes for the next task of a Map, are the worker's alone.
 type job[T, R any] struct {
-	next, previous *job[T, R] // its neighbours in the list that it is in
-	state
-	worker  int32
-	attempt int32
-	index   uint64
+	next, prev               *job[T, R] // in the list that it is in
+	nextInBatch, prevInBatch *job[T, R] // in that of its batch
+
+	place      place
+	level      level
+	bound      bool  // its handler's context ends with that of a caller
+	positioned bool  // index is the position in a batch, which has set it
+	unrun      unrun // why it has not run
+	attempt    int32
+	worker     int32
+	index      uint64
 
 	ctx   context.Context // what the context of the handler is made from
 	task  T
 	value R
 	err   error
 
-	to     answerer[T, R] // who gets the answer; nil for Results
-	signal chan struct{}  // capacity 1; wakes the goroutine that waits for this job
-	lane   *lane[T, R]    // of its key; nil without one
-	inside *worker[T, R]  // whose handler waits for it
+	to     owner[T, R]     // who gets the answer; nil for Results
+	batch  *batch[T, R]    // of the tasks that are cancelled with it; nil without one
+	linked *unbegun[T, R]  // the list of its batch that it is in; nil while it is in none
+	key    *keyQueue[T, R] // of the tasks of its key; nil without one
+	line   chan error      // capacity 1; tells a submitter that waits in line; nil without one
 }
 
-// state is what changes of a job under the mutex only.
-type state struct {
-	place place
-	level level
-
-	promised   bool // it counts on a worker that was free
-	positioned bool // the index is the position in a batch
-	bound      bool // its context ends with that of its caller
-	abandoned  bool // nobody waits for the answer any more
-	signals    bool // its caller waits for the signal alone
-	isRun      bool // it stands for a run, which is its answerer
+// An owner gets the answers to tasks in place of Results: a call, a Map, a Stream
+// or a Group.
+type owner[T, R any] interface {
+	// failed is called without the mutex when a handler has failed for good.
+	failed(err error)
+	// answerLocked is called once for each job, when it has ended. The job is the
+	// owner's from then on.
+	answerLocked(j *job[T, R])
 }
 
 // A place is where a job is.
 type place uint8
 
 const (
-	elsewhere place = iota // in hand, spare, or on the way to a receiver
-	inLine                 // with a submitter that waits for room
-	granted                // with one that has been given room and has not used it yet
-	queued                 // in the task channel
-	behind                 // behind another task of its key
-	parked                 // until its next attempt is due
-	finished               // before its turn, in an ordered pool
+	outside    place = iota // with its caller, a worker, a receiver, or spare
+	inLine                  // waits to be accepted, in the line
+	inBusyLine              // the same, and its key is busy
+	inKey                   // the same, after others of its key, or the key has as many tasks as it may
+	queued                  // accepted, in the task channel
+	behind                  // accepted, after another one of its key
+	ahead                   // the same, before those that no handler waits for
+	parked                  // until its next attempt is due
+	reserved                // accepted, runs only in the place of the handler that waits for it
+	beside                  // about to run beside the workers, by CallerRuns
+	untold                  // ended without having run; the result function is to be told
+	finished                // ended before its turn, in a pool with WithOrdered
 )
 
-// waits tells whether j has been accepted and no worker has it.
-func (j *job[T, R]) waits() bool { return j.place == queued || j.place == behind || j.place == parked }
+// isInLine reports whether j waits to be accepted.
+func (j *job[T, R]) isInLine() bool { return j.place >= inLine && j.place <= inKey }
 
-// tasks returns how many accepted tasks j, which is in the task channel, stands
-// for. A run of a Map stands for its first: the next ones are accepted as they are
-// claimed.
-func (j *job[T, R]) tasks() int {
-	if j.isRun {
-		if r := j.to.(*run[T, R]); r.accepts() {
-			return r.n
-		}
-	}
-	return 1
-}
+// waits reports whether j has been accepted, has not ended, and no worker has it.
+func (j *job[T, R]) waits() bool { return j.place >= queued && j.place <= reserved }
 
 func (j *job[T, R]) result() Result[T, R] {
 	return Result[T, R]{Index: j.index, Task: j.task, Value: j.value, Err: j.err, Worker: int(j.worker), Attempt: int(j.attempt)}
-}
-
-// afterLast returns err, with which a task ends that no worker has begun again,
-// with the error of its last attempt if there was one.
-func (j *job[T, R]) afterLast(err error) error {
-	if j.err == nil {
-		return err
-	}
-	return fmt.Errorf("%w: %w", err, j.err)
 }
 
 // forget drops the task and its answer, so that the pool retains neither.
 func (j *job[T, R]) forget() {
 	var noTask T
 	var noValue R
-	j.task, j.value, j.err = noTask, noValue, nil
-}
-
-// reset makes j one that can be used again.
-func (j *job[T, R]) reset() {
-	j.forget()
-	j.next, j.previous, j.worker, j.state = nil, nil, 0, state{}
-	if j.to != nil || j.inside != nil {
-		j.to, j.inside = nil, nil
+	j.task, j.value = noTask, noValue
+	if j.err != nil {
+		j.err = nil
 	}
 }
 
-// An answerer gets the answer of a job in place of Results.
-type answerer[T, R any] interface {
-	// failed is called by the worker as soon as the handler has failed,
-	// without the pool's mutex.
-	failed(err error)
-	// answerLocked is called once, when the job has ended. The job is the
-	// answerer's from then on.
-	answerLocked(j *job[T, R])
+// clear makes j one that can be used again, but for its owner.
+func (j *job[T, R]) clear() {
+	j.place, j.level, j.bound, j.positioned, j.unrun, j.worker, j.ctx = outside, 0, false, false, 0, 0, nil
+}
+
+// A list holds jobs, first in, first out. One can leave from anywhere.
+type list[T, R any] struct {
+	first, last *job[T, R]
+	n           int
+}
+
+func (l *list[T, R]) push(j *job[T, R]) {
+	if l.n == 0 {
+		l.first = j
+	} else {
+		j.prev, l.last.next = l.last, j
+	}
+	j.next = nil
+	l.last = j
+	l.n++
+}
+
+func (l *list[T, R]) pushFront(j *job[T, R]) {
+	if l.n == 0 {
+		j.next, l.last = nil, j
+	} else {
+		j.next, l.first.prev = l.first, j
+	}
+	l.first = j
+	l.n++
+}
+
+// pop takes out the first job. It leaves the prev of the next one alone, which has no
+// meaning in a first job: that one may be in the cache of another processor. The job itself
+// must not point at others any more, or one that runs for long would keep all of them.
+func (l *list[T, R]) pop() *job[T, R] {
+	j := l.first
+	l.first = j.next
+	if l.n--; l.n == 0 {
+		l.last = nil
+	}
+	j.next, j.prev = nil, nil
+	return j
+}
+
+func (l *list[T, R]) remove(j *job[T, R]) {
+	switch j {
+	case l.first:
+		l.pop()
+		return
+	case l.last:
+		l.last = j.prev
+		l.last.next = nil
+	default:
+		j.prev.next, j.next.prev = j.next, j.prev
+	}
+	l.n--
+	j.next, j.prev = nil, nil
+}
+
+// A store keeps jobs to use again: a limited number of bytes, so that a burst
+// gives its memory back.
+type store[T, R any] struct {
+	first *job[T, R]
+	n     int
+	most  int
+}
+
+const storeBytes = 1 << 20
+
+func newStore[T, R any]() store[T, R] {
+	return store[T, R]{most: max(1, storeBytes/int(reflect.TypeFor[job[T, R]]().Size()))}
+}
+
+func (s *store[T, R]) get() *job[T, R] {
+	j := s.first
+	if j == nil {
+		return new(job[T, R])
+	}
+	s.first, j.next = j.next, nil
+	s.n--
+	return j
+}
+
+// put takes a job of which nothing is left but its owner's marks.
+func (s *store[T, R]) put(j *job[T, R]) {
+	if s.n >= s.most {
+		return
+	}
+	j.clear()
+	if j.to != nil {
+		j.to = nil
+	}
+	j.next, s.first = s.first, j
+	s.n++
 }

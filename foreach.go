@@ -1,0 +1,34 @@
+package workpool
+
+import (
+	"context"
+	"iter"
+	"math"
+	"slices"
+)
+
+// ForEach calls do for every task of the sequence, on a pool of its own, made with
+// opts. It takes the next task only when there is room for it, so that the sequence may be of
+// any length. It returns nil when all have succeeded. The first error cancels the context of
+// the others, of which no more are begun, and is returned when those that run have returned.
+// A panic of do is a [*PanicError], and so is one of the sequence. If ctx ends,
+// ForEach returns an error that matches ctx.Err().
+func ForEach[T any](ctx context.Context, tasks iter.Seq[T], do func(ctx context.Context, task T) error, opts ...Option) error {
+	p, err := New(NoValue(do), append(slices.Clip(opts), forTasks(math.MaxInt))...)
+	if err != nil {
+		return err
+	}
+	s := newStream[T, struct{}](true)
+	var first error
+	err = s.run(ctx, p, tasks, func(r Result[T, struct{}]) bool {
+		first = r.Err
+		return first == nil
+	})
+	if err == nil && first != nil {
+		err = s.failure(first)
+	}
+	if closeErr := p.Close(); err == nil {
+		return closeErr
+	}
+	return err
+}

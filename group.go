@@ -1,0 +1,115 @@
+package workpool
+
+import (
+	"cmp"
+	"context"
+	"errors"
+)
+
+var errGroupOver = errors.New("workpool: Wait of the group has returned")
+
+// A Group is tasks that belong together, on the workers of a pool. The first that fails
+// cancels the others. Make one with [Pool.Group]. Its methods may be called by many
+// goroutines at once.
+type Group[T, R any] struct {
+	batch[T, R]
+
+	// Guarded by the pool's mutex:
+	values  []R
+	err     error // the first
+	over    bool  // Wait has returned
+	outcome error // what it has returned
+}
+
+// Group returns a group without tasks. Their handlers' context is derived from ctx. Call
+// [Group.Wait] in the end, which frees what the group holds.
+func (p *Pool[T, R]) Group(ctx context.Context) *Group[T, R] {
+	g := &Group[T, R]{}
+	if err := g.begin(ctx, p); err != nil {
+		g.pool, g.err = p, err
+	}
+	return g
+}
+
+// Submit hands task to the pool as one of the group. It waits for room as [Pool.Submit]
+// does, until the group's context ends.
+//
+// It returns [ErrClosed] when the pool closes, and after the first error of the group or
+// the end of its context: then the error matches that one as well.
+func (g *Group[T, R]) Submit(task T) error {
+	if err := g.closed(); err != nil {
+		return g.pool.refused(err)
+	}
+	err := g.handIn(g, task, policy{overflows: true})
+	if err != nil && g.ctx.Err() != nil {
+		return cmp.Or(g.closed(), err)
+	}
+	return err
+}
+
+// closed returns why the group takes no more tasks, or nil.
+func (g *Group[T, R]) closed() error {
+	g.pool.lock()
+	err, over := g.err, g.over
+	g.pool.unlock()
+	switch {
+	case g.ctx == nil:
+		return after(ErrClosed, err)
+	case over:
+		return after(ErrClosed, errGroupOver)
+	case err != nil || g.ctx.Err() != nil:
+		return after(ErrClosed, g.failure(err))
+	}
+	return nil
+}
+
+// Wait waits until all tasks of the group have ended, and then returns their values, in the
+// order in which they were submitted; or no values and the first error, which has
+// cancelled the context of the others. If the context of the group ended first, the error
+// matches that of ctx.Err(). Every handler that the group has started has returned.
+// After that, the group takes no more tasks.
+//
+// Called in a handler of the same pool whose context the group was made with, the tasks
+// run in the place of the handler too, one at a time, if no other worker takes them.
+func (g *Group[T, R]) Wait() ([]R, error) {
+	if g.ctx == nil {
+		return nil, g.err
+	}
+	g.await()
+	g.pool.lock()
+	err := g.err
+	g.pool.unlock()
+	outcome := g.failure(err)
+	g.end()
+	g.pool.lock()
+	defer g.pool.unlock()
+	if !g.over { // else another Wait was faster
+		g.over, g.outcome = true, outcome
+	}
+	if g.outcome != nil {
+		return nil, g.outcome
+	}
+	return g.values, nil
+}
+
+func (g *Group[T, R]) failed(err error) { g.ctx.cancel(err) }
+
+func (g *Group[T, R]) answerLocked(j *job[T, R]) {
+	switch i := int(j.index); {
+	case j.err == nil:
+		if i >= len(g.values) {
+			g.values = append(g.values, make([]R, i+1-len(g.values))...)
+		}
+		g.values[i] = j.value
+	case g.err == nil:
+		g.err = j.err
+		if g.err == ErrDropped { //nolint:errorlint // our own; of others that have not run the pool or the context has ended
+			go func() { // it may call code of the user
+				defer func() { _ = recover() }() // there is nobody to tell
+				g.ctx.cancel(ErrDropped)
+			}()
+		}
+	}
+	g.pool.freeLocked(j)
+	g.endedLocked()
+}

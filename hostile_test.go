@@ -1,0 +1,627 @@
+package workpool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-a18b2dc9/workpool"
+)
+
+// A hostility is what the methods of hostile values do once it is armed. It calls the
+// pool or panics.
+type hostility struct {
+	armed atomic.Bool
+	do    func()
+}
+
+func (h *hostility) strike() {
+	if h.armed.Load() {
+		h.do()
+	}
+}
+
+// A hostileError is one whose every method strikes.
+type hostileError struct{ *hostility }
+
+func (e hostileError) Error() string  { e.strike(); return "hostile" }
+func (e hostileError) String() string { e.strike(); return "hostile" }
+func (e hostileError) Is(error) bool  { e.strike(); return false }
+func (e hostileError) As(any) bool    { e.strike(); return false }
+func (e hostileError) Unwrap() error  { e.strike(); return nil }
+
+// A hostileContext is one whose every method strikes. An opaque one hides the context
+// behind it.
+type hostileContext struct {
+	context.Context
+	*hostility
+	opaque bool
+}
+
+func (c hostileContext) Deadline() (time.Time, bool) { c.strike(); return c.Context.Deadline() }
+func (c hostileContext) Done() <-chan struct{}       { c.strike(); return c.Context.Done() }
+func (c hostileContext) Err() error                  { c.strike(); return c.Context.Err() }
+func (c hostileContext) Value(key any) any {
+	c.strike()
+	if c.opaque {
+		return nil
+	}
+	return c.Context.Value(key)
+}
+
+// endedContext returns a context that has ended.
+func endedContext() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// hostilities are what hostile values do to a pool.
+var hostilities = map[string]func(p *closures) func(){
+	"calls": func(p *closures) func() {
+		return func() {
+			p.Stats()
+			_ = p.TrySubmit(context.Background(), returning(0, nil))
+			_ = p.Resize(3)
+			_ = p.Wait(endedContext())
+		}
+	},
+	"closes": func(p *closures) func() { return func() { _ = p.Shutdown(endedContext()) } },
+	"panics": func(*closures) func() { return func() { panic("hostile") } },
+	"panics with itself": func(p *closures) func() {
+		return func() {
+			h := &hostility{do: func() { p.Stats() }}
+			h.armed.Store(true)
+			panic(hostileError{h})
+		}
+	},
+}
+
+// surviving calls f. A panic is for the caller whose value is hostile, and is dropped.
+func surviving(f func()) {
+	defer func() { _ = recover() }()
+	f()
+}
+
+// eachHostility runs test in a bubble for each, with a pool made with opts, and expects that
+// the pool survives it.
+func eachHostility(t *testing.T, opts []workpool.Option, test func(t *testing.T, p *closures, h *hostility)) {
+	t.Helper()
+	for name, hostile := range hostilities {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newClosures(t, append(slices.Clip(opts), workpool.WithoutResults())...)
+				h := new(hostility)
+				h.do = hostile(p)
+				test(t, p, h)
+				survived(t, p, h)
+			})
+		})
+	}
+}
+
+// survived expects that p answers and ends.
+func survived(t *testing.T, p *closures, h *hostility) {
+	t.Helper()
+	h.armed.Store(false)
+	synctest.Wait()
+	value, err := p.Do(context.Background(), returning(7, nil))
+	if !p.Stats().Closed {
+		assert.NoError(t, err)
+		assert.Equal(t, 7, value)
+	}
+	assertSum(t, p.Stats())
+	_ = p.Shutdown(endedContext())
+	_ = p.Close()
+	s := p.Stats()
+	assertSum(t, s)
+	assert.Zero(t, s.Running+s.Queued+s.Waiting+s.Held+s.Parked)
+}
+
+// assertSum checks that a snapshot adds up.
+func assertSum(t testing.TB, s workpool.Stats) bool {
+	t.Helper()
+	return assert.Equal(t, s.Submitted, uint64(s.Queued)+uint64(s.Running)+s.Succeeded+s.Failed+s.Aborted, "%+v", s)
+}
+
+// callers are the ways to have one task answered to its caller, to whom a context belongs.
+var callers = map[string]func(ctx context.Context, p *closures, task closure) error{
+	"Do": func(ctx context.Context, p *closures, task closure) error {
+		_, err := p.Do(ctx, task)
+		return err
+	},
+	"DoChan": func(ctx context.Context, p *closures, task closure) error {
+		return (<-p.DoChan(ctx, task)).Err
+	},
+	"Map": func(ctx context.Context, p *closures, task closure) error {
+		_, err := p.Map(ctx, []closure{task})
+		return err
+	},
+	"Stream": func(ctx context.Context, p *closures, task closure) error {
+		var errs []error
+		for r := range p.Stream(ctx, slices.Values([]closure{task})) {
+			errs = append(errs, r.Err)
+		}
+		return errors.Join(errs...)
+	},
+	"Group": func(ctx context.Context, p *closures, task closure) error {
+		g := p.Group(ctx)
+		if err := g.Submit(task); err != nil {
+			_, _ = g.Wait()
+			return err
+		}
+		_, err := g.Wait()
+		return err
+	},
+	"Submit": func(ctx context.Context, p *closures, task closure) error {
+		if err := p.Submit(ctx, task); err != nil {
+			return err
+		}
+		return p.Wait(context.Background())
+	},
+	"SubmitCancel": func(ctx context.Context, p *closures, task closure) error {
+		cancel, err := p.SubmitCancel(ctx, task)
+		if err != nil {
+			return err
+		}
+		defer cancel()
+		return p.Wait(ctx)
+	},
+}
+
+// errorPlaces are the ends of a task that have an error of the user in them.
+var errorPlaces = map[string]func(err error) closure{
+	"returned":  func(err error) closure { return returning(0, err) },
+	"wrapped":   func(err error) closure { return returning(0, fmt.Errorf("wrapped: %w", err)) },
+	"joined":    func(err error) closure { return returning(0, errors.Join(err, errors.New("another"))) },
+	"permanent": func(err error) closure { return returning(0, workpool.Permanent(err)) },
+	"panicked":  func(err error) closure { return func(context.Context) (int, error) { panic(err) } },
+	"retried at once": func(err error) closure {
+		attempts := 0
+		return func(context.Context) (int, error) {
+			if attempts++; attempts < 3 {
+				return 0, workpool.RetryAfter(0, err)
+			}
+			return 0, err
+		}
+	},
+	"retried later": func(err error) closure {
+		attempts := 0
+		return func(context.Context) (int, error) {
+			if attempts++; attempts < 3 {
+				return 0, fmt.Errorf("wrapped: %w", workpool.RetryAfter(time.Second, err))
+			}
+			return 0, nil
+		}
+	},
+	"wrong retry": func(err error) closure { return returning(0, workpool.RetryAfter(-1, err)) },
+}
+
+func TestRule11_ErrorsOfHandlersMayDoAnything(t *testing.T) {
+	for way, run := range callers {
+		for place, task := range errorPlaces {
+			t.Run(way+"/"+place, func(t *testing.T) {
+				eachHostility(t, nil, func(_ *testing.T, p *closures, h *hostility) {
+					h.armed.Store(true)
+					surviving(func() { _ = run(context.Background(), p, task(hostileError{h})) })
+				})
+			})
+		}
+	}
+}
+
+func TestRule11_ErrorsUnderRetryAndTimeoutMayDoAnything(t *testing.T) {
+	for name, hostile := range hostilities {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var handler workpool.Handler[closure, int] = workpool.Call[int]
+				handler = workpool.Retry(workpool.Timeout(handler, time.Minute), 3, seconds)
+				p := mustNew(t, handler, workpool.WithoutResults())
+				h := new(hostility)
+				h.do = hostile(p)
+				h.armed.Store(true)
+				surviving(func() { _, _ = p.Do(context.Background(), returning(0, hostileError{h})) })
+				survived(t, p, h)
+			})
+		})
+	}
+}
+
+// A task waits for its next attempt, with the error of the last one, when it ends in
+// another way.
+func TestRule11_ErrorsOfParkedTasksMayDoAnything(t *testing.T) {
+	ends := map[string]func(t *testing.T, p *closures, cancel context.CancelCauseFunc, err error){
+		"aborted":           func(_ *testing.T, p *closures, _ context.CancelCauseFunc, _ error) { _ = p.Shutdown(endedContext()) },
+		"cancelled":         func(_ *testing.T, _ *closures, cancel context.CancelCauseFunc, _ error) { cancel(nil) },
+		"cancelled with it": func(_ *testing.T, _ *closures, cancel context.CancelCauseFunc, err error) { cancel(err) },
+		"next attempt": func(_ *testing.T, p *closures, _ context.CancelCauseFunc, _ error) {
+			time.Sleep(time.Hour)
+			_ = p.Wait(context.Background())
+		},
+	}
+	for way, run := range callers {
+		for end, how := range ends {
+			t.Run(way+"/"+end, func(t *testing.T) {
+				eachHostility(t, nil, func(t *testing.T, p *closures, h *hostility) {
+					ctx, cancel := context.WithCancelCause(context.Background())
+					defer cancel(nil)
+					err := hostileError{h}
+					attempts := 0
+					var caller sync.WaitGroup
+					caller.Go(func() {
+						surviving(func() {
+							_ = run(ctx, p, func(context.Context) (int, error) {
+								if attempts++; attempts < 2 {
+									return 0, workpool.RetryAfter(time.Hour, err)
+								}
+								return 0, err
+							})
+						})
+					})
+					synctest.Wait()
+					require.Equal(t, 1, p.Stats().Parked)
+					h.armed.Store(true)
+					surviving(func() { how(t, p, cancel, err) })
+					synctest.Wait()
+					h.armed.Store(false)
+					_ = p.Shutdown(endedContext()) // for Submit, which no context takes back
+					caller.Wait()
+				})
+			})
+		}
+	}
+}
+
+func TestRule11_ErrorsOfDroppedTasksMayDoAnything(t *testing.T) {
+	eachHostility(t, []workpool.Option{
+		workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithOverflow(workpool.DropOldest),
+	}, func(t *testing.T, p *closures, h *hostility) {
+		answer := p.DoChan(context.Background(), returning(0, workpool.RetryAfter(time.Hour, hostileError{h})))
+		synctest.Wait()
+		require.Equal(t, 1, p.Stats().Parked)
+		release := occupy(t, p, 1)
+		h.armed.Store(true)
+		require.NoError(t, p.Submit(context.Background(), returning(0, nil)))
+		r := <-answer
+		h.armed.Store(false)
+		assert.ErrorIs(t, r.Err, workpool.ErrDropped)
+		release()
+	})
+}
+
+func TestRule11_PanicsOfTheResultFunctionMayHaveAnyValue(t *testing.T) {
+	for name, hostile := range hostilities {
+		for _, unrun := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/unrun=%v", name, unrun), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					h := new(hostility)
+					var told atomic.Int32
+					p := newClosures(t, workpool.WithWorkers(1), workpool.WithResultFunc(func(workpool.Result[closure, int]) {
+						if told.Add(1) == 1 {
+							panic(hostileError{h})
+						}
+					}))
+					h.do = hostile(p)
+					h.armed.Store(true)
+					if unrun {
+						p.Pause()
+						cancel, err := p.SubmitCancel(context.Background(), returning(0, nil))
+						require.NoError(t, err)
+						cancel()
+					} else {
+						require.NoError(t, p.Submit(context.Background(), returning(0, nil)))
+					}
+					synctest.Wait()
+					assert.Positive(t, told.Load())
+					h.armed.Store(false)
+					p.Resume()
+					_ = p.Submit(context.Background(), returning(0, nil))
+					synctest.Wait()
+					err := p.Shutdown(context.Background())
+					var panicked *workpool.PanicError
+					require.ErrorAs(t, err, &panicked)
+					assert.IsType(t, hostileError{}, panicked.Value)
+					assertSum(t, p.Stats())
+				})
+			})
+		}
+	}
+}
+
+func TestRule11_PanicsOfInputsMayHaveAnyValue(t *testing.T) {
+	inputs := map[string]func(p *closures, tasks func(yield func(closure) bool)){
+		"SubmitAll": func(p *closures, tasks func(yield func(closure) bool)) {
+			_, _ = p.SubmitAll(context.Background(), tasks)
+		},
+		"Stream": func(p *closures, tasks func(yield func(closure) bool)) {
+			for r := range p.Stream(context.Background(), tasks) {
+				_ = r
+			}
+		},
+	}
+	for name, feed := range inputs {
+		t.Run(name, func(t *testing.T) {
+			eachHostility(t, nil, func(_ *testing.T, p *closures, h *hostility) {
+				h.armed.Store(true)
+				surviving(func() {
+					feed(p, func(yield func(closure) bool) {
+						yield(returning(0, nil))
+						panic(hostileError{h})
+					})
+				})
+			})
+		})
+	}
+}
+
+// stages are how far a task has come when its context ends. Each makes a pool such that a
+// task that is handed in then gets there.
+var stages = map[string]struct {
+	opts    []workpool.Option
+	prepare func(t *testing.T, p *closures) (release func())
+	task    closure
+	there   func(s workpool.Stats) bool
+}{
+	"in line": {
+		[]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(0)},
+		func(t *testing.T, p *closures) func() { return occupy(t, p, 1) },
+		returning(0, nil),
+		func(s workpool.Stats) bool { return s.Waiting == 1 },
+	},
+	"queued": {
+		[]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(10)},
+		func(t *testing.T, p *closures) func() { return occupy(t, p, 1) },
+		returning(0, nil),
+		func(s workpool.Stats) bool { return s.Queued == 1 },
+	},
+	"running": {
+		[]workpool.Option{workpool.WithWorkers(1)},
+		func(*testing.T, *closures) func() { return func() {} },
+		func(ctx context.Context) (int, error) {
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+			return 0, ctx.Err()
+		},
+		func(s workpool.Stats) bool { return s.Running == 1 },
+	},
+	"running after it was parked": {
+		[]workpool.Option{workpool.WithWorkers(1)},
+		func(*testing.T, *closures) func() { return func() {} },
+		func(ctx context.Context) (int, error) {
+			if i, _ := workpool.InfoFrom(ctx); i.Attempt == 1 {
+				<-ctx.Done()
+				return 0, workpool.RetryAfter(0, ctx.Err())
+			}
+			return 0, nil
+		},
+		func(s workpool.Stats) bool { return s.Running == 1 },
+	},
+	"parked": {
+		[]workpool.Option{workpool.WithWorkers(1)},
+		func(*testing.T, *closures) func() { return func() {} },
+		func(ctx context.Context) (int, error) {
+			ctx.Done() // which makes a context that has to be freed
+			return 0, workpool.RetryAfter(time.Hour, nil)
+		},
+		func(s workpool.Stats) bool { return s.Parked == 1 },
+	},
+}
+
+func TestRule11_CausesOfContextsMayDoAnything(t *testing.T) {
+	for way, run := range callers {
+		for stage, s := range stages {
+			t.Run(way+"/"+stage, func(t *testing.T) {
+				eachHostility(t, s.opts, func(t *testing.T, p *closures, h *hostility) {
+					release := s.prepare(t, p)
+					ctx, cancel := context.WithCancelCause(context.Background())
+					var caller sync.WaitGroup
+					caller.Go(func() { surviving(func() { _ = run(ctx, p, s.task) }) })
+					synctest.Wait()
+					require.True(t, s.there(p.Stats()), "%+v", p.Stats())
+					h.armed.Store(true)
+					cancel(hostileError{h})
+					synctest.Wait()
+					h.armed.Store(false)
+					release()
+					_ = p.Shutdown(endedContext())
+					caller.Wait()
+				})
+			})
+		}
+	}
+}
+
+// The methods of a context strike from the moment when its task has come so far. Those of
+// an opaque one are called by package context on a goroutine of its own, where a panic is
+// nobody's to catch.
+func TestRule11_ContextsMayDoAnything(t *testing.T) {
+	for way, run := range callers {
+		for stage, s := range stages {
+			for _, opaque := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/%s/opaque=%v", way, stage, opaque), func(t *testing.T) {
+					eachHostility(t, s.opts, func(t *testing.T, p *closures, h *hostility) {
+						if do := h.do; opaque {
+							h.do = func() { surviving(do) }
+						}
+						release := s.prepare(t, p)
+						base, cancel := context.WithCancel(context.Background())
+						ctx := hostileContext{base, h, opaque}
+						var caller sync.WaitGroup
+						caller.Go(func() { surviving(func() { _ = run(ctx, p, s.task) }) })
+						synctest.Wait()
+						require.True(t, s.there(p.Stats()), "%+v", p.Stats())
+						h.armed.Store(true)
+						cancel()
+						synctest.Wait()
+						h.armed.Store(false)
+						release()
+						_ = p.Shutdown(endedContext())
+						caller.Wait()
+					})
+				})
+			}
+		}
+	}
+}
+
+// They strike from the first.
+func TestRule11_ContextsMayDoAnythingFromTheFirst(t *testing.T) {
+	for way, run := range callers {
+		for _, opaque := range []bool{false, true} {
+			for _, ends := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/opaque=%v/ends=%v", way, opaque, ends), func(t *testing.T) {
+					eachHostility(t, nil, func(_ *testing.T, p *closures, h *hostility) {
+						if do := h.do; opaque {
+							h.do = func() { surviving(do) }
+						}
+						base := context.Background()
+						if ends {
+							var cancel context.CancelFunc
+							base, cancel = context.WithCancel(base)
+							defer cancel()
+						}
+						h.armed.Store(true)
+						surviving(func() {
+							_ = run(hostileContext{base, h, opaque}, p, func(ctx context.Context) (int, error) {
+								ctx.Done()
+								return 0, ctx.Err()
+							})
+						})
+					})
+				})
+			}
+		}
+	}
+}
+
+func TestRule11_ContextsOfWaitAndShutdownMayDoAnything(t *testing.T) {
+	waits := map[string]func(ctx context.Context, p *closures) error{
+		"Wait":     func(ctx context.Context, p *closures) error { return p.Wait(ctx) },
+		"Shutdown": func(ctx context.Context, p *closures) error { return p.Shutdown(ctx) },
+	}
+	for name, wait := range waits {
+		for _, cause := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/cause=%v", name, cause), func(t *testing.T) {
+				eachHostility(t, []workpool.Option{workpool.WithWorkers(2)}, func(t *testing.T, p *closures, h *hostility) {
+					release := occupy(t, p, 2)
+					require.NoError(t, p.Submit(context.Background(), returning(0, nil)))
+					base, cancel := context.WithCancelCause(context.Background())
+					ctx := base
+					if !cause {
+						ctx = hostileContext{base, h, false}
+					}
+					done := make(chan struct{})
+					go func() {
+						defer close(done)
+						surviving(func() { _ = wait(ctx, p) })
+					}()
+					synctest.Wait()
+					h.armed.Store(true)
+					cancel(hostileError{h})
+					<-done
+					h.armed.Store(false)
+					release()
+				})
+			})
+		}
+	}
+}
+
+func TestRule11_TheContextOfThePoolMayDoAnything(t *testing.T) {
+	for name, hostile := range hostilities {
+		for stage, s := range stages {
+			for _, cause := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/%s/cause=%v", name, stage, cause), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						h := new(hostility)
+						base, cancel := context.WithCancelCause(context.Background())
+						ctx := base
+						if !cause {
+							ctx = hostileContext{base, h, false}
+						}
+						p := newClosures(t, append(slices.Clip(s.opts), workpool.WithContext(ctx), workpool.WithoutResults())...)
+						h.do = hostile(p)
+						release := s.prepare(t, p)
+						var caller sync.WaitGroup
+						caller.Go(func() { surviving(func() { _, _ = p.Do(context.Background(), s.task) }) })
+						synctest.Wait()
+						require.True(t, s.there(p.Stats()), "%+v", p.Stats())
+						h.armed.Store(true)
+						surviving(func() { cancel(hostileError{h}) })
+						synctest.Wait()
+						h.armed.Store(false)
+						release()
+						caller.Wait()
+						survived(t, p, h)
+					})
+				})
+			}
+		}
+	}
+}
+
+// A listError can't be compared.
+type listError []string
+
+func (listError) Error() string { return "list" }
+
+// A listContext ends with an error that can't be compared.
+type listContext struct{ context.Context }
+
+func (c listContext) Value(any) any { return nil }
+func (c listContext) Err() error {
+	if c.Context.Err() == nil {
+		return nil
+	}
+	return listError{"ended"}
+}
+
+func TestRule11_ErrorsOfContextsNeedNotBeComparable(t *testing.T) {
+	for way, run := range callers {
+		for stage, s := range stages {
+			t.Run(way+"/"+stage, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					p := newClosures(t, append(slices.Clip(s.opts), workpool.WithoutResults())...)
+					release := s.prepare(t, p)
+					base, cancel := context.WithCancel(context.Background())
+					var caller sync.WaitGroup
+					caller.Go(func() { _ = run(listContext{base}, p, s.task) })
+					synctest.Wait()
+					require.True(t, s.there(p.Stats()), "%+v", p.Stats())
+					cancel()
+					synctest.Wait()
+					release()
+					_ = p.Shutdown(endedContext())
+					caller.Wait()
+					survived(t, p, new(hostility))
+				})
+			})
+		}
+	}
+	t.Run("WithContext", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			base, cancel := context.WithCancel(context.Background())
+			p := newClosures(t, workpool.WithContext(listContext{base}))
+			require.NoError(t, p.Submit(context.Background(), untilEnd))
+			synctest.Wait()
+			cancel()
+			synctest.Wait() // package context hears of such a context on a goroutine
+			err := p.Close()
+			var cut *workpool.ShutdownError
+			require.ErrorAs(t, err, &cut)
+			var list listError
+			assert.ErrorAs(t, cut.Cause, &list)
+		})
+	})
+}

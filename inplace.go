@@ -1,0 +1,255 @@
+package workpool
+
+import linked "container/list"
+
+// A handler that waits for tasks of its own pool never waits for a worker: they might
+// all be waiting in the same way. It helps itself, as the one worker that it is: what it
+// waits for runs in its place, one task at a time, if no other worker takes it.
+
+// An inPlace runs tasks in the place of something that waits for them: of a handler, of
+// a Submit with CallerRuns, or of the result function that is to be told of tasks that
+// have not run. It has a worker while there are some.
+type inPlace[T, R any] struct {
+	worker  *worker[T, R] // whose handler waits; nil for the others
+	own     list[T, R]    // tasks that nobody else may take
+	batches linked.List   // of callers inside the handler
+	helper  *worker[T, R] // runs the tasks; nil if there is none
+	closed  bool          // the handler has returned
+}
+
+// isAwaited reports whether a handler waits for j.
+func (j *job[T, R]) isAwaited() bool { return j.batch != nil && j.batch.place != nil }
+
+// placeLocked returns where tasks run that the handler of w waits for.
+func (w *worker[T, R]) placeLocked() *inPlace[T, R] {
+	if w.place == nil {
+		w.place = &inPlace[T, R]{worker: w}
+	}
+	return w.place
+}
+
+// holds reports whether the handler that waits has a task of this key, or one that waits
+// for it has.
+func (s *inPlace[T, R]) holds(k *keyQueue[T, R]) bool {
+	for ; s != nil && s.worker != nil; s = s.worker.serves {
+		if j := s.worker.job; j != nil && j.key == k {
+			return true
+		}
+	}
+	return false
+}
+
+// heir returns the task of this key that runs in place, or in the place of one that does.
+func (s *inPlace[T, R]) heir(k *keyQueue[T, R]) *job[T, R] {
+	for ; s != nil && s.helper != nil; s = s.helper.place {
+		if j := s.helper.job; j != nil && j.key == k {
+			return j
+		}
+	}
+	return nil
+}
+
+// awaitLocked notes that a caller of b waits, and so its tasks may run in place.
+func (p *Pool[T, R]) awaitLocked(b *batch[T, R]) {
+	b.waits++
+	if b.place != nil {
+		p.helpLocked(b.place)
+	}
+}
+
+// callInPlaceLocked has the task of a call from a handler run in the handler's place, and
+// reports whether it could: else another one does.
+func (p *Pool[T, R]) callInPlaceLocked(j *job[T, R], place *inPlace[T, R]) bool {
+	holds := j.key != nil && place.holds(j.key)
+	b := &batch[T, R]{once: true}
+	b.join(place)
+	b.add(j)
+	switch {
+	case holds || j.takable() && place.helper == nil:
+		p.acceptInPlaceLocked(j)
+	case !j.takable(): // ahead of those of its key, or it might wait for this handler
+		p.acceptLocked(j)
+	default:
+		p.awaitLocked(b)
+		return false
+	}
+	p.awaitLocked(b)
+	return true
+}
+
+// helpWithLocked has a task that waits in line run in the place of the handler that has
+// submitted it, if one has.
+func (p *Pool[T, R]) helpWithLocked(j *job[T, R], place *inPlace[T, R]) {
+	if j.batch == nil && place != nil {
+		b := &batch[T, R]{once: true}
+		b.join(place)
+		b.add(j)
+		b.waits++
+	}
+	p.helpForLocked(j.batch)
+}
+
+// isIdle reports whether a handler waits for tasks of b and runs none in its place.
+func (b *batch[T, R]) isIdle() bool {
+	return b != nil && b.waits > 0 && b.place != nil && b.place.helper == nil
+}
+
+// helpForLocked has tasks of b run in place if a handler waits for them.
+func (p *Pool[T, R]) helpForLocked(b *batch[T, R]) {
+	if b != nil && b.waits > 0 && b.place != nil {
+		p.helpLocked(b.place)
+	}
+}
+
+// helpLocked has a worker run what can run in place. It is the one that is at it, if
+// there is one.
+func (p *Pool[T, R]) helpLocked(s *inPlace[T, R]) {
+	if s.helper != nil || s.nextOf() == nil {
+		return
+	}
+	s.helper = &worker[T, R]{pool: p, serves: s}
+	if s.worker != nil {
+		s.helper.number = s.worker.number
+	}
+	p.startLocked(s.helper)
+}
+
+// nextOf returns a task that can run in place, or nil.
+func (s *inPlace[T, R]) nextOf() *job[T, R] {
+	if s.own.first != nil {
+		return s.own.first
+	}
+	for e := s.batches.Front(); e != nil; e = e.Next() {
+		b := e.Value.(*batch[T, R])
+		for j := b.unbegun[0].first; j != nil && b.waits > 0; j = j.nextInBatch {
+			switch {
+			case j.place == queued, j.place == reserved:
+				return j
+			case j.place == ahead && j.key.turn.waits(): // no other of its key runs
+				return j
+			case j.isInLine() && (j.takable() || j.key.turn.waits() || s.holds(j.key)):
+				return j
+			}
+		}
+	}
+	return nil
+}
+
+// nextLocked takes a task that runs in place, or returns nil if there is none.
+func (s *inPlace[T, R]) nextLocked(p *Pool[T, R]) *job[T, R] {
+	j := s.nextOf()
+	if j == nil {
+		return nil
+	}
+	switch j.place {
+	case queued:
+		p.tasks.remove(j)
+	case beside, untold:
+		s.own.pop()
+		p.tasks.setAside(j.level, -1)
+		if j.place == untold {
+			p.tasks.untold--
+		}
+	case reserved:
+		p.tasks.setAside(j.level, -1)
+	case ahead:
+		p.takeFromBehindLocked(j)
+		p.giveTurnLocked(j)
+	default: // in line
+		p.leaveLineLocked(j, false)
+		p.countLocked(j)
+		if k := j.key; k != nil && k.turn != nil && k.turn.waits() {
+			k.tasks++
+			p.giveTurnLocked(j)
+		} else {
+			p.takeKeyLocked(j)
+		}
+		if line := j.line; line != nil && j.batch.feeds {
+			j.line = nil
+			line <- nil
+		}
+	}
+	return j
+}
+
+// takeKeyLocked makes an accepted task one of its key, if it has one. Where another one has
+// the turn, that is the task of a handler that waits for it.
+func (p *Pool[T, R]) takeKeyLocked(j *job[T, R]) {
+	if k := j.key; k != nil {
+		k.tasks++
+		if k.turn == nil {
+			k.turn = j
+		}
+		p.placeHeadLocked(k)
+	}
+}
+
+// reserveLocked keeps an accepted task for the handler that waits for it.
+func (p *Pool[T, R]) reserveLocked(j *job[T, R]) {
+	j.place = reserved
+	p.tasks.setAside(j.level, 1)
+}
+
+// acceptInPlaceLocked accepts a task that runs in place, and nowhere else.
+func (p *Pool[T, R]) acceptInPlaceLocked(j *job[T, R]) {
+	p.countLocked(j)
+	p.takeKeyLocked(j)
+	p.reserveLocked(j)
+}
+
+// runBesideLocked runs a task beside the workers, in the place of its caller.
+func (p *Pool[T, R]) runBesideLocked(j *job[T, R]) {
+	p.countLocked(j)
+	p.takeKeyLocked(j)
+	j.place = beside
+	new(inPlace[T, R]).addLocked(p, j)
+}
+
+// addLocked has a task run here, and nowhere else.
+func (s *inPlace[T, R]) addLocked(p *Pool[T, R], j *job[T, R]) {
+	p.tasks.setAside(j.level, 1)
+	s.own.push(j)
+	p.helpLocked(s)
+}
+
+// closePlaceLocked ends the place of w, whose handler has returned. If a task still runs
+// there, its worker takes the place of w, and it returns true. What has not begun
+// waits for a worker like any other task.
+func (w *worker[T, R]) closePlaceLocked() bool {
+	p, s := w.pool, w.place
+	w.place = nil
+	s.closed = true
+	for e := s.batches.Front(); e != nil; e = s.batches.Front() {
+		b := e.Value.(*batch[T, R])
+		b.leave()
+		for j := b.unbegun[0].first; j != nil; j = j.nextInBatch {
+			if j.place == reserved {
+				p.unreserveLocked(j)
+			}
+		}
+	}
+	helper := s.helper
+	if helper == nil {
+		return false
+	}
+	helper.serves = w.serves
+	if w.serves == nil {
+		p.crew.replace(&w.waiter, &helper.waiter)
+	} else {
+		w.serves.helper = helper
+	}
+	return true
+}
+
+// unreserveLocked makes a reserved task one that waits like any other.
+func (p *Pool[T, R]) unreserveLocked(j *job[T, R]) {
+	p.tasks.setAside(j.level, -1)
+	if k := j.key; k != nil && k.turn != j {
+		if k.turn != nil {
+			p.queueBehindLocked(j)
+			return
+		}
+		k.turn = j
+	}
+	p.enqueueLocked(j)
+}

@@ -1,0 +1,227 @@
+package workpool
+
+import (
+	"context"
+	"fmt"
+)
+
+// A line is the callers that wait for room, each with its job. Whoever makes room
+// accepts the first in line on its behalf, as the channels of the Go runtime do.
+//
+// Of the tasks of one key only the first is in one of the lists; the others wait behind it.
+type line[T, R any] struct {
+	n     int               // all that wait
+	ready [lanes]list[T, R] // those that a free worker could take
+	busy  [lanes]list[T, R] // those whose key is busy
+	lanes bool              // with WithOrdered, tasks for Results wait apart from others, since they also wait for receivers
+}
+
+// lanes is how many lists there are for one: of each level, and of each for Results with
+// WithOrdered.
+const lanes = 2 * levels
+
+func (l *line[T, R]) lane(j *job[T, R]) level {
+	if l.lanes && j.to == nil {
+		return levels + j.level
+	}
+	return j.level
+}
+
+func (l *line[T, R]) push(j *job[T, R]) {
+	if j.takable() {
+		j.place = inLine
+		l.ready[l.lane(j)].push(j)
+	} else {
+		j.place = inBusyLine
+		l.busy[l.lane(j)].push(j)
+	}
+}
+
+// remove takes j out of its list, if it is in one.
+func (l *line[T, R]) remove(j *job[T, R]) {
+	switch j.place {
+	case inLine:
+		l.ready[l.lane(j)].remove(j)
+	case inBusyLine:
+		l.busy[l.lane(j)].remove(j)
+	}
+	j.place = inKey
+}
+
+// takable reports whether a worker could take j if it were accepted: no other task of
+// its key has its turn.
+func (j *job[T, R]) takable() bool { return j.key == nil || j.key.turn == nil }
+
+// hasRoomLocked reports whether j may be accepted.
+func (p *Pool[T, R]) hasRoomLocked(j *job[T, R]) bool {
+	if p.results.order != nil && j.to == nil && !p.holdsFewerLocked(p.results.order.n()+p.results.list.n) {
+		return false
+	}
+	return p.tasks.hasRoom(j.level, j.takable(), p.crew.free())
+}
+
+// holdsFewerLocked reports whether n tasks are fewer than an open pool may hold. It
+// compares in a way that large options can't overflow.
+func (p *Pool[T, R]) holdsFewerLocked(n int) bool {
+	return n < p.queueDepth || n-p.queueDepth < p.resultBuffer || n-p.queueDepth-p.resultBuffer < p.crew.size
+}
+
+// admitLocked accepts those in line for whom there is room. Whoever follows one of the same
+// key may stand in a list that has been looked at before.
+func (p *Pool[T, R]) admitLocked() {
+	for again := true; again; {
+		again = false
+		p.line.each(func(waiting *list[T, R]) {
+			for waiting.n > 0 && p.hasRoomLocked(waiting.first) {
+				j := waiting.first
+				line := j.line
+				again = again || j.key != nil
+				p.leaveLineLocked(j, true)
+				if line != nil {
+					j.line = nil
+					line <- nil
+				}
+			}
+		})
+	}
+}
+
+// each calls f for each list.
+func (l *line[T, R]) each(f func(waiting *list[T, R])) {
+	for i := range l.ready {
+		f(&l.ready[i])
+		f(&l.busy[i])
+	}
+}
+
+// lineUpLocked adds j to the line. Of one key, those that a handler waits for come first.
+func (p *Pool[T, R]) lineUpLocked(j *job[T, R]) {
+	p.line.n++
+	k := j.key
+	if k == nil {
+		p.line.push(j)
+		return
+	}
+	j.place = inKey
+	switch head := k.head; {
+	case head == nil:
+		k.head = j
+	case !j.isAwaited():
+		k.after.push(j)
+	case head.isAwaited():
+		k.after.pushFront(j)
+	default: // a handler waits for it, and may run it in its place
+		p.line.remove(head)
+		k.after.pushFront(head)
+		k.head = j
+	}
+	p.placeHeadLocked(k)
+}
+
+// leaveLineLocked takes j out of the line, and accepts it if it is admitted. The next
+// one of its key comes in its place.
+func (p *Pool[T, R]) leaveLineLocked(j *job[T, R], admitted bool) {
+	p.line.n--
+	k := j.key
+	first := k != nil && k.head == j
+	switch {
+	case first:
+		k.head = nil
+		p.line.remove(j)
+	case k != nil:
+		k.after.remove(j)
+	default:
+		p.line.remove(j)
+	}
+	j.place = outside
+	if admitted {
+		if j.to == nil && j.batch != nil {
+			j.batch.remove(j) // the handler that submitted it does not wait any more
+		}
+		p.acceptLocked(j)
+	}
+	if first && k.after.n > 0 {
+		k.head = k.after.pop()
+		p.placeHeadLocked(k)
+	}
+}
+
+// refuseLineLocked turns away all in line, since the pool is closing.
+func (p *Pool[T, R]) refuseLineLocked() {
+	full := p.keys.full()
+	for p.line.n > 0 {
+		p.line.each(func(waiting *list[T, R]) {
+			for waiting.n > 0 {
+				p.refuseLocked(waiting.first)
+			}
+		})
+		for _, k := range full {
+			for k.head != nil {
+				p.refuseLocked(k.head)
+			}
+		}
+	}
+}
+
+// refuseLocked turns away one in line.
+func (p *Pool[T, R]) refuseLocked(j *job[T, R]) {
+	line := j.line
+	p.leaveLineLocked(j, false)
+	if line == nil { // a call
+		j.err, j.attempt = ErrClosed, 1
+		p.count.refused++
+		p.dropLocked(j)
+		j.to.answerLocked(j)
+		return
+	}
+	j.line = nil
+	line <- ErrClosed
+	p.dismissLocked(j)
+}
+
+// dropLocked ends what a job that was not accepted has to do with the pool.
+func (p *Pool[T, R]) dropLocked(j *job[T, R]) {
+	if j.batch != nil {
+		j.batch.remove(j)
+	}
+	j.ctx, j.line = nil, nil
+	p.unclassLocked(j)
+}
+
+// dismissLocked frees the job of a task that was not accepted.
+func (p *Pool[T, R]) dismissLocked(j *job[T, R]) {
+	p.count.refused++
+	p.dropLocked(j)
+	p.freeLocked(j)
+}
+
+// awaitRoom waits until j, whose line it gets, has been accepted.
+func (p *Pool[T, R]) awaitRoom(ctx context.Context, j *job[T, R], line chan error) error {
+	select {
+	case err := <-line:
+		return err
+	case <-ctx.Done():
+	}
+	p.lock()
+	if j.line != line || !j.isInLine() { // it was accepted in this moment, or runs in place of a handler's task
+		p.unlock()
+		return <-line
+	}
+	p.leaveLineLocked(j, false)
+	p.dismissLocked(j)
+	p.unlock()
+	return p.gaveUp(contextError(ctx))
+}
+
+// gaveUp says in the error of a context that ended why it waited in vain.
+func (p *Pool[T, R]) gaveUp(err error) error {
+	return fmt.Errorf("%w: gave up waiting for room: %s: %w", ErrQueueFull, p.load(), err)
+}
+
+// refused counts a task that was refused before anything was done with it.
+func (p *Pool[T, R]) refused(err error) error {
+	p.lock()
+	p.count.refused++
+	p.unlock()
+	return err
+}

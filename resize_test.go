@@ -1,0 +1,276 @@
+package workpool_test
+
+import (
+	"context"
+	"math"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-a18b2dc9/workpool"
+)
+
+func TestResize_DownLetsBusyWorkersFinish(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(5))
+		var before, after crowd
+		for range 5 {
+			require.NoError(t, p.Submit(t.Context(), before.task))
+		}
+		synctest.Wait()
+		for range 12 {
+			require.NoError(t, p.Submit(t.Context(), after.task))
+		}
+		require.NoError(t, p.Resize(2))
+		assert.Equal(t, int32(5), before.now.Load(), "no running task is touched")
+		assert.Equal(t, 5, p.Stats().Workers, "three of them have to finish first")
+
+		begin := time.Now()
+		closed(t, p)
+		assert.Equal(t, 7*time.Second, time.Since(begin))
+		assert.Equal(t, int32(2), after.most.Load(), "after that, only two run at once")
+		results := byIndex(t, collect(p))
+		require.Len(t, results, 17)
+		for _, r := range results[5:] {
+			assert.Contains(t, []int{1, 2}, r.Worker)
+		}
+	})
+}
+
+func TestResize_OfAnIdlePoolShowsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(3))
+		for _, size := range []int{1, 7, 2, 2, 30, 1} {
+			require.NoError(t, p.Resize(size))
+			assert.Equal(t, size, p.Stats().Workers)
+			var c crowd
+			for range 40 {
+				require.NoError(t, p.Submit(t.Context(), c.task))
+			}
+			for range 40 {
+				r := receive(t, p)
+				assert.GreaterOrEqual(t, r.Worker, 1)
+				assert.LessOrEqual(t, r.Worker, size)
+			}
+			assert.Equal(t, int32(min(size, 40)), c.most.Load())
+			assert.Equal(t, size, p.Stats().Workers)
+		}
+		for _, n := range []int{0, -1, math.MaxInt32} {
+			require.ErrorIs(t, p.Resize(n), workpool.ErrInvalidOption)
+		}
+		closed(t, p)
+		require.ErrorIs(t, p.Resize(1), workpool.ErrClosed)
+		assert.Zero(t, p.Stats().Workers)
+	})
+}
+
+func TestResize_LeavesNoGoroutineOfASurplusWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		synctest.Wait()
+		others := goroutinesOfBubble()
+		for _, size := range []int{50, 1, 7, 1} {
+			require.NoError(t, p.Resize(size))
+			release := occupy(t, p, size) // workers start with tasks
+			release()
+			synctest.Wait()
+			assert.Equal(t, size, goroutinesOfBubble()-others)
+		}
+		closed(t, p)
+	})
+}
+
+func TestResize_WhilePaused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(20))
+		p.Pause()
+		var c crowd
+		for range 20 {
+			require.NoError(t, p.Submit(t.Context(), c.task))
+		}
+		require.NoError(t, p.Resize(6))
+		require.NoError(t, p.Resize(5))
+		synctest.Wait()
+		assert.Zero(t, c.now.Load(), "new workers are paused too")
+		p.Resume()
+		synctest.Wait()
+		assert.Equal(t, int32(5), c.now.Load())
+		closed(t, p)
+		assert.Equal(t, int32(5), c.most.Load())
+	})
+}
+
+func TestPause_KeepsWorkersFromTakingTasks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(3))
+		release := occupy(t, p, 1)
+		p.Pause()
+		p.Pause() // twice is as good as once
+		for range 3 {
+			require.NoError(t, p.TrySubmit(t.Context(), returning(1, nil)))
+		}
+		require.ErrorIs(t, p.TrySubmit(t.Context(), returning(1, nil)), workpool.ErrQueueFull)
+		release()
+		synctest.Wait()
+		stats := p.Stats()
+		assert.Equal(t, uint64(1), stats.Succeeded, "running tasks go on")
+		assert.Equal(t, 3, stats.Queued)
+		assert.Zero(t, stats.Running)
+
+		p.Resume()
+		p.Resume()
+		require.NoError(t, p.Wait(t.Context()))
+		assert.Equal(t, uint64(4), p.Stats().Succeeded)
+		closed(t, p)
+	})
+}
+
+func TestPause_HoldsMapAndStreamWithoutLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, func(_ context.Context, i int) (int, error) {
+			time.Sleep(time.Second)
+			return i, nil
+		}, workpool.WithWorkers(2), workpool.WithQueueDepth(2))
+		go func() {
+			for range 5 {
+				time.Sleep(1500 * time.Millisecond)
+				p.Pause()
+				time.Sleep(time.Minute)
+				p.Resume()
+			}
+		}()
+		values, err := p.Map(t.Context(), upTo(10))
+		require.NoError(t, err)
+		assert.Equal(t, upTo(10), values)
+		assert.Len(t, byIndex(t, streamed(p.Stream(t.Context(), count(10)))), 10)
+		closed(t, p)
+		synctest.Wait()
+		time.Sleep(time.Hour) // Pause and Resume do nothing on a closed pool
+	})
+}
+
+func TestPause_EndsWithTheOpenPool(t *testing.T) {
+	eachMode(t, func(t *testing.T, mode workpool.ShutdownMode) {
+		p := newClosures(t, workpool.WithShutdown(mode, 0))
+		p.Pause()
+		for range 5 {
+			require.NoError(t, p.Submit(t.Context(), returning(1, nil)))
+		}
+		closed(t, p)
+		p.Pause()
+		p.Resume()
+		require.ErrorIs(t, p.Resize(3), workpool.ErrClosed)
+		results := collect(p)
+		require.Len(t, results, 5)
+		for _, r := range results {
+			if mode == workpool.Drain {
+				assert.NoError(t, r.Err)
+			} else {
+				assert.ErrorIs(t, r.Err, workpool.ErrAborted)
+				assert.Zero(t, r.Worker)
+				assert.Equal(t, 1, r.Attempt)
+			}
+		}
+	})
+}
+
+func TestResize_UpMakesRoomForWhoWaits(t *testing.T) {
+	eachWayIn(t, func(t *testing.T, submit wayIn) {
+		if strings.HasSuffix(t.Name(), "/TrySubmit") {
+			t.Skip("it does not wait")
+		}
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithoutResults())
+		release := occupy(t, p, 1)
+		var began atomic.Int32
+		task := func(context.Context) (int, error) {
+			began.Add(1)
+			time.Sleep(time.Second)
+			return 0, nil
+		}
+		go func() {
+			time.Sleep(time.Minute)
+			assert.Zero(t, began.Load())
+			assert.NoError(t, p.Resize(3))
+			synctest.Wait()
+			assert.EqualValues(t, 2, began.Load())
+		}()
+		submit(t, p, slices.Repeat([]closure{task}, 2))()
+		release()
+		closed(t, p)
+	})
+}
+
+// Resume starts workers for what was queued meanwhile, though others are surplus.
+func TestResume_StartsWorkersBesideSurplusOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(8), workpool.WithoutResults())
+		var release [9]chan struct{} // by worker
+		for i := range release {
+			release[i] = make(chan struct{})
+		}
+		for range 8 {
+			require.NoError(t, p.Submit(t.Context(), func(ctx context.Context) (int, error) {
+				info, _ := workpool.InfoFrom(ctx)
+				<-release[info.Worker]
+				return 0, nil
+			}))
+		}
+		synctest.Wait()
+		require.NoError(t, p.Resize(2))
+		close(release[1])
+		close(release[2])
+		synctest.Wait()
+		require.NoError(t, p.Resize(4))
+		p.Pause()
+		var ran atomic.Int32
+		for range 5 {
+			require.NoError(t, p.Submit(t.Context(), counted(&ran)))
+		}
+		p.Resume()
+		synctest.Wait()
+		assert.EqualValues(t, 5, ran.Load())
+		assert.Equal(t, 4+4, p.Stats().Workers)
+		for _, c := range release[3:] {
+			close(c)
+		}
+		synctest.Wait()
+		assert.Equal(t, 4, p.Stats().Workers)
+		closed(t, p)
+	})
+}
+
+func TestResize_VeryManyWorkersStartWhenTasksWaitForThem(t *testing.T) {
+	const many = 5000
+	synctest.Test(t, func(t *testing.T) {
+		before := goroutinesOfBubble()
+		release := make(chan struct{})
+		p := newClosures(t, workpool.WithWorkers(many), workpool.WithQueueDepth(0), workpool.WithoutResults())
+		assert.Equal(t, many, p.Stats().Workers)
+		assert.Equal(t, before, goroutinesOfBubble())
+		fill := func(n int) {
+			for range n {
+				require.NoError(t, p.TrySubmit(t.Context(), until(release)))
+			}
+			require.ErrorIs(t, p.TrySubmit(t.Context(), until(release)), workpool.ErrQueueFull)
+			synctest.Wait()
+		}
+		fill(many)
+		assert.Equal(t, many, p.Stats().Running)
+		require.NoError(t, p.Resize(1))
+		require.NoError(t, p.Resize(2*many))
+		p.Pause()
+		require.ErrorIs(t, p.TrySubmit(t.Context(), until(release)), workpool.ErrQueueFull)
+		p.Resume()
+		fill(many)
+		assert.Equal(t, 2*many, p.Stats().Running)
+		close(release)
+		closed(t, p)
+		assert.EqualValues(t, 2*many, p.Stats().Succeeded)
+	})
+}

@@ -1,0 +1,257 @@
+package workpool_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-a18b2dc9/workpool"
+)
+
+func TestStats_SaysWhatThePoolIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithName("letters"), workpool.WithWorkers(3), workpool.WithQueueDepth(5), workpool.WithResultBuffer(7))
+		s := p.Stats()
+		assert.Equal(t, workpool.Stats{Name: "letters", Size: 3, Workers: 3, QueueDepth: 5, ResultBuffer: 7}, s)
+		require.NoError(t, p.Resize(4))
+		assert.Equal(t, 4, p.Stats().Size)
+		p.Pause()
+		assert.True(t, p.Stats().Paused)
+		p.Resume()
+		assert.False(t, p.Stats().Paused)
+		p.Pause()
+		closed(t, p)
+		s = p.Stats()
+		assert.True(t, s.Closed)
+		assert.False(t, s.Paused, "closing ends the pause")
+		p.Pause()
+		assert.False(t, p.Stats().Paused)
+	})
+}
+
+func TestStats_Waiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithoutResults())
+		release := occupy(t, p, 1)
+		waiting := 0
+		var all sync.WaitGroup
+		for _, run := range callers {
+			all.Go(func() { assert.NoError(t, run(t.Context(), p, returning(0, nil))) })
+			synctest.Wait()
+			waiting++
+			assert.Equal(t, waiting, p.Stats().Waiting)
+		}
+		release()
+		all.Wait()
+		assert.Zero(t, p.Stats().Waiting)
+		assert.Zero(t, p.Stats().Refused)
+		closed(t, p)
+	})
+}
+
+func TestStats_Held(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(3), workpool.WithResultBuffer(1))
+		for range 4 {
+			require.NoError(t, p.Submit(t.Context(), returning(0, nil)))
+		}
+		synctest.Wait()
+		s := p.Stats()
+		assert.Equal(t, 3, s.Held)
+		assert.Equal(t, 4, s.Undelivered)
+		assert.Zero(t, s.Running)
+		receive(t, p)
+		synctest.Wait()
+		assert.Equal(t, 2, p.Stats().Held)
+		assert.Equal(t, 3, p.Stats().Undelivered)
+		closed(t, p)
+		assert.Zero(t, p.Stats().Held)
+		assert.Len(t, collect(p), 3)
+		assert.Zero(t, p.Stats().Undelivered)
+	})
+}
+
+func TestStats_Parked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		attempts := 0
+		require.NoError(t, p.Submit(t.Context(), func(context.Context) (int, error) {
+			if attempts++; attempts < 3 {
+				return 0, workpool.RetryAfter(time.Second, nil)
+			}
+			return 0, nil
+		}))
+		for range 2 {
+			synctest.Wait()
+			s := p.Stats()
+			assert.Equal(t, 1, s.Parked)
+			assert.Equal(t, 1, s.Queued)
+			assertSum(t, s)
+			time.Sleep(time.Second)
+		}
+		synctest.Wait()
+		s := p.Stats()
+		assert.Zero(t, s.Parked)
+		assert.Equal(t, uint64(2), s.Retried)
+		assert.Equal(t, uint64(1), s.Succeeded)
+		closed(t, p)
+	})
+}
+
+// Cancelled are the tasks whose caller gave up before they ran, and Refused those that were
+// not accepted.
+func TestStats_CancelledAndRefused(t *testing.T) {
+	for way, run := range callers {
+		if way == "Submit" { // whose context bounds the wait for room alone
+			continue
+		}
+		t.Run(way, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults())
+				release := occupy(t, p, 1)
+				ctx, cancel := context.WithCancel(t.Context())
+				var all sync.WaitGroup
+				for i := range 2 { // one is queued, the other one in line
+					all.Go(func() { assert.Error(t, run(ctx, p, returning(0, nil))) })
+					synctest.Wait()
+					assert.Equal(t, 1, p.Stats().Queued)
+					assert.Equal(t, i, p.Stats().Waiting)
+				}
+				cancel()
+				all.Wait()
+				s := p.Stats()
+				assert.Positive(t, s.Cancelled)
+				assert.Equal(t, uint64(2), s.Cancelled+s.Refused, "the one in line may have got the room of the other")
+				assert.Equal(t, s.Cancelled, s.Aborted)
+				assert.Zero(t, s.Queued+s.Waiting)
+				assertSum(t, s)
+				before := s
+				if way != "Stream" { // which takes no task then
+					assert.Error(t, run(ctx, p, returning(0, nil)), "its context has ended")
+					before.Refused++
+					assert.Equal(t, before, p.Stats())
+				}
+				release()
+				closed(t, p)
+				assert.Error(t, run(t.Context(), p, returning(0, nil)), "the pool has closed")
+				s = p.Stats()
+				assert.Equal(t, before.Refused+1, s.Refused)
+				assert.Equal(t, before.Cancelled, s.Cancelled)
+			})
+		})
+	}
+}
+
+// What an abort has ended is neither dropped nor cancelled.
+func TestStats_AbortedIsNotCancelled(t *testing.T) {
+	for way, run := range callers {
+		t.Run(way, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults())
+				require.NoError(t, p.Submit(t.Context(), untilEnd))
+				synctest.Wait()
+				var all sync.WaitGroup
+				all.Go(func() { _ = run(t.Context(), p, returning(0, nil)) })
+				synctest.Wait()
+				require.Equal(t, 1, p.Stats().Queued)
+				_ = p.Shutdown(endedContext())
+				all.Wait()
+				s := p.Stats()
+				assert.Equal(t, uint64(1), s.Aborted)
+				assert.Zero(t, s.Dropped+s.Cancelled)
+				_ = p.Close()
+			})
+		})
+	}
+}
+
+// While everything runs, each snapshot adds up, and no counter goes back.
+func TestStats_AddUpAtAnyMoment(t *testing.T) {
+	for _, opts := range [][]workpool.Option{
+		nil,
+		{workpool.WithOverflow(workpool.DropOldest), workpool.WithQueueDepth(3)},
+		{workpool.WithOverflow(workpool.DropNewest), workpool.WithQueueDepth(3)},
+		{workpool.WithOverflow(workpool.CallerRuns), workpool.WithQueueDepth(1)},
+		{workpool.WithOrdered(), workpool.WithQueueDepth(2)},
+		{workpool.WithElastic(0, time.Microsecond)},
+		{workpool.WithKey(func(closure) int { return rand.IntN(3) }), workpool.WithKeyDepth(2)},
+		{workpool.WithPriority(func(closure) workpool.Priority { return workpool.Priority(rand.IntN(3) - 1) }), workpool.WithQueueDepth(1)},
+	} {
+		p := newClosures(t, append(opts, workpool.WithWorkers(3))...)
+		var watchers, users sync.WaitGroup
+		watchers.Go(func() {
+			for r := range p.Results() {
+				_ = r
+			}
+		})
+		watchers.Go(func() {
+			var last workpool.Stats
+			for {
+				s := p.Stats()
+				if !assertSum(t, s) {
+					return
+				}
+				was := []uint64{last.Submitted, last.Succeeded, last.Failed, last.Panicked, last.Aborted, last.Dropped, last.Cancelled, last.Refused, last.Retried}
+				is := []uint64{s.Submitted, s.Succeeded, s.Failed, s.Panicked, s.Aborted, s.Dropped, s.Cancelled, s.Refused, s.Retried}
+				for i := range is {
+					assert.GreaterOrEqual(t, is[i], was[i], i)
+				}
+				assert.LessOrEqual(t, s.Dropped+s.Cancelled, s.Aborted)
+				assert.LessOrEqual(t, s.Panicked, s.Failed)
+				assert.LessOrEqual(t, s.Parked, s.Queued)
+				if last = s; s.Closed {
+					return
+				}
+			}
+		})
+		for range 4 {
+			users.Go(func() {
+				for i := range 300 {
+					ctx, cancel := context.WithCancel(t.Context())
+					task := returning(0, nil)
+					switch i % 5 {
+					case 1:
+						task = returning(0, workpool.ErrAborted)
+					case 2:
+						task = catchFire
+					case 3:
+						task = func(ctx context.Context) (int, error) {
+							if info, _ := workpool.InfoFrom(ctx); info.Attempt < 3 {
+								return 0, workpool.RetryAfter(0, nil)
+							}
+							return 0, nil
+						}
+					}
+					if i%7 == 0 {
+						go cancel()
+					}
+					switch i % 6 {
+					case 0:
+						_, _ = p.Map(ctx, slices.Repeat([]closure{task}, 20))
+					case 1:
+						streamed(p.Stream(ctx, slices.Values(slices.Repeat([]closure{task}, 5))))
+					case 2:
+						_, _ = p.Do(ctx, task)
+					case 3:
+						g := p.Group(ctx)
+						_, _ = g.Submit(task), g.Submit(task)
+						_, _ = g.Wait()
+					default:
+						_ = p.Submit(ctx, task)
+					}
+					cancel()
+				}
+			})
+		}
+		users.Wait()
+		closed(t, p)
+		watchers.Wait()
+	}
+}

@@ -1,0 +1,98 @@
+package workpool
+
+// A taskChannel is the buffered channel of accepted tasks that no worker has. It
+// is not a bare Go channel, since from one of those nothing can be taken back: a task
+// leaves from anywhere when its caller's context ends, and waits aside for its key
+// or its next attempt.
+//
+// Its methods, as those of the other parts of the pool, are called with the mutex held.
+type taskChannel[T, R any] struct {
+	depth  int
+	n      int                // tasks that a worker may take
+	levels [levels]list[T, R] // these
+	aside  [levels]int        // tasks that no worker may take yet: behind, parked, reserved or untold
+	turn   uint               // counts the tasks taken, with WithPriority
+	oldest [levels]*job[T, R] // the first that may be dropped, with DropOldest
+	drops  bool
+	parked [levels]int // those of aside that wait for their next attempt
+	untold int         // those of aside of which the result function is to be told
+}
+
+// queued returns how many accepted tasks no worker has.
+func (c *taskChannel[T, R]) queued() int {
+	return c.n + c.aside[normal] + c.aside[high] + c.aside[low]
+}
+
+func (c *taskChannel[T, R]) push(j *job[T, R]) {
+	j.place = queued
+	c.n++
+	c.levels[j.level].push(j)
+	if c.drops && c.oldest[j.level] == nil && j.droppable() {
+		c.oldest[j.level] = j
+	}
+}
+
+// pop takes the next task.
+func (c *taskChannel[T, R]) pop() *job[T, R] {
+	l := &c.levels[normal]
+	if l.n != c.n {
+		l = &c.levels[c.nextLevel()]
+		c.turn++
+	}
+	j := l.first
+	if c.drops {
+		c.passOldest(j)
+	}
+	l.pop()
+	c.n--
+	j.place = outside
+	return j
+}
+
+func (c *taskChannel[T, R]) remove(j *job[T, R]) {
+	if c.drops {
+		c.passOldest(j)
+	}
+	j.place = outside
+	c.n--
+	c.levels[j.level].remove(j)
+}
+
+// passOldest finds the first task behind j that may be dropped, if that was j. It only
+// ever goes forward, so that it looks at each task once.
+func (c *taskChannel[T, R]) passOldest(j *job[T, R]) {
+	if c.oldest[j.level] != j {
+		return
+	}
+	next := j.next
+	for next != nil && !next.droppable() {
+		next = next.next
+	}
+	c.oldest[j.level] = next
+}
+
+// setAside counts n more tasks of a level that no worker may take.
+func (c *taskChannel[T, R]) setAside(l level, n int) { c.aside[l] += n }
+
+// hasRoom reports whether one more task of a level may be accepted: there is room in the
+// queue, or one of the free workers is there for it. A task that no worker may take
+// yet leaves the workers to others; but if those fill the queue that wait for their next
+// attempt, there is no more room.
+func (c *taskChannel[T, R]) hasRoom(l level, takable bool, free int) bool {
+	n := c.levels[l].n
+	free = max(0, free-(c.n-n)) // the others' tasks come to some of them
+	if takable && n < free {
+		return c.parked[l] <= c.depth
+	}
+	return c.aside[l]+max(0, n-free) < c.depth
+}
+
+// first returns a task that a worker may take, or nil.
+func (c *taskChannel[T, R]) first() *job[T, R] {
+	for i := range c.levels {
+		if c.levels[i].n > 0 {
+			return c.levels[i].first
+		}
+	}
+	return nil
+}

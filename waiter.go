@@ -1,0 +1,63 @@
+package workpool
+
+import "time"
+
+// A waiter is a goroutine that waits for something to do, or to go on: an idle
+// worker, one whose result has no room, a receiver. Each has a Go channel of its own.
+type waiter struct {
+	next, prev *waiter       // in the list that it is in
+	wake       chan struct{} // capacity 1
+
+	number    int32     // of a worker
+	seated    bool      // a worker that has something in hand, and counts as busy
+	coming    bool      // a worker that was woken or started and has not looked for a task yet
+	dismissed bool      // a worker that is to leave if it finds no task, with WithElastic
+	since     time.Time // from when on a worker has been idle, with WithElastic
+}
+
+// A waiting is a list of waiters, the one that has waited longest first.
+type waiting struct {
+	first, last *waiter
+	n           int
+}
+
+func (l *waiting) push(w *waiter) {
+	if w.wake == nil {
+		w.wake = make(chan struct{}, 1)
+	}
+	if l.n == 0 {
+		l.first = w
+	} else {
+		l.last.next = w
+	}
+	w.prev, w.next = l.last, nil
+	l.last = w
+	l.n++
+}
+
+func (l *waiting) remove(w *waiter) {
+	if w.prev == nil {
+		l.first = w.next
+	} else {
+		w.prev.next = w.next
+	}
+	if w.next == nil {
+		l.last = w.prev
+	} else {
+		w.next.prev = w.prev
+	}
+	w.next, w.prev = nil, nil
+	l.n--
+}
+
+// wake takes a waiter out of the list and wakes it.
+func (l *waiting) wake(w *waiter) {
+	l.remove(w)
+	w.wake <- struct{}{}
+}
+
+func (l *waiting) wakeAll() {
+	for l.n > 0 {
+		l.wake(l.first)
+	}
+}
