@@ -123,26 +123,42 @@ func (q *Queue[T, R]) run(w *Worker, pool *workpool.Pool[T, R], d *delivery) {
 		ctx, cancel = context.WithTimeoutCause(ctx, w.timeout, fmt.Errorf("jobqueue: the handler took longer than %v: %w", w.timeout, context.DeadlineExceeded))
 		defer cancel()
 	}
-	value, err := pool.Do(ctx, job)
-	switch {
+	r := <-pool.DoChan(ctx, job)
+	switch err := r.Err; {
 	case err == nil:
-		q.succeeded(w, d, value)
+		q.succeeded(w, d, r.Value)
 	case w.aborted.Err() != nil:
 		q.handBack(w, []*delivery{d}, true)
-	case w.foreign && ctx.Err() != nil && errors.Is(err, workpool.ErrQueueFull):
+	case w.foreign && isRefusal(ctx, r):
 		w.warn(d, "the pool of the worker has no room", err)
 		if err := q.noteAttempts(w.aborted, w, d, d.attempt-1); err != nil {
 			w.warn(d, "noting that a job was not run", err)
 		}
 		w.settled(d, func(msg jetstream.Msg) error { return msg.NakWithDelay(fetchPause) })
-	// As the pool returns it, and not as what a handler says of another one.
-	case w.foreign && (err == workpool.ErrClosed || errors.Is(err, workpool.ErrAborted)): //nolint:errorlint // see above
+	case w.foreign && isClosed(r):
 		w.warn(d, "the worker stops: its pool is closed", err)
 		q.handBack(w, []*delivery{d}, true)
 		go w.stop()
 	default:
 		q.failed(w, d, err)
 	}
+}
+
+// isRefusal reports whether the pool had no room for a job, and so did not run it. If a
+// worker had the job, the error is the handler's, and tells of another pool. With
+// CallerRuns no worker may have had it: so the error has to be the very one, unwrapped.
+func isRefusal[T, R any](ctx context.Context, r workpool.Result[T, R]) bool {
+	if r.Worker != 0 {
+		return false
+	}
+	return r.Err == workpool.ErrQueueFull || r.Err == workpool.ErrDropped || //nolint:errorlint // see above
+		ctx.Err() != nil && errors.Is(r.Err, workpool.ErrQueueFull) // it gave up waiting
+}
+
+// isClosed reports whether the pool takes no more jobs, or was aborted with this one in
+// it. What is the handler's is told apart as in isRefusal.
+func isClosed[T, R any](r workpool.Result[T, R]) bool {
+	return r.Worker == 0 && r.Err == workpool.ErrClosed || errors.Is(r.Err, workpool.ErrAborted) //nolint:errorlint // see there
 }
 
 // An attemptRecord is what is stored of a job that is not at its first delivery,
@@ -296,12 +312,11 @@ func (q *Queue[T, R]) notStored(w *Worker, d *delivery, size int, err error) {
 
 // failed has a job run again later, or buries it.
 func (q *Queue[T, R]) failed(w *Worker, d *delivery, err error) {
-	var permanent *permanentError
 	var later *laterError
 	if errors.As(err, &later) {
 		err = later.err
 	}
-	if d.attempt >= q.maxAttempts || errors.As(err, &permanent) {
+	if d.attempt >= q.maxAttempts || workpool.IsPermanent(err) {
 		q.bury(w, d, err)
 		return
 	}

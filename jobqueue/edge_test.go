@@ -184,6 +184,28 @@ func TestWorkOn_APoolWithoutRoomCostsNoAttempt(t *testing.T) {
 	require.NoError(t, pool.Close())
 }
 
+func TestWorkOn_GrowsAnElasticPool(t *testing.T) {
+	t.Parallel()
+	q := open[int, int](t)
+	const workers = 4
+	var all sync.WaitGroup
+	all.Add(workers)
+	pool, err := workpool.New(func(_ context.Context, n int) (int, error) {
+		all.Done()
+		all.Wait() // until as many run
+		return n, nil
+	}, workpool.WithWorkers(workers), workpool.WithElastic(1, time.Minute))
+	require.NoError(t, err)
+	w, err := q.WorkOn(t.Context(), pool)
+	require.NoError(t, err)
+	for n := range workers {
+		submit(t, q, n)
+	}
+	require.Len(t, results(t, q, workers), workers)
+	require.NoError(t, w.Shutdown(limit(t)))
+	require.NoError(t, pool.Close())
+}
+
 func TestWorkOn_StopsWithItsPool(t *testing.T) {
 	t.Parallel()
 	q := open[int, int](t, jobqueue.WithMaxAttempts(1))
@@ -214,6 +236,8 @@ func TestWorkOn_WhatAHandlerSaysOfAnotherPoolIsAnError(t *testing.T) {
 	q := open[int, int](t, jobqueue.WithMaxAttempts(2), noBackoff)
 	errs := []error{
 		workpool.ErrDropped,
+		workpool.ErrClosed,
+		workpool.ErrQueueFull,
 		fmt.Errorf("the pool of a friend: %w", workpool.ErrClosed),
 		fmt.Errorf("the pool of a friend: %w", workpool.ErrQueueFull),
 	}
@@ -239,34 +263,48 @@ func TestWorkOn_WhatAHandlerSaysOfAnotherPoolIsAnError(t *testing.T) {
 	require.NoError(t, pool.Close())
 }
 
-func TestWorkOn_APoolThatDropsDropsNoJob(t *testing.T) {
+// What a pool does with tasks for which it has no room, it does with jobs too: they
+// come again, and have not used up their attempt.
+func TestWorkOn_APoolThatDropsOrRejectsLosesNoJob(t *testing.T) {
 	t.Parallel()
-	q := open[int, int](t, jobqueue.WithMaxAttempts(1))
-	began, goOn := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	pool, err := workpool.New(func(_ context.Context, n int) (int, error) {
-		once.Do(func() { close(began) })
-		<-goOn
-		return n, nil
-	}, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithOverflow(workpool.DropOldest), workpool.WithoutResults())
-	require.NoError(t, err)
-	w, err := q.WorkOn(t.Context(), pool, jobqueue.WithConcurrency(4))
-	require.NoError(t, err)
-	for n := range 8 {
-		submit(t, q, n)
+	for _, overflow := range []workpool.Overflow{workpool.Reject, workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns} {
+		t.Run(overflow.String(), func(t *testing.T) {
+			t.Parallel()
+			q := open[int, int](t, jobqueue.WithMaxAttempts(1))
+			began, goOn := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			pool, err := workpool.New(func(_ context.Context, n int) (int, error) {
+				once.Do(func() { close(began) })
+				<-goOn
+				return n, nil
+			}, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithOverflow(overflow), workpool.WithoutResults())
+			require.NoError(t, err)
+			w, err := q.WorkOn(t.Context(), pool, jobqueue.WithConcurrency(4))
+			require.NoError(t, err)
+			for n := range 8 {
+				submit(t, q, n)
+			}
+			<-began
+			if overflow != workpool.CallerRuns { // which runs them all
+				eventually(t, q, func(s jobqueue.Stats) bool { return s.Redelivered > 0 || s.Dead > 0 })
+			}
+			var others sync.WaitGroup
+			for range 20 {
+				others.Go(func() {
+					if err := pool.Submit(t.Context(), 0); overflow != workpool.Reject {
+						assert.NoError(t, err)
+					}
+				})
+			}
+			close(goOn)
+			for _, r := range results(t, q, 8) {
+				assert.Equal(t, 1, r.Attempt)
+			}
+			others.Wait()
+			require.NoError(t, w.Shutdown(limit(t)))
+			require.NoError(t, pool.Close())
+		})
 	}
-	<-began
-	var others sync.WaitGroup
-	for range 20 {
-		others.Go(func() { assert.NoError(t, pool.Submit(t.Context(), 0)) })
-	}
-	close(goOn)
-	for _, r := range results(t, q, 8) {
-		assert.Equal(t, 1, r.Attempt)
-	}
-	others.Wait()
-	require.NoError(t, w.Shutdown(limit(t)))
-	require.NoError(t, pool.Close())
 }
 
 func TestWork_ARefusedResultSaysSo(t *testing.T) {

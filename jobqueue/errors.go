@@ -47,21 +47,6 @@ func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrInvalidOption}, args...)...)
 }
 
-// Permanent returns an error with which a handler says that another attempt
-// would not help: the job becomes a dead letter at once, with err as its
-// reason. A nil err stays nil.
-func Permanent(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &permanentError{err}
-}
-
-type permanentError struct{ err error }
-
-func (e *permanentError) Error() string { return e.err.Error() }
-func (e *permanentError) Unwrap() error { return e.err }
-
 // The error codes of the server that the client library has no names for.
 const (
 	codeStoreFailed        jetstream.ErrorCode = 10077 // also: the stream is full

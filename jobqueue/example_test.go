@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/seed-a18b2dc9/workpool"
 	"github.com/seed-a18b2dc9/workpool/jobqueue"
 	"github.com/seed-a18b2dc9/workpool/jobqueue/embedded"
 )
@@ -36,7 +37,7 @@ func Example() {
 	}
 	worker, err := queue.Work(ctx, func(_ context.Context, n int) (string, error) {
 		if n < 0 {
-			return "", jobqueue.Permanent(errors.New("negative"))
+			return "", workpool.Permanent(errors.New("negative"))
 		}
 		return fmt.Sprintf("%d squared is %d", n, n*n), nil
 	})

@@ -28,7 +28,7 @@ func TestQueue_RunsEveryJobOnce(t *testing.T) {
 		job, ok := jobqueue.JobFrom(ctx)
 		info, inPool := workpool.InfoFrom(ctx)
 		if !ok || !inPool || info.Pool != "test" || job.Queue != "test" || job.ID == "" || job.Attempt != 1 || job.Submitted.IsZero() {
-			return "", jobqueue.Permanent(fmt.Errorf("%+v %+v", job, info))
+			return "", workpool.Permanent(fmt.Errorf("%+v %+v", job, info))
 		}
 		return fmt.Sprint(n * n), nil
 	})
@@ -211,7 +211,7 @@ func TestSubmit_JobTooLarge(t *testing.T) {
 		if job == "a" {
 			return job, nil
 		}
-		return job, jobqueue.Permanent(errors.New(strings.Repeat("why ", 10_000)))
+		return job, workpool.Permanent(errors.New(strings.Repeat("why ", 10_000)))
 	})
 	id = submit(t, q, largest)
 	assert.Equal(t, largest, dead(t, q, 1)[0].Job)

@@ -64,7 +64,7 @@ func newWorkConfig(concurrency int, opts []WorkOption) (workConfig, error) {
 
 // WithConcurrency sets how many jobs the worker runs at a time: 1 to 1,048,576.
 // The default is runtime.GOMAXPROCS(0), and for [Queue.WorkOn] the number of
-// workers that the pool has at the time.
+// workers that the pool may have at the time.
 func WithConcurrency(n int) WorkOption {
 	return workOptionFunc(func(c *workConfig) error {
 		if n < 1 || n > maxConcurrency {
@@ -170,7 +170,7 @@ type Worker struct {
 // An error has the job run again after the time of [WithBackoff], one of
 // workpool.RetryAfter after that one's, up to [WithMaxAttempts] attempts; a panic
 // or runtime.Goexit is an error. After the last attempt, or at an error made by
-// [Permanent], the job becomes a dead letter. So does a job that can't be decoded,
+// workpool.Permanent, the job becomes a dead letter. So does a job that can't be decoded,
 // and one whose worker dies with each attempt.
 //
 // The handler's context has the values of ctx, and ends when the worker is
@@ -200,8 +200,9 @@ func (q *Queue[T, R]) Work(ctx context.Context, handler workpool.Handler[T, R], 
 // WorkOn is [Queue.Work] with the handler of a pool that the caller has made, and
 // that other tasks may use too. Its jobs are calls of Do: they yield no results
 // there. A workpool.RetryAfter of the handler is the pool's own then: the job
-// stays with the worker until the pool runs it again. Shut down the worker before
-// the pool.
+// stays with the worker until the pool runs it again. A job that the pool rejects or
+// drops, see workpool.WithOverflow, comes again soon and has not used up an attempt.
+// Shut down the worker before the pool.
 func (q *Queue[T, R]) WorkOn(ctx context.Context, pool *workpool.Pool[T, R], opts ...WorkOption) (*Worker, error) {
 	if ctx == nil {
 		return nil, errNilContext
@@ -209,7 +210,7 @@ func (q *Queue[T, R]) WorkOn(ctx context.Context, pool *workpool.Pool[T, R], opt
 	if pool == nil {
 		return nil, invalid("WorkOn: the pool is nil")
 	}
-	c, err := newWorkConfig(max(1, pool.Stats().Workers), opts)
+	c, err := newWorkConfig(max(1, pool.Stats().Size), opts)
 	if err != nil {
 		return nil, err
 	}

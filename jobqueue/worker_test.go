@@ -31,7 +31,7 @@ func TestWork_RetriesWithBackoff(t *testing.T) {
 	work(t, q, func(ctx context.Context, n int) (int, error) {
 		job, _ := jobqueue.JobFrom(ctx)
 		if calls = append(calls, time.Now()); job.Attempt != len(calls) {
-			return 0, jobqueue.Permanent(fmt.Errorf("attempt %d is call %d", job.Attempt, len(calls)))
+			return 0, workpool.Permanent(fmt.Errorf("attempt %d is call %d", job.Attempt, len(calls)))
 		}
 		if job.Attempt < 4 {
 			return 0, errors.New("not yet")
@@ -81,7 +81,7 @@ func TestWork_DeadLettersHaveTheirReason(t *testing.T) {
 		case "exits":
 			runtime.Goexit()
 		case "permanent":
-			return "", fmt.Errorf("wrapped: %w", jobqueue.Permanent(errors.New("hopeless")))
+			return "", fmt.Errorf("wrapped: %w", workpool.Permanent(errors.New("hopeless")))
 		}
 		return "", nil
 	}
@@ -219,7 +219,7 @@ func TestWork_PrefetchedJobsAreKeptToo(t *testing.T) {
 			<-goOn
 		}
 		if twice || job.Attempt != 1 {
-			return 0, jobqueue.Permanent(errors.New("twice"))
+			return 0, workpool.Permanent(errors.New("twice"))
 		}
 		return n, nil
 	}, jobqueue.WithConcurrency(1))
@@ -391,7 +391,7 @@ func TestShutdown_ByTheContextAndFromInside(t *testing.T) {
 		<-ready
 		cancel() // a signal comes: what runs is finished
 		if err := w.Shutdown(ctx); !errors.Is(err, workpool.ErrReentrant) {
-			return 0, jobqueue.Permanent(fmt.Errorf("Shutdown returned %w", err))
+			return 0, workpool.Permanent(fmt.Errorf("Shutdown returned %w", err))
 		}
 		return n, ctx.Err()
 	}, jobqueue.WithConcurrency(1))

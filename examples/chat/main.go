@@ -4,17 +4,17 @@
 //   - WithKey: the messages of one conversation are delivered one at a time, in
 //     order, those of different ones in parallel. A conversation whose message
 //     waits for another attempt holds up nobody but itself;
-//   - middleware: Retry with exponential backoff, Limit with a limiter of one's
-//     own (that of golang.org/x/time/rate fits too), Timeout, and a log of
-//     attempts that failed;
+//   - handlers around handlers: Retry with exponential backoff, Limit with a
+//     limiter of one's own (that of golang.org/x/time/rate fits too), Timeout, and
+//     a log of attempts that failed;
 //   - a shutdown that delivers what was accepted, within a deadline: Ctrl-C ends
 //     the stream of messages, not the messages.
 //
 // Try
 //
-//	go run . -messages 20000 -conversations 2000
-//	go run . -failures 0.2 -verbose
-//	go run . -rate 500 -workers 100    # then Ctrl-C
+//	go run ./examples/chat -messages 20000 -conversations 2000
+//	go run ./examples/chat -failures 0.2 -verbose
+//	go run ./examples/chat -rate 500 -workers 100    # then Ctrl-C
 //
 // The exit status is 1 if a message was not delivered.
 package main
@@ -64,7 +64,7 @@ func main() {
 	flag.DurationVar(&s.grace, "grace", 10*time.Second, "how long to go on delivering at the end, or after Ctrl-C")
 	flag.BoolVar(&s.verbose, "verbose", false, "log every attempt that fails")
 	flag.Parse()
-	if s.messages < 0 || s.conversations < 1 || s.rate <= 0 || s.failures < 0 || s.failures > 1 {
+	if s.messages < 0 || s.conversations < 1 || !(s.rate >= 0.001) || !(s.failures >= 0 && s.failures <= 1) { // a NaN is neither
 		fmt.Fprintln(os.Stderr, "chat: there is no such number of messages, conversations or failures, or no such rate")
 		os.Exit(2)
 	}
@@ -85,14 +85,11 @@ func run(ctx context.Context, s settings, to *service, out io.Writer) error {
 	}
 	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
 
-	// Each attempt passes through all of them, from left to right. Retry comes
-	// first, so that it also retries an attempt that took too long.
-	handler := workpool.Chain(to.deliver,
-		workpool.Retry[message, struct{}](10, workpool.ExponentialBackoff(20*time.Millisecond, time.Second)),
-		logged(log),
-		workpool.Limit[message, struct{}](newLimiter(s.rate, 100)),
-		workpool.Timeout[message, struct{}](time.Second),
-	)
+	// Each attempt passes through all of them. Retry is outermost, so that it also
+	// retries an attempt that took too long.
+	deliver := workpool.Timeout(workpool.NoValue(to.deliver), time.Second)
+	attempt := logged(workpool.Limit(deliver, newLimiter(s.rate, 100)), log)
+	handler := workpool.Retry(attempt, 10, workpool.ExponentialBackoff(20*time.Millisecond, time.Second))
 	var undelivered atomic.Int64
 	pool, err := workpool.New(handler,
 		workpool.WithWorkers(s.workers),
@@ -147,17 +144,15 @@ func conversations(messages, conversations int) iter.Seq[message] {
 	}
 }
 
-// logged is middleware of one's own: it logs the attempts that fail.
-func logged(log *slog.Logger) workpool.Middleware[message, struct{}] {
-	return func(next workpool.Handler[message, struct{}]) workpool.Handler[message, struct{}] {
-		return func(ctx context.Context, m message) (struct{}, error) {
-			value, err := next(ctx, m)
-			if err != nil {
-				info, _ := workpool.InfoFrom(ctx)
-				log.DebugContext(ctx, "attempt failed", "conversation", m.conversation, "n", m.n, "attempt", info.Attempt, "err", err)
-			}
-			return value, err
+// logged returns a handler that logs the attempts of next that fail.
+func logged[R any](next workpool.Handler[message, R], log *slog.Logger) workpool.Handler[message, R] {
+	return func(ctx context.Context, m message) (R, error) {
+		value, err := next(ctx, m)
+		if err != nil {
+			info, _ := workpool.InfoFrom(ctx)
+			log.DebugContext(ctx, "attempt failed", "conversation", m.conversation, "n", m.n, "attempt", info.Attempt, "err", err)
 		}
+		return value, err
 	}
 }
 
@@ -173,14 +168,14 @@ type service struct {
 var errUnavailable = errors.New("service unavailable")
 
 // deliver takes a millisecond or two, and fails now and then.
-func (s *service) deliver(ctx context.Context, m message) (struct{}, error) {
+func (s *service) deliver(ctx context.Context, m message) error {
 	select {
 	case <-time.After(time.Millisecond + rand.N(time.Millisecond)):
 	case <-ctx.Done():
-		return struct{}{}, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 	if rand.Float64() < s.failures {
-		return struct{}{}, errUnavailable
+		return errUnavailable
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,7 +183,7 @@ func (s *service) deliver(ctx context.Context, m message) (struct{}, error) {
 		s.disorders++
 	}
 	s.last[m.conversation] = m.n
-	return struct{}{}, nil
+	return nil
 }
 
 func (s *service) outOfOrder() int {

@@ -158,6 +158,31 @@ func TestArgumentThatHasNoFiles(t *testing.T) {
 	verify(t, manifest)
 }
 
+func TestGitFolderIsLeftOut(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, path := range []string{".git/HEAD", "sub/.git/HEAD", ".github/workflow", "sub/file"} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(path), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for root, want := range map[string][]string{
+		".":    {".github/workflow", "sub/file"},
+		".git": {".git/HEAD"}, // which was asked for
+	} {
+		status, manifest, stderr := checksum(t.Context(), root)
+		var lines strings.Builder
+		for _, path := range want {
+			lines.WriteString(line(sha256.Sum256([]byte(path)), path))
+		}
+		if status != statusOK || manifest != lines.String() {
+			t.Errorf("%s: status %d, stderr %q, manifest\n%swant\n%s", root, status, stderr, manifest, lines.String())
+		}
+	}
+}
+
 func TestUsage(t *testing.T) {
 	for _, c := range []struct {
 		args   []string

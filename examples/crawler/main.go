@@ -12,10 +12,11 @@
 // It also shows how to know that such a crawl is finished, and how Ctrl-C ends
 // it early: see [crawl].
 //
-//	go run . -workers 8 -max 500 http://localhost:8080/
+//	go run ./examples/crawler -workers 8 -max 500 http://localhost:8000/
 //
 // The exit status is 1 if there are broken links, or at Ctrl-C. The crawler
-// asks no robots.txt and pauses nowhere, so point it at sites of your own.
+// asks no robots.txt and pauses nowhere, so point it at sites of your own. One of
+// a folder is made by python3 -m http.server --bind 127.0.0.1
 package main
 
 import (

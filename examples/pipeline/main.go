@@ -11,9 +11,9 @@
 //
 // Try
 //
-//	go run . -n 200 -out thumbnails
-//	go run . -n 200 -delay 20ms   # a slow second stage
-//	go run . -n 200 -broken 50    # every 50th image is cut off
+//	go run ./examples/pipeline -n 200 -out "$(mktemp -d)"
+//	go run ./examples/pipeline -n 200 -delay 20ms   # a slow second stage
+//	go run ./examples/pipeline -n 200 -broken 50    # every 50th image is cut off
 //
 // The exit status is 1 if an image failed, or at Ctrl-C.
 package main
@@ -56,6 +56,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	if *n < 0 {
+		return fmt.Errorf("-n %d: there is no such number of images", *n)
+	}
 	if *dir != "" {
 		if err := os.MkdirAll(*dir, 0o755); err != nil {
 			return err
@@ -87,6 +90,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		fmt.Fprintf(out, "out: %8d bytes, on average %v\n", s.out.bytes, s.out.size.Div(s.thumbnails))
 	}
 	fmt.Fprintf(out, "peak: %d images in flight, of at most %d\n", s.peak, bound(*workers))
+	if *dir != "" {
+		fmt.Fprintln(out, "the thumbnails are in", *dir)
+	}
 	if err == nil && len(s.failures) > 0 {
 		err = errors.New("some images failed")
 	}
@@ -149,6 +155,9 @@ func process(ctx context.Context, images iter.Seq[source], workers int, store fu
 	var flying gauge
 	for r := range encoders.Stream(ctx, shrinkers.Stream(ctx, flying.count(images))) {
 		switch origin := r.Task.Task; {
+		case r.Attempt == 0 || r.Task.Attempt == 0: // no image's: a stream ended before its input did
+			err = errors.Join(err, r.Err)
+			continue
 		case r.Err == nil:
 			s.thumbnails++
 			s.in.add(len(origin.data), r.Task.Value.from)
@@ -162,7 +171,7 @@ func process(ctx context.Context, images iter.Seq[source], workers int, store fu
 	if ctx.Err() != nil {
 		return s, context.Cause(ctx)
 	}
-	return s, nil
+	return s, err
 }
 
 func (t *total) add(bytes int, size image.Point) {

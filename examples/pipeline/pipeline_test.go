@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+
+	"github.com/seed-a18b2dc9/workpool"
 )
 
 // encoded returns a PNG of the given size, red on the left and blue on the
@@ -158,6 +160,21 @@ func TestPipeline_EndsWithItsContext(t *testing.T) {
 			t.Errorf("%d images pulled", pulled.Load())
 		}
 	})
+}
+
+func TestPipeline_ABrokenSourceIsReported(t *testing.T) {
+	images, _ := repeated(encoded(t, image.Pt(8, 8)), 20)
+	got, err := process(t.Context(), func(yield func(source) bool) {
+		images(yield)
+		panic("the camera is on fire")
+	}, 2, dropped)
+	var panicked *workpool.PanicError
+	if !errors.As(err, &panicked) || panicked.Value != "the camera is on fire" {
+		t.Errorf("error: %v", err)
+	}
+	if got.thumbnails != 20 || len(got.failures) != 0 {
+		t.Errorf("%d thumbnails, failures: %v", got.thumbnails, got.failures)
+	}
 }
 
 func TestPipeline_ThumbnailsLookLikeTheirImages(t *testing.T) {

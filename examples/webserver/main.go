@@ -11,7 +11,7 @@
 //
 // Run it, and talk to it from another terminal:
 //
-//	go run . -workers 2 -queue 8
+//	go run ./examples/webserver -workers 2 -queue 8
 //	curl -i localhost:8080/jobs -d '{"text": "hello", "rounds": 20000000}'
 //	curl localhost:8080/jobs/ID     # the Location of the answer
 //	curl localhost:8080/stats

@@ -157,7 +157,7 @@ func (s *server) postJob(w http.ResponseWriter, r *http.Request) {
 
 	j := job{ID: rand.Text(), State: "queued"}
 	s.set(j) // first, since the job may have ended before TrySubmit returns
-	if err := s.pool.TrySubmit(task{j.ID, req}); err != nil {
+	if err := s.pool.TrySubmit(r.Context(), task{j.ID, req}); err != nil {
 		s.mu.Lock()
 		delete(s.jobs, j.ID)
 		s.mu.Unlock()

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/seed-a18b2dc9/workpool"
 	"github.com/seed-a18b2dc9/workpool/jobqueue"
 	"github.com/seed-a18b2dc9/workpool/jobqueue/embedded"
 )
@@ -73,7 +74,7 @@ func TestRun_QueueFromServeToRequeue(t *testing.T) {
 	q, err := jobqueue.Open[string, string](t.Context(), nc, "orders", jobqueue.WithMaxQueued(10))
 	require.NoError(t, err)
 	w, err := q.Work(t.Context(), func(context.Context, string) (string, error) {
-		return "", jobqueue.Permanent(errors.New("no\tstock\x1b[2J"))
+		return "", workpool.Permanent(errors.New("no\tstock\x1b[2J"))
 	})
 	require.NoError(t, err)
 	_, err = q.Submit(t.Context(), "chair", jobqueue.WithID("order 7"))

@@ -222,7 +222,7 @@ func direct(ctx context.Context, args []string, out io.Writer) (err error) {
 		return submitErr
 	}
 	fmt.Fprintf(out, "%d jobs, %d results, none missing, none twice, in %v\n", *jobs, len(seen), time.Since(begin).Round(time.Millisecond))
-	fmt.Fprintf(out, "%d jobs of the killed worker were run again\n", again)
+	fmt.Fprintf(out, "%d jobs that the killed worker had fetched went to others; it had begun %d of them at most\n", again, concurrency)
 	for name, n := range byWorker {
 		fmt.Fprintf(out, "%6d by %s\n", n, name)
 	}

@@ -3,7 +3,10 @@
 // workers, and a reader of results.
 //
 //	go run ./examples/thumbnails                 # images that it draws itself
-//	go run ./examples/thumbnails -out small *.png
+//	go run ./examples/thumbnails *.png           # images of yours
+//
+// It says where it puts the thumbnails, and the queue beside them: a folder among the
+// temporary files, unless -out names one.
 //
 // Stop it in the middle, with Ctrl-C or kill -9, and start it again: jobs that were
 // stored and not done go on where they were. A job's ID is the path of its image, so
@@ -27,6 +30,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/seed-a18b2dc9/workpool"
 	"github.com/seed-a18b2dc9/workpool/jobqueue"
 	"github.com/seed-a18b2dc9/workpool/jobqueue/embedded"
 )
@@ -56,7 +60,7 @@ func main() {
 
 func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("thumbnails", flag.ExitOnError)
-	out := flags.String("out", "thumbnails-out", "folder for the thumbnails")
+	out := flags.String("out", filepath.Join(os.TempDir(), "workpool-thumbnails"), "folder for the thumbnails")
 	data := flags.String("data", "", "folder for the queue (default: a folder queue in -out)")
 	width := flags.Int("width", 160, "width of a thumbnail")
 	if err := flags.Parse(args); err != nil {
@@ -71,6 +75,7 @@ func run(ctx context.Context, args []string) (err error) {
 	if err := os.MkdirAll(*out, 0o755); err != nil {
 		return err
 	}
+	fmt.Println("thumbnails go to", *out)
 	sources := flags.Args()
 	if len(sources) == 0 {
 		if sources, err = draw(filepath.Join(*out, "originals"), 12); err != nil {
@@ -131,14 +136,14 @@ func run(ctx context.Context, args []string) (err error) {
 func shrink(ctx context.Context, job Job) (Thumbnail, error) {
 	data, err := os.ReadFile(job.Source)
 	if errors.Is(err, os.ErrNotExist) {
-		return Thumbnail{}, jobqueue.Permanent(err)
+		return Thumbnail{}, workpool.Permanent(err)
 	}
 	if err != nil {
 		return Thumbnail{}, err // perhaps the disk is away for a moment
 	}
 	source, _, err := image.Decode(bytes.NewReader(data))
 	if err != nil {
-		return Thumbnail{}, jobqueue.Permanent(fmt.Errorf("%s: %w", job.Source, err))
+		return Thumbnail{}, workpool.Permanent(fmt.Errorf("%s: %w", job.Source, err))
 	}
 	small := scale(source, job.Width)
 	var encoded bytes.Buffer
