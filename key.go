@@ -248,6 +248,20 @@ func (p *Pool[T, R]) releaseKeyLocked(j *job[T, R], place *inPlace[T, R]) {
 	p.keys.forget(k)
 }
 
+// helpKeyLocked has a handler that waits for a task of k run it in its place, since none of
+// k's runs any more: the one whose turn it is waits for its next attempt.
+func (p *Pool[T, R]) helpKeyLocked(k *keyQueue[T, R]) {
+	for j := k.ahead.first; j != nil; j = j.next {
+		if j.batch.isIdle() {
+			p.helpForLocked(j.batch)
+			return
+		}
+	}
+	if k.head != nil {
+		p.helpForLocked(k.head.batch)
+	}
+}
+
 func (p *Pool[T, R]) nextTurnLocked(k *keyQueue[T, R]) {
 	next := k.ahead.first
 	for j := next; j != nil; j = j.next {

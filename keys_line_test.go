@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -115,6 +116,42 @@ func TestRule6_ATaskInLineRunsInPlaceBehindAnotherOfItsKey(t *testing.T) {
 		assert.Equal(t, 1, p.Stats().Running, "the one of key 3")
 		close(held)
 		all.Wait()
+		closed(t, p)
+	})
+}
+
+// The task whose turn it is asks for another attempt. Until that begins, a handler that waits
+// for one of the same key runs it in its place: no worker may be left for either.
+func TestRule6_ATaskGoesAheadOfOneThatIsParked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newOrders(t, workpool.WithWorkers(2), workpool.WithoutResults())
+		fails, held := make(chan struct{}), make(chan struct{})
+		require.NoError(t, p.Submit(t.Context(), order{2, func(ctx context.Context) (int, error) {
+			if info, _ := workpool.InfoFrom(ctx); info.Attempt == 1 {
+				<-fails
+				return 0, workpool.RetryAfter(time.Second, nil)
+			}
+			return 0, nil
+		}}))
+		synctest.Wait()
+		answer := make(chan error, 1)
+		go func() {
+			_, err := p.Do(t.Context(), order{1, func(ctx context.Context) (int, error) {
+				return p.Do(ctx, order{2, returning(0, nil)})
+			}})
+			answer <- err
+		}()
+		synctest.Wait()
+		require.NoError(t, p.Submit(t.Context(), order{3, until(held)})) // for the worker that the first one leaves
+		close(fails)
+		synctest.Wait()
+		select {
+		case err := <-answer:
+			require.NoError(t, err)
+		default:
+			t.Error("it waits for the next attempt of another one")
+		}
+		close(held)
 		closed(t, p)
 	})
 }

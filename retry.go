@@ -132,6 +132,9 @@ func (p *Pool[T, R]) parkLocked(j *job[T, R], retry *retryError) {
 	if j.batch != nil {
 		j.batch.add(j)
 	}
+	if k := j.key; k != nil && k.turn == j {
+		p.helpKeyLocked(k)
+	}
 	switch err := p.calledOffLocked(j); {
 	case p.life.abortedBy != nil:
 		p.endQueuedLocked(j, p.life.abortedBy, aborted)
