@@ -158,7 +158,9 @@ func (p *Pool[T, R]) placeHeadLocked(k *keyQueue[T, R]) {
 			p.line.push(j)
 		}
 	}
-	p.helpForLocked(j.batch) // which may be able to take it now
+	if k.turn == nil || k.turn.waits() {
+		p.helpLineLocked(k)
+	}
 }
 
 // acceptKeyedLocked makes an accepted task one of its key.
@@ -257,8 +259,24 @@ func (p *Pool[T, R]) helpKeyLocked(k *keyQueue[T, R]) {
 			return
 		}
 	}
-	if k.head != nil {
+	p.helpLineLocked(k)
+}
+
+// helpLineLocked does so with those that wait in line, of which those that a handler waits for
+// come first.
+func (p *Pool[T, R]) helpLineLocked(k *keyQueue[T, R]) {
+	switch {
+	case k.head == nil:
+		return
+	case k.head.batch.isIdle():
 		p.helpForLocked(k.head.batch)
+		return
+	}
+	for j := k.after.first; j != nil && j.isAwaited(); j = j.next {
+		if j.batch.isIdle() {
+			p.helpForLocked(j.batch)
+			return
+		}
 	}
 }
 
