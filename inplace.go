@@ -57,36 +57,11 @@ func (p *Pool[T, R]) awaitLocked(b *batch[T, R]) {
 	}
 }
 
-// callInPlaceLocked has the task of a call from a handler run in the handler's place, and
-// reports whether it could: else another one does.
-func (p *Pool[T, R]) callInPlaceLocked(j *job[T, R], place *inPlace[T, R]) bool {
-	holds := j.key != nil && place.holds(j.key)
-	b := &batch[T, R]{once: true}
+// awaitOnceLocked notes that the handler which place is of waits for j alone.
+func (p *Pool[T, R]) awaitOnceLocked(j *job[T, R], place *inPlace[T, R]) {
+	b := &batch[T, R]{once: true, waits: 1}
 	b.join(place)
 	b.add(j)
-	switch {
-	case holds || j.takable() && place.helper == nil:
-		p.acceptInPlaceLocked(j)
-	case !j.takable(): // ahead of those of its key, or it might wait for this handler
-		p.acceptLocked(j)
-	default:
-		p.awaitLocked(b)
-		return false
-	}
-	p.awaitLocked(b)
-	return true
-}
-
-// helpWithLocked has a task that waits in line run in the place of the handler that has
-// submitted it, if one has.
-func (p *Pool[T, R]) helpWithLocked(j *job[T, R], place *inPlace[T, R]) {
-	if j.batch == nil && place != nil {
-		b := &batch[T, R]{once: true}
-		b.join(place)
-		b.add(j)
-		b.waits++
-	}
-	p.helpForLocked(j.batch)
 }
 
 // isIdle reports whether a handler waits for tasks of b and runs none in its place.
@@ -101,33 +76,50 @@ func (p *Pool[T, R]) helpForLocked(b *batch[T, R]) {
 	}
 }
 
-// helpLocked has a worker run what can run in place. It is the one that is at it, if
-// there is one.
+// helpLocked has a worker run what can run in place, unless one is at it. There is nothing
+// that could while none is: whoever makes a task one that can sees to that.
 func (p *Pool[T, R]) helpLocked(s *inPlace[T, R]) {
-	if s.helper != nil || s.nextOf() == nil {
+	if s.helper != nil {
 		return
 	}
+	if j := s.nextLocked(p); j != nil {
+		p.helpWithLocked(s, j)
+	}
+}
+
+// helpWithLocked has a worker run j, and then what else can run in place.
+func (p *Pool[T, R]) helpWithLocked(s *inPlace[T, R], j *job[T, R]) {
 	s.helper = &worker[T, R]{pool: p, serves: s}
 	if s.worker != nil {
 		s.helper.number = s.worker.number
 	}
+	s.helper.beginLocked(j)
 	p.startLocked(s.helper)
 }
 
-// nextOf returns a task that can run in place, or nil.
-func (s *inPlace[T, R]) nextOf() *job[T, R] {
-	if s.own.first != nil {
-		return s.own.first
+// nextLocked takes a task that can run in place, or returns nil if there is none.
+func (s *inPlace[T, R]) nextLocked(p *Pool[T, R]) *job[T, R] {
+	if s.own.n > 0 {
+		j := s.own.pop()
+		p.tasks.setAside(j.level, -1)
+		if j.place == untold {
+			p.tasks.untold--
+		}
+		return j
 	}
 	for e := s.batches.Front(); e != nil; e = e.Next() {
 		b := e.Value.(*batch[T, R])
 		for j := b.unbegun[0].first; j != nil && b.waits > 0; j = j.nextInBatch {
 			switch {
-			case j.place == queued, j.place == reserved:
+			case j.place == queued:
+				p.tasks.remove(j)
+				return j
+			case j.place == reserved:
+				p.tasks.setAside(j.level, -1)
 				return j
 			case j.place == ahead && j.key.turn.waits(): // no other of its key runs
-				return j
-			case j.isInLine() && (j.takable() || j.key.turn.waits() || s.holds(j.key)):
+				p.takeFromBehindLocked(j)
+				p.giveTurnLocked(j)
 				return j
 			}
 		}
@@ -135,72 +127,14 @@ func (s *inPlace[T, R]) nextOf() *job[T, R] {
 	return nil
 }
 
-// nextLocked takes a task that runs in place, or returns nil if there is none.
-func (s *inPlace[T, R]) nextLocked(p *Pool[T, R]) *job[T, R] {
-	j := s.nextOf()
-	if j == nil {
-		return nil
-	}
-	switch j.place {
-	case queued:
-		p.tasks.remove(j)
-	case beside, untold:
-		s.own.pop()
-		p.tasks.setAside(j.level, -1)
-		if j.place == untold {
-			p.tasks.untold--
-		}
-	case reserved:
-		p.tasks.setAside(j.level, -1)
-	case ahead:
-		p.takeFromBehindLocked(j)
-		p.giveTurnLocked(j)
-	default: // in line
-		p.leaveLineLocked(j, false)
-		p.countLocked(j)
-		if k := j.key; k != nil && k.turn != nil && k.turn.waits() {
-			k.tasks++
-			p.giveTurnLocked(j)
-		} else {
-			p.takeKeyLocked(j)
-		}
-		if line := j.line; line != nil && j.batch.feeds {
-			j.line = nil
-			line <- nil
-		}
-	}
-	return j
-}
-
-// takeKeyLocked makes an accepted task one of its key, if it has one. Where another one has
-// the turn, that is the task of a handler that waits for it.
-func (p *Pool[T, R]) takeKeyLocked(j *job[T, R]) {
-	if k := j.key; k != nil {
-		k.tasks++
-		if k.turn == nil {
-			k.turn = j
-		}
-		p.placeHeadLocked(k)
-	}
-}
-
-// reserveLocked keeps an accepted task for the handler that waits for it.
-func (p *Pool[T, R]) reserveLocked(j *job[T, R]) {
-	j.place = reserved
-	p.tasks.setAside(j.level, 1)
-}
-
-// acceptInPlaceLocked accepts a task that runs in place, and nowhere else.
-func (p *Pool[T, R]) acceptInPlaceLocked(j *job[T, R]) {
-	p.countLocked(j)
-	p.takeKeyLocked(j)
-	p.reserveLocked(j)
-}
-
 // runBesideLocked runs a task beside the workers, in the place of its caller.
 func (p *Pool[T, R]) runBesideLocked(j *job[T, R]) {
 	p.countLocked(j)
-	p.takeKeyLocked(j)
+	if k := j.key; k != nil {
+		k.tasks++
+		k.turn = j
+		p.placeHeadLocked(k)
+	}
 	j.place = beside
 	new(inPlace[T, R]).addLocked(p, j)
 }

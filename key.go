@@ -1,6 +1,9 @@
 package workpool
 
-import linked "container/list"
+import (
+	"cmp"
+	linked "container/list"
+)
 
 // WithKey makes tasks of one key run one at a time, in the order of acceptance.
 // Tasks of different keys share all workers. T must be that of the pool.
@@ -108,16 +111,6 @@ func (ks *keys[T, R]) forget(k *keyQueue[T, R]) {
 // isFull reports whether a key has as many tasks as it may.
 func (ks *keys[T, R]) isFull(k *keyQueue[T, R]) bool { return ks.depth > 0 && k.tasks >= ks.depth }
 
-// full returns the keys of which a task waits because they are full.
-func (ks *keys[T, R]) full() (full []*keyQueue[T, R]) {
-	for _, k := range ks.queue {
-		if k.head != nil && k.head.place == inKey {
-			full = append(full, k)
-		}
-	}
-	return full
-}
-
 // noteLate keeps account, if something may be dropped, of the keys that have such a task
 // behind another.
 func (ks *keys[T, R]) noteLate(k *keyQueue[T, R], drops bool) {
@@ -158,38 +151,36 @@ func (p *Pool[T, R]) placeHeadLocked(k *keyQueue[T, R]) {
 			p.line.push(j)
 		}
 	}
-	if k.turn == nil || k.turn.waits() {
-		p.helpLineLocked(k)
-	}
 }
 
 // acceptKeyedLocked makes an accepted task one of its key.
 func (p *Pool[T, R]) acceptKeyedLocked(j *job[T, R]) {
 	k := j.key
 	k.tasks++
-	switch {
-	case k.turn == nil:
+	if k.turn == nil {
 		k.turn = j
 		p.enqueueLocked(j)
-	case j.isAwaited() && j.batch.place.holds(k): // it runs in place, or never
-		p.reserveLocked(j)
-		p.helpForLocked(j.batch)
-	default:
+	} else {
 		p.queueBehindLocked(j)
 	}
 	p.placeHeadLocked(k)
 }
 
+// queueBehindLocked has an accepted task wait while another one of its key has the turn.
 func (p *Pool[T, R]) queueBehindLocked(j *job[T, R]) {
 	p.tasks.setAside(j.level, 1)
-	if j.isAwaited() {
-		j.place = ahead
-		j.key.ahead.push(j)
-		p.helpForLocked(j.batch)
-	} else {
+	switch {
+	case !j.isAwaited():
 		j.place = behind
 		j.key.behind.push(j)
 		p.keys.noteLate(j.key, p.tasks.drops)
+	case j.batch.place.holds(j.key): // it runs in place, or never
+		j.place = reserved
+		p.helpForLocked(j.batch)
+	default:
+		j.place = ahead
+		j.key.ahead.push(j)
+		p.helpForLocked(j.batch)
 	}
 }
 
@@ -199,14 +190,10 @@ func (p *Pool[T, R]) giveTurnLocked(j *job[T, R]) {
 	k := j.key
 	last := k.turn
 	k.turn = j
-	switch last.place {
-	case queued:
-		p.tasks.remove(last)
-	case reserved:
-		p.tasks.setAside(last.level, -1)
-	default:
+	if last.place != queued {
 		return
 	}
+	p.tasks.remove(last)
 	p.tasks.setAside(last.level, 1)
 	if last.isAwaited() {
 		last.place = ahead
@@ -250,47 +237,28 @@ func (p *Pool[T, R]) releaseKeyLocked(j *job[T, R], place *inPlace[T, R]) {
 	p.keys.forget(k)
 }
 
-// helpKeyLocked has a handler that waits for a task of k run it in its place, since none of
-// k's runs any more: the one whose turn it is waits for its next attempt.
+// helpKeyLocked has a handler that waits for a task of k run it in its place, if it can begin
+// at once: none of k's runs any more, but the one whose turn it is waits.
 func (p *Pool[T, R]) helpKeyLocked(k *keyQueue[T, R]) {
+	if j := k.firstIdle(); j != nil {
+		p.helpForLocked(j.batch)
+	}
+}
+
+// firstIdle returns the first task that a handler waits for which can run it at once, or nil.
+func (k *keyQueue[T, R]) firstIdle() *job[T, R] {
 	for j := k.ahead.first; j != nil; j = j.next {
 		if j.batch.isIdle() {
-			p.helpForLocked(j.batch)
-			return
+			return j
 		}
 	}
-	p.helpLineLocked(k)
+	return nil
 }
 
-// helpLineLocked does so with those that wait in line, of which those that a handler waits for
-// come first.
-func (p *Pool[T, R]) helpLineLocked(k *keyQueue[T, R]) {
-	switch {
-	case k.head == nil:
-		return
-	case k.head.batch.isIdle():
-		p.helpForLocked(k.head.batch)
-		return
-	}
-	for j := k.after.first; j != nil && j.isAwaited(); j = j.next {
-		if j.batch.isIdle() {
-			p.helpForLocked(j.batch)
-			return
-		}
-	}
-}
-
+// nextTurnLocked gives the turn to the next task of k: one that can begin at once before one
+// whose handler is at another, and these before those that no handler waits for.
 func (p *Pool[T, R]) nextTurnLocked(k *keyQueue[T, R]) {
-	next := k.ahead.first
-	for j := next; j != nil; j = j.next {
-		if j.batch.isIdle() { // it can begin at once
-			next = j
-			break
-		}
-	}
-	if next == nil {
-		next = k.behind.first
-	}
+	next := cmp.Or(k.firstIdle(), k.ahead.first, k.behind.first)
 	if next == nil {
 		return
 	}

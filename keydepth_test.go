@@ -2,6 +2,7 @@ package workpool_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -343,4 +344,67 @@ func TestWithKeyDepth_BesideAFullQueue(t *testing.T) {
 		closed(t, p)
 		assert.Equal(t, uint64(7), p.Stats().Succeeded)
 	})
+}
+
+// A key that becomes full while others of it wait in line, by a task that goes ahead of one that
+// is parked. Closing the pool turns them away.
+func TestWithKeyDepth_ClosedWhileAKeyIsFull(t *testing.T) {
+	for name, use := range map[string]func(ctx context.Context, p *workpool.Pool[order, int], o order) error{
+		"Do": func(ctx context.Context, p *workpool.Pool[order, int], o order) error {
+			_, err := p.Do(ctx, o)
+			return err
+		},
+		"Map": func(ctx context.Context, p *workpool.Pool[order, int], o order) error {
+			_, err := p.Map(ctx, []order{o})
+			return err
+		},
+		"Group": func(ctx context.Context, p *workpool.Pool[order, int], o order) error {
+			g := p.Group(ctx)
+			assert.NoError(t, g.Submit(o))
+			_, err := g.Wait()
+			return err
+		},
+		"Stream": func(ctx context.Context, p *workpool.Pool[order, int], o order) error {
+			for r := range p.Stream(ctx, slices.Values([]order{o})) {
+				assert.NoError(t, r.Err)
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			within(t, func() {
+				p := newOrders(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithKeyDepth(2), workpool.WithoutResults())
+				attempts := 0
+				require.NoError(t, p.Submit(t.Context(), order{1, func(context.Context) (int, error) {
+					if attempts++; attempts == 1 {
+						return 0, workpool.RetryAfter(50*time.Millisecond, nil)
+					}
+					return 0, nil
+				}}))
+				waiting := func(n int) func() bool { return func() bool { return p.Stats().Waiting == n } }
+				require.Eventually(t, func() bool { return p.Stats().Parked == 1 }, time.Second, time.Millisecond)
+				var line sync.WaitGroup
+				refused := new(atomic.Int32)
+				_, err := p.Do(t.Context(), order{2, func(ctx context.Context) (int, error) {
+					for range 3 {
+						line.Go(func() {
+							if errors.Is(p.Submit(t.Context(), order{1, napping}), workpool.ErrClosed) {
+								refused.Add(1)
+							}
+						})
+					}
+					assert.Eventually(t, waiting(3), time.Second, time.Millisecond)
+					return 0, use(ctx, p, order{1, func(context.Context) (int, error) {
+						line.Go(func() { assert.NoError(t, p.Close()) })
+						assert.Eventually(t, func() bool { return p.Stats().Closed }, time.Second, time.Millisecond)
+						return 0, nil
+					}})
+				}})
+				require.NoError(t, err)
+				line.Wait()
+				assert.Equal(t, int32(3), refused.Load())
+				assert.Equal(t, 2, attempts)
+			})
+		})
+	}
 }

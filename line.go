@@ -94,28 +94,19 @@ func (l *line[T, R]) each(f func(waiting *list[T, R])) {
 	}
 }
 
-// lineUpLocked adds j to the line. Of one key, those that a handler waits for come first.
+// lineUpLocked adds j to the line.
 func (p *Pool[T, R]) lineUpLocked(j *job[T, R]) {
 	p.line.n++
-	k := j.key
-	if k == nil {
+	switch k := j.key; {
+	case k == nil:
 		p.line.push(j)
-		return
-	}
-	j.place = inKey
-	switch head := k.head; {
-	case head == nil:
-		k.head = j
-	case !j.isAwaited():
+	case k.head == nil:
+		k.head, j.place = j, inKey
+		p.placeHeadLocked(k)
+	default:
+		j.place = inKey
 		k.after.push(j)
-	case head.isAwaited():
-		k.after.pushFront(j)
-	default: // a handler waits for it, and may run it in its place
-		p.line.remove(head)
-		k.after.pushFront(head)
-		k.head = j
 	}
-	p.placeHeadLocked(k)
 }
 
 // leaveLineLocked takes j out of the line, and accepts it if it is admitted. The next
@@ -135,9 +126,6 @@ func (p *Pool[T, R]) leaveLineLocked(j *job[T, R], admitted bool) {
 	}
 	j.place = outside
 	if admitted {
-		if j.to == nil && j.batch != nil {
-			j.batch.remove(j) // the handler that submitted it does not wait any more
-		}
 		p.acceptLocked(j)
 	}
 	if first && k.after.n > 0 {
@@ -148,19 +136,16 @@ func (p *Pool[T, R]) leaveLineLocked(j *job[T, R], admitted bool) {
 
 // refuseLineLocked turns away all in line, since the pool is closing.
 func (p *Pool[T, R]) refuseLineLocked() {
-	full := p.keys.full()
-	for p.line.n > 0 {
-		p.line.each(func(waiting *list[T, R]) {
-			for waiting.n > 0 {
-				p.refuseLocked(waiting.first)
-			}
-		})
-		for _, k := range full {
-			for k.head != nil {
-				p.refuseLocked(k.head)
-			}
+	for _, k := range p.keys.queue {
+		for k.head != nil {
+			p.refuseLocked(k.head)
 		}
 	}
+	p.line.each(func(waiting *list[T, R]) {
+		for waiting.n > 0 {
+			p.refuseLocked(waiting.first)
+		}
+	})
 }
 
 // refuseLocked turns away one in line.
@@ -203,9 +188,17 @@ func (p *Pool[T, R]) awaitRoom(ctx context.Context, j *job[T, R], line chan erro
 	case <-ctx.Done():
 	}
 	p.lock()
-	if j.line != line || !j.isInLine() { // it was accepted in this moment, or runs in place of a handler's task
+	if j.line != line || !j.isInLine() && !j.waits() { // it was accepted in this moment, or runs in the place of its submitter
 		p.unlock()
 		return <-line
+	}
+	if j.waits() { // accepted, in a handler
+		j.line = nil
+		if j.to == nil {
+			j.batch.remove(j)
+		}
+		p.unlock()
+		return nil
 	}
 	p.leaveLineLocked(j, false)
 	p.dismissLocked(j)

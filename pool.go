@@ -99,6 +99,9 @@ func (p *Pool[T, R]) settleLocked() {
 // it looks at what can go on, and wakes who can do it. Who is woken must find something to do,
 // or it is woken for ever.
 func (p *Pool[T, R]) unlock() {
+	if p.crew.held.n > 0 {
+		p.releaseHeldLocked()
+	}
 	if p.line.n > 0 {
 		p.admitLocked()
 	}
@@ -107,9 +110,6 @@ func (p *Pool[T, R]) unlock() {
 	}
 	if p.results.readers.n > 0 && p.results.list.n > 0 {
 		p.results.callReceiver()
-	}
-	if p.crew.held.n > 0 {
-		p.releaseHeldLocked()
 	}
 	if p.count.running+p.tasks.n == 0 && p.isQuietLocked() {
 		p.quietLocked()

@@ -132,9 +132,6 @@ func (p *Pool[T, R]) parkLocked(j *job[T, R], retry *retryError) {
 	if j.batch != nil {
 		j.batch.add(j)
 	}
-	if k := j.key; k != nil && k.turn == j {
-		p.helpKeyLocked(k)
-	}
 	switch err := p.calledOffLocked(j); {
 	case p.life.abortedBy != nil:
 		p.endQueuedLocked(j, p.life.abortedBy, aborted)
@@ -144,6 +141,9 @@ func (p *Pool[T, R]) parkLocked(j *job[T, R], retry *retryError) {
 		p.nextAttemptLocked(j)
 	default:
 		p.parkFor(j, retry.after)
+	}
+	if k := j.key; k != nil && k.turn == j {
+		p.helpKeyLocked(k)
 	}
 }
 
@@ -192,9 +192,6 @@ func (p *Pool[T, R]) nextAttemptLocked(j *job[T, R]) {
 		k.turn = j
 		p.placeHeadLocked(k)
 		p.enqueueLocked(j)
-	case j.isAwaited() && j.batch.place.holds(k): // it runs in place, or never
-		p.reserveLocked(j)
-		p.helpForLocked(j.batch)
 	default: // another one has gone ahead
 		p.queueBehindLocked(j)
 	}

@@ -26,7 +26,7 @@ var stressSeed = flag.Uint64("stress.seed", 0, "the only seed that the stress te
 // at once, until it ends in one of the ways in which it can. In a bubble what hangs is a
 // deadlock.
 func TestStress_RandomLivesInABubble(t *testing.T) {
-	eachSeed(rounds(100, 1_000), func(seed uint64) bool {
+	eachSeed(rounds(150, 5_000), func(seed uint64) bool {
 		return t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { newStress(t, seed, time.Millisecond).live() })
 		})
@@ -35,7 +35,7 @@ func TestStress_RandomLivesInABubble(t *testing.T) {
 
 // The same with real goroutines and clocks.
 func TestStress_RandomLives(t *testing.T) {
-	eachSeed(rounds(100, 1_000), func(seed uint64) bool {
+	eachSeed(rounds(150, 5_000), func(seed uint64) bool {
 		return t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			within(t, func() { newStress(t, seed, 10*time.Microsecond).live() })
 		})
@@ -269,6 +269,7 @@ func (s *stress) answer(task stressTask, value int, err error) {
 // use does something with the pool, and with keys from floor on.
 func (s *stress) use(ctx context.Context, floor, depth int) {
 	p := s.pool
+	assert.NoError(s.t, p.Invariants())
 	task := s.task(floor, depth)
 	switch s.n(12) {
 	case 0, 1:
@@ -383,6 +384,7 @@ func (s *stress) live() {
 			case <-over:
 				return
 			case <-time.After(s.unit):
+				assert.NoError(s.t, p.Invariants())
 				stats := p.Stats()
 				assertSum(s.t, stats)
 				assert.LessOrEqual(s.t, stats.Parked, stats.Queued)

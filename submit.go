@@ -184,7 +184,9 @@ func (p *Pool[T, R]) offerLocked(j *job[T, R], place *inPlace[T, R], how policy)
 	switch {
 	case !p.life.open:
 		return false, ErrClosed
-	case place != nil && j.isCall() && p.callInPlaceLocked(j, place):
+	case place != nil && j.isCall():
+		p.awaitOnceLocked(j, place)
+		p.acceptLocked(j)
 		return false, nil
 	case p.mayEnterLocked(j):
 		p.acceptLocked(j)
@@ -198,13 +200,19 @@ func (p *Pool[T, R]) offerLocked(j *job[T, R], place *inPlace[T, R], how policy)
 	switch {
 	case how.try:
 		return false, ErrQueueFull
-	case place != nil && !j.takable() && j.to == nil: // in excess of the queue's depth, since a handler does not wait for room
-		p.acceptLocked(j)
-		return false, nil
+	case place == nil:
+		p.lineUpLocked(j)
+		return true, nil
 	}
-	p.lineUpLocked(j)
-	p.helpWithLocked(j, place)
-	return true, nil
+	// A handler does not wait for room. It has the task run in its place, or is told when
+	// another worker begins it: so what it hands in is in excess of the queue's depth, but is
+	// one task at a time. One whose key is busy could keep it waiting for as long as it runs itself.
+	waits = j.takable() && (j.batch == nil || !j.batch.feeds)
+	if waits && j.batch == nil {
+		p.awaitOnceLocked(j, place)
+	}
+	p.acceptLocked(j)
+	return waits, nil
 }
 
 // mayEnterLocked reports whether there is room for j, and nobody before it. That it does not
@@ -251,17 +259,14 @@ func (p *Pool[T, R]) countLocked(j *job[T, R]) {
 	}
 }
 
-// enqueueLocked puts a task into the task channel. A handler that waits for it may take it
-// from there; one that has nothing else to wait for takes it at once.
+// enqueueLocked puts a task into the task channel. A handler that waits for it and has
+// nothing else to wait for takes it at once.
 func (p *Pool[T, R]) enqueueLocked(j *job[T, R]) {
-	b := j.batch
-	switch {
-	case b.isIdle() && b.once:
-		p.reserveLocked(j)
-	default:
-		p.tasks.push(j)
+	if j.batch.isIdle() {
+		p.helpWithLocked(j.batch.place, j)
+		return
 	}
-	p.helpForLocked(b)
+	p.tasks.push(j)
 }
 
 func (p *Pool[T, R]) newJobLocked(ctx context.Context, task T, c class) *job[T, R] {

@@ -83,7 +83,7 @@ func (w *worker[T, R]) work() {
 		p.unlock()
 	}
 	defer w.replace()
-	for w.next() {
+	for w.phase == taken || w.next() {
 		w.run()
 	}
 	p.leave()
@@ -329,6 +329,19 @@ func (w *worker[T, R]) leavesLocked() bool {
 	return true
 }
 
+// tellSubmitterLocked tells a handler that waits until j, which it has submitted, runs in its
+// place, that w of the crew has begun it instead.
+func (w *worker[T, R]) tellSubmitterLocked(j *job[T, R]) {
+	if j.line == nil || w.serves != nil {
+		return
+	}
+	j.line <- nil
+	j.line = nil
+	if j.to == nil {
+		j.batch.remove(j)
+	}
+}
+
 // beginLocked takes in hand j, or if that is the entry of a Map the next task of that.
 func (w *worker[T, R]) beginLocked(j *job[T, R]) {
 	w.pool.count.running++
@@ -338,6 +351,7 @@ func (w *worker[T, R]) beginLocked(j *job[T, R]) {
 	}
 	if j.batch != nil {
 		j.batch.begun(j)
+		w.tellSubmitterLocked(j)
 	}
 	if j.place != untold {
 		j.place = outside
