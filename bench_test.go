@@ -220,13 +220,14 @@ func count(n int) iter.Seq[int] {
 
 func runWorkpool(b *testing.B, way string, workers, n int, handler workpool.Handler[int, int], opts ...workpool.Option) {
 	b.Helper()
+	b.StopTimer()
 	ctx := context.Background()
 	p, err := workpool.New(handler, append(opts, workpool.WithWorkers(workers))...)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer closed(b, p)
-	b.ResetTimer()
+	b.StartTimer()
 	results := 0
 	switch way {
 	case "Submit", "SubmitAll":
@@ -285,6 +286,7 @@ func runWorkpool(b *testing.B, way string, workers, n int, handler workpool.Hand
 // tasks, a channel of results and a number of workers in between.
 func runChannels(b *testing.B, way string, workers, n int, handler workpool.Handler[int, int]) {
 	b.Helper()
+	b.StopTimer()
 	type task struct {
 		n     int
 		index uint64
@@ -309,7 +311,7 @@ func runChannels(b *testing.B, way string, workers, n int, handler workpool.Hand
 	}
 	defer wg.Wait()
 	defer close(tasks)
-	b.ResetTimer()
+	b.StartTimer()
 	results := 0
 	switch way {
 	case "Do", "Do8":

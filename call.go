@@ -46,11 +46,13 @@ func (p *Pool[T, R]) DoChan(ctx context.Context, task T) <-chan Result[T, R] {
 
 // A call is the owner of the task of a Do, TryDo or DoChan.
 type call[T, R any] struct {
+	waiter  // woken when the job has been answered, which is the caller's then
 	pool    *Pool[T, R]
-	signal  chan struct{}       // capacity 1; sent when the job has been answered, which is the caller's then
 	results chan<- Result[T, R] // of a DoChan whose context can't end: gets the answer instead
 
-	abandoned bool // nobody waits for the answer any more; guarded by the mutex
+	// Guarded by the pool's mutex:
+	answered  bool
+	abandoned bool // nobody waits for the answer any more
 }
 
 func (j *job[T, R]) isCall() bool {
@@ -68,7 +70,8 @@ func (c *call[T, R]) answerLocked(j *job[T, R]) {
 		c.results <- j.result()
 		c.pool.putCall(j, c)
 	default:
-		c.signal <- struct{}{}
+		c.answered = true
+		c.pool.woken.push(&c.waiter)
 	}
 }
 
@@ -87,10 +90,10 @@ func (p *Pool[T, R]) do(ctx context.Context, task T, how policy) (R, error) {
 func (p *Pool[T, R]) await(ctx context.Context, j *job[T, R], ended func()) Result[T, R] {
 	c, task := j.to.(*call[T, R]), j.task
 	if done := ctx.Done(); done == nil {
-		<-c.signal
+		<-c.wake
 	} else {
 		select {
-		case <-c.signal:
+		case <-c.wake:
 		case <-done:
 			ended()
 			if err := p.takeBack(ctx, j, c); err != nil {
@@ -145,11 +148,10 @@ func (p *Pool[T, R]) call(ctx context.Context, task T, results chan<- Result[T, 
 func (p *Pool[T, R]) takeBack(ctx context.Context, j *job[T, R], c *call[T, R]) error {
 	err := contextError(ctx)
 	p.lock()
-	select {
-	case <-c.signal:
+	if c.answered {
 		p.unlock()
+		<-c.wake
 		return nil
-	default:
 	}
 	c.abandoned = true
 	if j.isInLine() {
@@ -172,13 +174,14 @@ func (p *Pool[T, R]) getCall() (*job[T, R], *call[T, R]) {
 	if j, ok := p.calls.Get().(*job[T, R]); ok {
 		return j, j.to.(*call[T, R])
 	}
-	c := &call[T, R]{pool: p, signal: make(chan struct{}, 1)}
+	c := &call[T, R]{pool: p}
+	c.wake = make(chan struct{}, 1)
 	return &job[T, R]{to: c}, c
 }
 
 func (p *Pool[T, R]) putCall(j *job[T, R], c *call[T, R]) {
 	j.forget()
 	j.clear()
-	c.results, c.abandoned = nil, false
+	c.results, c.answered, c.abandoned = nil, false, false
 	p.calls.Put(j)
 }

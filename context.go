@@ -43,7 +43,7 @@ type handlerContext[T, R any] struct {
 }
 
 // A contextBlock is what the contexts have in common of handlers on one worker whose tasks came
-// with the same context. They follow it in memory: see manyContexts.
+// with the same context. They follow it in memory: see oneContext.
 type contextBlock[T, R any] struct {
 	worker  *worker[T, R]
 	task    context.Context // what the tasks came with; nil for context.Background()
@@ -53,16 +53,19 @@ type contextBlock[T, R any] struct {
 	number  int32 // of the worker
 }
 
-// manyContexts is a block for a context that many tasks come with, of 1,024 bytes, and
-// oneContext one for a context that has come once.
+// A block is larger the more tasks have come with the same context: of 64, 128 or 1,024 bytes.
 type (
-	manyContexts[T, R any] struct {
-		contextBlock[T, R]
-		contexts [240]handlerContext[T, R]
-	}
 	oneContext[T, R any] struct {
 		contextBlock[T, R]
 		contexts [1]handlerContext[T, R]
+	}
+	someContexts[T, R any] struct {
+		contextBlock[T, R]
+		contexts [16]handlerContext[T, R]
+	}
+	manyContexts[T, R any] struct {
+		contextBlock[T, R]
+		contexts [240]handlerContext[T, R]
 	}
 )
 
@@ -184,12 +187,16 @@ func (w *worker[T, R]) newContexts(j *job[T, R]) *contextBlock[T, R] {
 	if !again {
 		c.note(j.ctx)
 	}
-	if again {
-		many := new(manyContexts[T, R])
-		c.block, c.spare = &many.contextBlock, many.contexts[:]
-	} else {
+	switch {
+	case !again:
 		one := new(oneContext[T, R])
 		c.block, c.spare = &one.contextBlock, one.contexts[:]
+	case c.position == 1:
+		some := new(someContexts[T, R])
+		c.block, c.spare = &some.contextBlock, some.contexts[:]
+	default:
+		many := new(manyContexts[T, R])
+		c.block, c.spare = &many.contextBlock, many.contexts[:]
 	}
 	c.position = 0
 	b := c.block

@@ -29,6 +29,7 @@ type Pool[T, R any] struct {
 	crew    crew
 	results collector[T, R]
 	untold  inPlace[T, R]  // where the result function is told of tasks that have not run
+	woken   waiting        // who is woken by unlock
 	claims  *mapping[T, R] // the Map whose tasks workers claim without the mutex, or nil
 	count   counters
 	spare   store[T, R]
@@ -55,10 +56,11 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	p.keys = newKeys[T, R](c.keyDepth)
 	p.results = newCollector(p)
 	p.crew = newCrew(c)
+	p.crew.idle.woken, p.crew.held.woken, p.results.readers.woken = &p.woken, &p.woken, &p.woken
 	p.line.lanes = c.ordered
 	p.spare = newStore[T, R]()
 	p.plain = p.results.on && !c.ordered && !f.classifies()
-	p.life.begin(c.ctx, func() {
+	p.life.begin(c.ctx, c.own, func() {
 		p.lock() // which aborts it
 		p.unlock()
 	})
@@ -114,7 +116,14 @@ func (p *Pool[T, R]) unlock() {
 	if p.count.running+p.tasks.n == 0 && p.isQuietLocked() {
 		p.quietLocked()
 	}
+	woken := p.woken.first
+	if woken == nil {
+		p.mu.Unlock()
+		return
+	}
+	p.woken = waiting{}
 	p.mu.Unlock()
+	wakeFrom(woken)
 }
 
 // isQuietLocked reports whether everything accepted has ended.

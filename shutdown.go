@@ -14,6 +14,7 @@ type life struct {
 	ctx    context.Context // ends when the pool is aborted, or its context ends: that of handlers
 	cancel context.CancelCauseFunc
 	tied   bool        // to a context that can end
+	alone  bool        // ctx never ends
 	unlink func() bool // from ctx
 	done   chan struct{}
 	label  sync.Once
@@ -33,11 +34,16 @@ type life struct {
 	resultFuncErr error // the first panic or Goexit of the result function
 }
 
-// begin opens the pool. It calls ended when ctx has ended.
-func (l *life) begin(ctx context.Context, ended func()) {
-	l.ctx, l.cancel = context.WithCancelCause(ctx)
+// begin opens the pool. It calls ended when ctx has ended. A pool of one Map or ForEach, which is
+// its own, is never aborted otherwise.
+func (l *life) begin(ctx context.Context, own bool, ended func()) {
 	l.done = make(chan struct{})
 	l.open = true
+	if l.alone = own && ctx.Done() == nil; l.alone {
+		l.ctx, l.cancel = ctx, func(error) {}
+		return
+	}
+	l.ctx, l.cancel = context.WithCancelCause(ctx)
 	if l.tied = ctx.Done() != nil; l.tied {
 		l.unlink = context.AfterFunc(l.ctx, ended)
 	}
@@ -96,6 +102,9 @@ func (l *life) isKey(key any) bool { return l.ctx.Value(key) == any(l.ctx) }
 
 // onAbort calls cancel with the cause when the pool is aborted, until it is unlinked.
 func (l *life) onAbort(cancel context.CancelCauseFunc) (unlink func() bool) {
+	if l.alone {
+		return func() bool { return false }
+	}
 	return context.AfterFunc(l.ctx, func() {
 		if l.err() != nil {
 			cancel(context.Cause(l.aborted()))

@@ -25,21 +25,27 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 		return p.refused(err)
 	}
 	values := p.carried(ctx)
-	if p.plain { // what submit does, without what there is none of
-		p.lock()
-		if p.life.open && p.tasks.hasRoom(normal, true, p.crew.free()) {
-			j := p.spare.get()
-			j.ctx, j.task, j.attempt, j.index = values, task, 1, p.count.index
-			p.count.index++
-			p.count.submitted++
-			p.tasks.push(j)
-			p.unlock()
-			return nil
-		}
-		p.unlock()
+	if p.plain && p.submitPlain(values, task) {
+		return nil
 	}
 	_, err := p.submit(ctx, values, task, false, false)
 	return err
+}
+
+// submitPlain does what submit does in a pool that is plain, if there is room. It is for speed
+// alone.
+func (p *Pool[T, R]) submitPlain(values context.Context, task T) bool {
+	p.lock()
+	room := p.life.open && p.tasks.hasRoom(normal, true, p.crew.free())
+	if room {
+		j := p.spare.get()
+		j.ctx, j.task, j.attempt, j.index = values, task, 1, p.count.index
+		p.count.index++
+		p.count.submitted++
+		p.tasks.push(j)
+	}
+	p.unlock()
+	return room
 }
 
 // TrySubmit is like [Pool.Submit], but never waits: where there is no room it returns
@@ -107,8 +113,10 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 		if err = endedContext(ctx); err != nil {
 			return accepted, p.refused(err)
 		}
-		if _, err = p.submit(ctx, values, task, false, false); err != nil {
-			break
+		if !p.plain || !p.submitPlain(values, task) {
+			if _, err = p.submit(ctx, values, task, false, false); err != nil {
+				break
+			}
 		}
 		accepted++
 	}

@@ -19,6 +19,7 @@ type waiter struct {
 type waiting struct {
 	first, last *waiter
 	n           int
+	woken       *waiting // those to be woken when the mutex has been unlocked
 }
 
 func (l *waiting) push(w *waiter) {
@@ -50,14 +51,24 @@ func (l *waiting) remove(w *waiter) {
 	l.n--
 }
 
-// wake takes a waiter out of the list and wakes it.
+// wake takes a waiter out of the list, to be woken when the mutex has been unlocked: who is
+// woken needs it, and waking takes longer than all else that is done under it.
 func (l *waiting) wake(w *waiter) {
 	l.remove(w)
-	w.wake <- struct{}{}
+	l.woken.push(w)
 }
 
 func (l *waiting) wakeAll() {
 	for l.n > 0 {
 		l.wake(l.first)
+	}
+}
+
+// wakeFrom wakes w and those after it.
+func wakeFrom(w *waiter) {
+	for w != nil {
+		next := w.next
+		w.wake <- struct{}{}
+		w = next
 	}
 }
