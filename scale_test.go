@@ -3,6 +3,7 @@ package workpool_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -305,6 +306,10 @@ var scales = []struct {
 				}
 			})
 		}
+		for range n { // until all have come
+			require.NoError(b, p.Submit(context.Background(), returning(0, nil)))
+			<-received
+		}
 		for b.Loop() {
 			require.NoError(b, p.Submit(context.Background(), returning(0, nil)))
 			<-received
@@ -344,6 +349,9 @@ var scales = []struct {
 		for range n {
 			require.NoError(b, p.Submit(context.Background(), returning(0, workpool.RetryAfter(time.Hour, nil))))
 		}
+		for p.Stats().Parked < n {
+			time.Sleep(time.Millisecond)
+		}
 		for b.Loop() {
 			_, _ = p.Do(context.Background(), returning(0, nil))
 		}
@@ -359,6 +367,7 @@ var scales = []struct {
 		for range n {
 			require.NoError(b, p.Submit(context.Background(), returning(0, nil)))
 		}
+		runtime.GC() // it is not what is measured
 		for b.Loop() {
 			ctx, cancel := context.WithCancel(context.Background())
 			answer := p.DoChan(ctx, returning(0, nil))
