@@ -189,7 +189,7 @@ type unbegun[T, R any] struct{ first, last *job[T, R] }
 // add makes j, which no worker has begun, one of b.
 func (b *batch[T, R]) add(j *job[T, R]) {
 	j.batch, j.linked = b, &b.unbegun[0]
-	if j.place == parked {
+	if j.state == parked {
 		j.linked = &b.unbegun[1]
 	}
 	if j.prevInBatch = j.linked.last; j.prevInBatch == nil {

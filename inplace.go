@@ -102,7 +102,7 @@ func (s *inPlace[T, R]) nextLocked(p *Pool[T, R]) *job[T, R] {
 	if s.own.n > 0 {
 		j := s.own.pop()
 		p.tasks.setAside(j.level, -1)
-		if j.place == untold {
+		if j.state == untold {
 			p.tasks.untold--
 		}
 		return j
@@ -111,13 +111,13 @@ func (s *inPlace[T, R]) nextLocked(p *Pool[T, R]) *job[T, R] {
 		b := e.Value.(*batch[T, R])
 		for j := b.unbegun[0].first; j != nil && b.waits > 0; j = j.nextInBatch {
 			switch {
-			case j.place == queued:
+			case j.state == queued:
 				p.tasks.remove(j)
 				return j
-			case j.place == reserved:
+			case j.state == reserved:
 				p.tasks.setAside(j.level, -1)
 				return j
-			case j.place == ahead && j.key.turn.waits(): // no other of its key runs
+			case j.state == ahead && j.key.turn.waits(): // no other of its key runs
 				p.takeFromBehindLocked(j)
 				p.giveTurnLocked(j)
 				return j
@@ -135,7 +135,7 @@ func (p *Pool[T, R]) runBesideLocked(j *job[T, R]) {
 		k.turn = j
 		p.placeHeadLocked(k)
 	}
-	j.place = beside
+	j.state = beside
 	new(inPlace[T, R]).addLocked(p, j)
 }
 
@@ -157,7 +157,7 @@ func (w *worker[T, R]) closePlaceLocked() bool {
 		b := e.Value.(*batch[T, R])
 		b.leave()
 		for j := b.unbegun[0].first; j != nil; j = j.nextInBatch {
-			if j.place == reserved {
+			if j.state == reserved {
 				p.unreserveLocked(j)
 			}
 		}

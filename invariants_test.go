@@ -10,8 +10,8 @@ func (p *Pool[T, R]) Invariants() error {
 	for level, l := range p.tasks.levels {
 		for j := l.first; j != nil; j = j.next {
 			switch {
-			case j.place != queued:
-				return fmt.Errorf("a task in the channel is at place %d", j.place)
+			case j.state != queued:
+				return fmt.Errorf("a task in the channel is in state %d", j.state)
 			case j.batch.isIdle():
 				return fmt.Errorf("a handler waits for a queued task of level %d and does not run it", level)
 			case j.key != nil && j.key.turn != j:
@@ -45,8 +45,8 @@ func (k *keyQueue[T, R]) invariants(p *Pool[T, R]) error {
 	case k.turn != nil:
 		want = inBusyLine
 	}
-	if k.head.place != want {
-		return fmt.Errorf("the first in line is at place %d instead of %d", k.head.place, want)
+	if k.head.state != want {
+		return fmt.Errorf("the first in line is in state %d instead of %d", k.head.state, want)
 	}
 	return nil
 }

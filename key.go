@@ -45,8 +45,9 @@ func WithKey[T any, K comparable](f func(task T) K) Option {
 
 // WithKeyDepth limits the tasks of one key, with [WithKey], that are accepted and have
 // not ended: 1 or more. A task above that waits as if the queue were full, or
-// does what [WithOverflow] says, and keeps no task of another key from being accepted. Without the
-// option, a busy key may fill the queue.
+// does what [WithOverflow] says, and keeps no task of another key from being accepted. What
+// handlers hand in to their own pool is accepted in excess of it. Without the option, a
+// busy key may fill the queue.
 func WithKeyDepth(n int) Option {
 	return optionFunc(func(c *config) error {
 		if n < 1 {
@@ -144,7 +145,7 @@ func (p *Pool[T, R]) placeHeadLocked(k *keyQueue[T, R]) {
 		return
 	}
 	switch full := p.keys.isFull(k); {
-	case full && j.place == inKey, !full && j.place == inLine && k.turn == nil, !full && j.place == inBusyLine && k.turn != nil:
+	case full && j.state == inKey, !full && j.state == inLine && k.turn == nil, !full && j.state == inBusyLine && k.turn != nil:
 	default:
 		p.line.remove(j)
 		if !full {
@@ -171,14 +172,14 @@ func (p *Pool[T, R]) queueBehindLocked(j *job[T, R]) {
 	p.tasks.setAside(j.level, 1)
 	switch {
 	case !j.isAwaited():
-		j.place = behind
+		j.state = behind
 		j.key.behind.push(j)
 		p.keys.noteLate(j.key, p.tasks.drops)
 	case j.batch.place.holds(j.key): // it runs in place, or never
-		j.place = reserved
+		j.state = reserved
 		p.helpForLocked(j.batch)
 	default:
-		j.place = ahead
+		j.state = ahead
 		j.key.ahead.push(j)
 		p.helpForLocked(j.batch)
 	}
@@ -190,30 +191,30 @@ func (p *Pool[T, R]) giveTurnLocked(j *job[T, R]) {
 	k := j.key
 	last := k.turn
 	k.turn = j
-	if last.place != queued {
+	if last.state != queued {
 		return
 	}
 	p.tasks.remove(last)
 	p.tasks.setAside(last.level, 1)
 	if last.isAwaited() {
-		last.place = ahead
+		last.state = ahead
 		k.ahead.pushFront(last)
 		return
 	}
-	last.place = behind
+	last.state = behind
 	k.behind.pushFront(last)
 	p.keys.noteLate(k, p.tasks.drops)
 }
 
 // takeFromBehindLocked takes out a task that waits for its turn.
 func (p *Pool[T, R]) takeFromBehindLocked(j *job[T, R]) {
-	if j.place == ahead {
+	if j.state == ahead {
 		j.key.ahead.remove(j)
 	} else {
 		j.key.behind.remove(j)
 		p.keys.noteLate(j.key, p.tasks.drops)
 	}
-	j.place = outside
+	j.state = outside
 	p.tasks.setAside(j.level, -1)
 }
 

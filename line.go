@@ -29,23 +29,23 @@ func (l *line[T, R]) lane(j *job[T, R]) level {
 
 func (l *line[T, R]) push(j *job[T, R]) {
 	if j.takable() {
-		j.place = inLine
+		j.state = inLine
 		l.ready[l.lane(j)].push(j)
 	} else {
-		j.place = inBusyLine
+		j.state = inBusyLine
 		l.busy[l.lane(j)].push(j)
 	}
 }
 
 // remove takes j out of its list, if it is in one.
 func (l *line[T, R]) remove(j *job[T, R]) {
-	switch j.place {
+	switch j.state {
 	case inLine:
 		l.ready[l.lane(j)].remove(j)
 	case inBusyLine:
 		l.busy[l.lane(j)].remove(j)
 	}
-	j.place = inKey
+	j.state = inKey
 }
 
 // takable reports whether a worker could take j if it were accepted: no other task of
@@ -101,10 +101,10 @@ func (p *Pool[T, R]) lineUpLocked(j *job[T, R]) {
 	case k == nil:
 		p.line.push(j)
 	case k.head == nil:
-		k.head, j.place = j, inKey
+		k.head, j.state = j, inKey
 		p.placeHeadLocked(k)
 	default:
-		j.place = inKey
+		j.state = inKey
 		k.after.push(j)
 	}
 }
@@ -124,7 +124,7 @@ func (p *Pool[T, R]) leaveLineLocked(j *job[T, R], admitted bool) {
 	default:
 		p.line.remove(j)
 	}
-	j.place = outside
+	j.state = outside
 	if admitted {
 		p.acceptLocked(j)
 	}

@@ -37,11 +37,11 @@ func (o *order[T, R]) push(j *job[T, R]) {
 
 // finish marks j as ended, and moves to out all those whose turn has come.
 func (o *order[T, R]) finish(j *job[T, R], out *list[T, R]) {
-	j.place = finished
+	j.state = finished
 	o.finished++
-	for o.n() > 0 && o.slots[o.first].place == finished {
+	for o.n() > 0 && o.slots[o.first].state == finished {
 		next := o.slots[o.first]
-		next.place = outside
+		next.state = outside
 		o.slots[o.first] = nil
 		o.first++
 		o.finished--

@@ -135,7 +135,7 @@ func (r *receiver[T, R]) giveBackLocked() {
 
 // answerLocked hands a job that has ended to whom its answer is for.
 func (p *Pool[T, R]) answerLocked(j *job[T, R]) {
-	j.ctx, j.place = nil, outside
+	j.ctx, j.state = nil, outside
 	if j.batch != nil {
 		j.batch.remove(j)
 	}

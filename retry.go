@@ -125,7 +125,7 @@ func (p *Pool[T, R]) parkLocked(j *job[T, R], retry *retryError) {
 			j.batch.remove(j)
 		}
 	}
-	j.place = parked
+	j.state = parked
 	p.parking.list.push(j)
 	p.tasks.setAside(j.level, 1)
 	p.tasks.parked[j.level]++
@@ -198,7 +198,7 @@ func (p *Pool[T, R]) nextAttemptLocked(j *job[T, R]) {
 }
 
 func (p *Pool[T, R]) unparkLocked(j *job[T, R]) {
-	j.place = outside
+	j.state = outside
 	p.parking.list.remove(j)
 	p.tasks.setAside(j.level, -1)
 	p.tasks.parked[j.level]--

@@ -284,7 +284,7 @@ func (p *Pool[T, R]) endAllQueuedLocked(err error) {
 // endQueuedLocked ends a task that no worker has with err, and with that of its
 // last attempt if there was one.
 func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error, why unrun) {
-	switch j.place {
+	switch j.state {
 	case queued:
 		p.tasks.remove(j)
 		j.attempt = max(1, j.attempt-1) // the one that does not come
@@ -312,7 +312,7 @@ func (p *Pool[T, R]) endUnrunLocked(j *job[T, R], err error, why unrun) {
 	j.err = err
 	p.releaseKeyLocked(j, nil)
 	if j.to == nil && p.functions.result != nil { // it is told by a goroutine of its own, since nobody may wait for it here
-		j.ctx, j.place, j.unrun = nil, untold, why
+		j.ctx, j.state, j.unrun = nil, untold, why
 		p.tasks.untold++
 		p.untold.addLocked(p, j)
 		return

@@ -14,7 +14,8 @@ import (
 //
 // Called with the context of a handler of the same pool, while that runs, Submit does
 // not wait for room: where there is none, the task runs at once in the place of the
-// handler, and Submit returns when it has ended, or asks for another attempt.
+// handler. Submit returns when it has ended or asks for another attempt, or another worker
+// has begun it.
 //
 // It returns [ErrClosed] once the pool is closing, and otherwise an error
 // that matches ctx.Err(); one that gave up waiting matches [ErrQueueFull] too,

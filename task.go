@@ -62,7 +62,7 @@ type job[T, R any] struct {
 	next, prev               *job[T, R] // in the list that it is in
 	nextInBatch, prevInBatch *job[T, R] // in that of its batch
 
-	place      place
+	state      state
 	level      level
 	bound      bool  // its handler's context ends with that of a caller
 	positioned bool  // index is the position in a batch, which has set it
@@ -93,11 +93,11 @@ type owner[T, R any] interface {
 	answerLocked(j *job[T, R])
 }
 
-// A place is where a job is.
-type place uint8
+// A state is where a job is.
+type state uint8
 
 const (
-	outside    place = iota // with its caller, a worker, a receiver, or spare
+	outside    state = iota // with its caller, a worker, a receiver, or spare
 	inLine                  // waits to be accepted, in the line
 	inBusyLine              // the same, and its key is busy
 	inKey                   // the same, after others of its key, or the key has as many tasks as it may
@@ -112,10 +112,10 @@ const (
 )
 
 // isInLine reports whether j waits to be accepted.
-func (j *job[T, R]) isInLine() bool { return j.place >= inLine && j.place <= inKey }
+func (j *job[T, R]) isInLine() bool { return j.state >= inLine && j.state <= inKey }
 
 // waits reports whether j has been accepted, has not ended, and no worker has it.
-func (j *job[T, R]) waits() bool { return j.place >= queued && j.place <= reserved }
+func (j *job[T, R]) waits() bool { return j.state >= queued && j.state <= reserved }
 
 func (j *job[T, R]) result() Result[T, R] {
 	return Result[T, R]{Index: j.index, Task: j.task, Value: j.value, Err: j.err, Worker: int(j.worker), Attempt: int(j.attempt)}
@@ -133,7 +133,7 @@ func (j *job[T, R]) forget() {
 
 // clear makes j one that can be used again, but for its owner.
 func (j *job[T, R]) clear() {
-	j.place, j.level, j.bound, j.positioned, j.unrun, j.worker, j.ctx = outside, 0, false, false, 0, 0, nil
+	j.state, j.level, j.bound, j.positioned, j.unrun, j.worker, j.ctx = outside, 0, false, false, 0, 0, nil
 }
 
 // A list holds jobs, first in, first out. One can leave from anywhere.

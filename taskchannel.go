@@ -24,7 +24,7 @@ func (c *taskChannel[T, R]) queued() int {
 }
 
 func (c *taskChannel[T, R]) push(j *job[T, R]) {
-	j.place = queued
+	j.state = queued
 	c.n++
 	c.levels[j.level].push(j)
 	if c.drops && c.oldest[j.level] == nil && j.droppable() {
@@ -45,7 +45,7 @@ func (c *taskChannel[T, R]) pop() *job[T, R] {
 	}
 	l.pop()
 	c.n--
-	j.place = outside
+	j.state = outside
 	return j
 }
 
@@ -53,7 +53,7 @@ func (c *taskChannel[T, R]) remove(j *job[T, R]) {
 	if c.drops {
 		c.passOldest(j)
 	}
-	j.place = outside
+	j.state = outside
 	c.n--
 	c.levels[j.level].remove(j)
 }

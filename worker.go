@@ -144,7 +144,7 @@ func (w *worker[T, R]) exchangeLocked() bool {
 	p, j := w.pool, w.job
 	if !p.plain || j.err != nil || j.to != nil || j.line != nil || j.attempt != 1 || // the task ends in another way
 		p.results.list.n+maxTake > p.results.buffer || // its result may have no room
-		p.tasks.n == 0 || p.crew.paused || !w.seated || w.place != nil || int(w.number) > p.crew.size { // w may not go on
+		!w.seated || w.place != nil || !w.mayBeginLocked() { // w may not go on
 		return false
 	}
 	p.count.succeeded++
@@ -161,7 +161,7 @@ func (w *worker[T, R]) run() {
 	p, j := w.pool, w.job
 	w.phase = handling
 	switch {
-	case j.place == untold:
+	case j.state == untold:
 		w.skipped = true
 	case j.bound && j.ctx.Err() != nil: // it ended while the task was queued
 		j.err, j.unrun, w.skipped = after(contextError(j.ctx), j.err), cancelled, true
@@ -210,7 +210,7 @@ func (w *worker[T, R]) result() Result[T, R] {
 	r := w.job.result()
 	if w.skipped { // there was no attempt
 		r.Worker = int(w.before)
-		if w.job.place != untold { // else that is counted already
+		if w.job.state != untold { // else that is counted already
 			r.Attempt = max(1, r.Attempt-1)
 		}
 	}
@@ -265,7 +265,7 @@ func (w *worker[T, R]) takeLocked() bool {
 		switch {
 		case held:
 			w.awaitLocked(&c.held)
-		case p.tasks.n > 0 && !c.paused && int(w.number) <= c.size: // it stays seated
+		case w.mayBeginLocked(): // it stays seated
 			w.beginLocked(p.tasks.pop())
 			return true
 		default:
@@ -284,7 +284,7 @@ func (w *worker[T, R]) takeLocked() bool {
 			return false
 		case w.leavesLocked():
 			return false
-		case p.tasks.n > 0 && !p.crew.paused:
+		case w.mayBeginLocked():
 			p.crew.sit(&w.waiter)
 			w.beginLocked(p.tasks.pop())
 			return true
@@ -298,6 +298,12 @@ func (w *worker[T, R]) takeLocked() bool {
 		<-w.wake
 		p.lock()
 	}
+}
+
+// mayBeginLocked reports whether there is a task that w, one of the crew, may begin.
+func (w *worker[T, R]) mayBeginLocked() bool {
+	c := &w.pool.crew
+	return w.pool.tasks.n > 0 && !c.paused && int(w.number) <= c.size
 }
 
 // awaitLocked waits in a list until it is woken.
@@ -353,8 +359,8 @@ func (w *worker[T, R]) beginLocked(j *job[T, R]) {
 		j.batch.begun(j)
 		w.tellSubmitterLocked(j)
 	}
-	if j.place != untold {
-		j.place = outside
+	if j.state != untold {
+		j.state = outside
 	}
 	w.before, j.worker = j.worker, w.number
 	w.job = j
