@@ -172,7 +172,7 @@ func (b *batch[T, R]) takeBackLocked(err error) {
 			switch {
 			case j.waits():
 				p.endQueuedLocked(j, err, cancelled)
-			case j.isInLine() && j.line == nil: // the entry of a Map; other callers in line notice it themselves
+			case j.isInLine() && j.submitter == nil: // the entry of a Map; other callers in line notice it themselves
 				p.leaveLineLocked(j, false)
 				p.count.refused++
 				p.dropLocked(j)

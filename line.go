@@ -74,13 +74,9 @@ func (p *Pool[T, R]) admitLocked() {
 		p.line.each(func(waiting *list[T, R]) {
 			for waiting.n > 0 && p.hasRoomLocked(waiting.first) {
 				j := waiting.first
-				line := j.line
 				again = again || j.key != nil
 				p.leaveLineLocked(j, true)
-				if line != nil {
-					j.line = nil
-					line <- nil
-				}
+				p.releaseSubmitterLocked(j, nil)
 			}
 		})
 	}
@@ -150,17 +146,15 @@ func (p *Pool[T, R]) refuseLineLocked() {
 
 // refuseLocked turns away one in line.
 func (p *Pool[T, R]) refuseLocked(j *job[T, R]) {
-	line := j.line
 	p.leaveLineLocked(j, false)
-	if line == nil { // a call
+	if j.submitter == nil { // a call
 		j.err, j.attempt = ErrClosed, 1
 		p.count.refused++
 		p.dropLocked(j)
 		j.to.answerLocked(j)
 		return
 	}
-	j.line = nil
-	line <- ErrClosed
+	p.releaseSubmitterLocked(j, ErrClosed)
 	p.dismissLocked(j)
 }
 
@@ -169,7 +163,7 @@ func (p *Pool[T, R]) dropLocked(j *job[T, R]) {
 	if j.batch != nil {
 		j.batch.remove(j)
 	}
-	j.ctx, j.line = nil, nil
+	j.ctx, j.submitter = nil, nil
 	p.unclassLocked(j)
 }
 
@@ -180,20 +174,36 @@ func (p *Pool[T, R]) dismissLocked(j *job[T, R]) {
 	p.freeLocked(j)
 }
 
-// awaitRoom waits until j, whose line it gets, has been accepted.
-func (p *Pool[T, R]) awaitRoom(ctx context.Context, j *job[T, R], line chan error) error {
+// A submitter waits until its task has been accepted; or, in a handler or with CallerRuns, until
+// that has run in its place.
+type submitter struct {
+	waiter
+	err error // why it was not accepted
+}
+
+// releaseSubmitterLocked lets the submitter of j go on, if one waits.
+func (p *Pool[T, R]) releaseSubmitterLocked(j *job[T, R], err error) {
+	if s := j.submitter; s != nil {
+		j.submitter, s.err = nil, err
+		p.woken.push(&s.waiter)
+	}
+}
+
+// awaitRoom waits as s, the submitter of j.
+func (p *Pool[T, R]) awaitRoom(ctx context.Context, j *job[T, R], s *submitter) error {
 	select {
-	case err := <-line:
-		return err
+	case <-s.wake:
+		return s.err
 	case <-ctx.Done():
 	}
 	p.lock()
-	if j.line != line || !j.isInLine() && !j.waits() { // it was accepted in this moment, or runs in the place of its submitter
+	if j.submitter != s || !j.isInLine() && !j.waits() { // it was accepted in this moment, or runs in the place of its submitter
 		p.unlock()
-		return <-line
+		<-s.wake
+		return s.err
 	}
 	if j.waits() { // accepted, in a handler
-		j.line = nil
+		j.submitter = nil
 		if j.to == nil {
 			j.batch.remove(j)
 		}

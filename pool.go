@@ -15,10 +15,10 @@ type Pool[T, R any] struct {
 	handler   Handler[T, R]
 	functions functions[T, R] // given with options
 	config
-	plain bool // results go to Results as they come, and tasks have no key and no priority
-	life  life
-	calls sync.Pool // spare jobs of Do
-	lines sync.Pool // spare channels of those in line
+	plain      bool // results go to Results as they come, and tasks have no key and no priority
+	life       life
+	calls      sync.Pool // spare jobs of Do
+	submitters sync.Pool // spare ones
 
 	_       [64]byte // so that the mutex has a cache line of its own
 	mu      mutex    // guards what follows, the jobs and the workers

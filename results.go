@@ -139,10 +139,7 @@ func (p *Pool[T, R]) answerLocked(j *job[T, R]) {
 	if j.batch != nil {
 		j.batch.remove(j)
 	}
-	if j.line != nil { // who submitted it in place of a handler's task, or by CallerRuns
-		j.line <- nil
-		j.line = nil
-	}
+	p.releaseSubmitterLocked(j, nil)
 	switch {
 	case j.to != nil:
 		j.to.answerLocked(j)

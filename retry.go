@@ -118,9 +118,8 @@ type parking[T, R any] struct {
 // parkLocked keeps j until its next attempt is due.
 func (p *Pool[T, R]) parkLocked(j *job[T, R], retry *retryError) {
 	j.err = retry.err
-	if j.line != nil { // who submitted it in place of a handler's task, or by CallerRuns, waits for one attempt
-		j.line <- nil
-		j.line = nil
+	if j.submitter != nil { // it waits for one attempt
+		p.releaseSubmitterLocked(j, nil)
 		if j.to == nil && j.batch != nil {
 			j.batch.remove(j)
 		}

@@ -26,27 +26,28 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 		return p.refused(err)
 	}
 	values := p.carried(ctx)
-	if p.plain && p.submitPlain(values, task) {
-		return nil
+	if p.plain {
+		return p.submitPlain(ctx, values, task)
 	}
 	_, err := p.submit(ctx, values, task, false, false)
 	return err
 }
 
-// submitPlain does what submit does in a pool that is plain, if there is room. It is for speed
-// alone.
-func (p *Pool[T, R]) submitPlain(values context.Context, task T) bool {
+// submitPlain does what submit does, in a pool that is plain. It is for speed alone.
+func (p *Pool[T, R]) submitPlain(ctx, values context.Context, task T) error {
 	p.lock()
-	room := p.life.open && p.tasks.hasRoom(normal, true, p.crew.free())
-	if room {
-		j := p.spare.get()
-		j.ctx, j.task, j.attempt, j.index = values, task, 1, p.count.index
+	j := p.spare.get()
+	j.ctx, j.task = values, task
+	if p.life.open && p.tasks.hasRoom(normal, true, p.crew.free()) {
+		j.attempt, j.index = 1, p.count.index
 		p.count.index++
 		p.count.submitted++
 		p.tasks.push(j)
+		p.unlock()
+		return nil
 	}
 	p.unlock()
-	return room
+	return p.enter(ctx, j, class{}, nil, policy{overflows: true})
 }
 
 // TrySubmit is like [Pool.Submit], but never waits: where there is no room it returns
@@ -114,10 +115,13 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 		if err = endedContext(ctx); err != nil {
 			return accepted, p.refused(err)
 		}
-		if !p.plain || !p.submitPlain(values, task) {
-			if _, err = p.submit(ctx, values, task, false, false); err != nil {
-				break
-			}
+		if p.plain {
+			err = p.submitPlain(ctx, values, task)
+		} else {
+			_, err = p.submit(ctx, values, task, false, false)
+		}
+		if err != nil {
+			break
 		}
 		accepted++
 	}
@@ -175,14 +179,15 @@ func (p *Pool[T, R]) enter(ctx context.Context, j *job[T, R], c class, b *batch[
 			p.unlock()
 		}()
 	}
-	line, ok := p.lines.Get().(chan error)
+	s, ok := p.submitters.Get().(*submitter)
 	if !ok {
-		line = make(chan error, 1)
+		s = &submitter{waiter: waiter{wake: make(chan struct{}, 1)}}
 	}
-	j.line = line
+	j.submitter = s
 	p.unlock()
-	err = p.awaitRoom(ctx, j, line)
-	p.lines.Put(line)
+	err = p.awaitRoom(ctx, j, s)
+	s.err = nil
+	p.submitters.Put(s)
 	return err
 }
 

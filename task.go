@@ -76,11 +76,11 @@ type job[T, R any] struct {
 	value R
 	err   error
 
-	to     owner[T, R]     // who gets the answer; nil for Results
-	batch  *batch[T, R]    // of the tasks that are cancelled with it; nil without one
-	linked *unbegun[T, R]  // the list of its batch that it is in; nil while it is in none
-	key    *keyQueue[T, R] // of the tasks of its key; nil without one
-	line   chan error      // capacity 1; tells a submitter that waits in line; nil without one
+	to        owner[T, R]     // who gets the answer; nil for Results
+	batch     *batch[T, R]    // of the tasks that are cancelled with it; nil without one
+	linked    *unbegun[T, R]  // the list of its batch that it is in; nil while it is in none
+	key       *keyQueue[T, R] // of the tasks of its key; nil without one
+	submitter *submitter      // who waits until it has been accepted, or has run in place; nil without one
 }
 
 // An owner gets the answers to tasks in place of Results: a call, a Map, a Stream

@@ -142,7 +142,7 @@ func (w *worker[T, R]) next() bool {
 // ordinary. It is for speed alone: otherwise it does nothing and reports false.
 func (w *worker[T, R]) exchangeLocked() bool {
 	p, j := w.pool, w.job
-	if !p.plain || j.err != nil || j.to != nil || j.line != nil || j.attempt != 1 || // the task ends in another way
+	if !p.plain || j.err != nil || j.to != nil || j.submitter != nil || j.attempt != 1 || // the task ends in another way
 		p.results.list.n+maxTake > p.results.buffer || // its result may have no room
 		!w.seated || w.place != nil || !w.mayBeginLocked() { // w may not go on
 		return false
@@ -338,11 +338,10 @@ func (w *worker[T, R]) leavesLocked() bool {
 // tellSubmitterLocked tells a handler that waits until j, which it has submitted, runs in its
 // place, that w of the crew has begun it instead.
 func (w *worker[T, R]) tellSubmitterLocked(j *job[T, R]) {
-	if j.line == nil || w.serves != nil {
+	if j.submitter == nil || w.serves != nil {
 		return
 	}
-	j.line <- nil
-	j.line = nil
+	w.pool.releaseSubmitterLocked(j, nil)
 	if j.to == nil {
 		j.batch.remove(j)
 	}
