@@ -10,8 +10,12 @@ import (
 )
 
 // A Codec turns values into the bytes that are stored, and back. It is used by
-// many goroutines at once. Bytes that Decode refuses make the job a dead
-// letter, without an attempt.
+// many goroutines at once.
+//
+// A job that Decode refuses is retried like one that has failed, since other workers
+// may know what this one does not, as while a new version is rolled out. After the
+// last attempt, or at once if the error was made by workpool.Permanent, it becomes a
+// dead letter. So does a job whose result can't be encoded.
 type Codec[V any] interface {
 	Encode(value V) ([]byte, error)
 	Decode(data []byte) (V, error)
@@ -66,6 +70,19 @@ func decode[V any](codec Codec[V], data []byte) (value V, err error) {
 func encode[V any](codec Codec[V], value V) (data []byte, err error) {
 	defer catch(&err)
 	return codec.Encode(value)
+}
+
+// alone calls f in a goroutine of its own, with a panic or runtime.Goexit as an error.
+func alone[V any](f func() (V, error)) (value V, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer catch(&err)
+		err = workpool.ErrGoexit
+		value, err = f()
+	}()
+	<-done
+	return value, err
 }
 
 // catch, deferred, makes an error of a panic.

@@ -32,7 +32,7 @@ func reasonOf(header nats.Header) string {
 }
 
 // Dead yields the dead letters that there are, the oldest first, and ends. They
-// are kept until they are requeued. It asks the server for one at a time, so a
+// are kept until they are requeued or deleted. It asks the server for one at a time, so a
 // letter that is requeued meanwhile, by the loop itself or elsewhere, disturbs
 // nothing. An error of the server or of ctx ends it.
 func (q *Queue[T, R]) Dead(ctx context.Context) iter.Seq2[DeadLetter[T], error] {
@@ -48,7 +48,7 @@ func (q *Queue[T, R]) Dead(ctx context.Context) iter.Seq2[DeadLetter[T], error] 
 		}
 		for next := uint64(1); next <= info.State.LastSeq; {
 			msg, err := patiently(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
-				return q.dead.GetMsg(ctx, next, jetstream.WithGetMsgSubject(q.subject(kindDead, "*")))
+				return q.dead.GetMsg(ctx, next, jetstream.WithGetMsgSubject(q.subject(kindDead, "*.*.*")))
 			})
 			if errors.Is(err, jetstream.ErrMsgNotFound) {
 				return
@@ -61,14 +61,14 @@ func (q *Queue[T, R]) Dead(ctx context.Context) iter.Seq2[DeadLetter[T], error] 
 				return // of a job that died meanwhile, which may be one that was requeued
 			}
 			letter := DeadLetter[T]{
-				ID:      idOf(msg.Subject),
+				ID:      endOf(msg.Subject).id(),
 				Payload: msg.Data,
 				Reason:  reasonOf(msg.Header),
 				Worker:  msg.Header.Get(headerWorker),
 				Time:    msg.Time,
 			}
 			letter.Attempts, _ = strconv.Atoi(msg.Header.Get(headerAttempt))
-			letter.Job, _ = decode(q.jobCodec, msg.Data) // the reason tells
+			letter.Job, _ = alone(func() (T, error) { return q.jobCodec.Decode(msg.Data) }) // the reason tells
 			if !yield(letter, nil) {
 				return
 			}
@@ -77,10 +77,13 @@ func (q *Queue[T, R]) Dead(ctx context.Context) iter.Seq2[DeadLetter[T], error] 
 }
 
 // Requeue makes a job of a dead letter again, with the same ID and priority and
-// all its attempts before it. It returns an error that wraps [ErrNotFound] if
-// there is no such letter, and one that matches workpool.ErrQueueFull if there is
-// no room. If the process dies in the middle, the job is queued and the letter
-// still there; to requeue it again is harmless within [WithDedupeWindow].
+// all its attempts before it. If there are several letters with that ID, it is of
+// the newest: each call takes one.
+//
+// It returns an error that wraps [ErrNotFound] if there is no such letter, and one
+// that matches workpool.ErrQueueFull if there is no room. If the process dies in the
+// middle, the job is queued and the letter still there; to requeue it again may have
+// it run twice, and end once.
 func (q *Queue[T, R]) Requeue(ctx context.Context, id string) error {
 	fail := func(err error) error { return fmt.Errorf("jobqueue: requeueing job %q: %w", id, err) }
 	if ctx == nil {
@@ -91,8 +94,16 @@ func (q *Queue[T, R]) Requeue(ctx context.Context, id string) error {
 	if !isToken(token) {
 		return notFound
 	}
-	letter, err := patiently(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
-		return q.dead.GetLastMsgForSubject(ctx, q.subject(kindDead, token))
+	var died end
+	letter, err := patiently(ctx, func(ctx context.Context) (msg *jetstream.RawStreamMsg, err error) {
+		died, err = q.newest(ctx, q.dead, kindDead, token, func(end) bool { return true })
+		if err != nil {
+			return nil, err
+		}
+		if died.sequence == 0 {
+			return nil, jetstream.ErrMsgNotFound
+		}
+		return q.dead.GetLastMsgForSubject(ctx, died.subject)
 	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return notFound
@@ -104,28 +115,25 @@ func (q *Queue[T, R]) Requeue(ctx context.Context, id string) error {
 	if priority == "" {
 		priority = levelNames[levelOf(0)]
 	}
-	// The stream may still know the ID, so the message has one of its own. The
-	// ID of the job is the part before the dot.
+	// Every call for this letter makes the same job. The stream may still know the ID,
+	// so the message has one of its own.
+	key := "r" + strconv.FormatUint(letter.Sequence, 10)
 	err = q.publisher.store(ctx, &nats.Msg{
-		Subject: q.subject(kindJobs, priority),
+		Subject: q.subject(kindJobs, priority+"."+token),
 		Data:    letter.Data,
-		Header:  nats.Header{jetstream.MsgIDHeader: {token + "." + strconv.FormatUint(letter.Sequence, 10)}},
+		Header:  nats.Header{jetstream.MsgIDHeader: {token + "." + key}, headerID: {token}, headerKey: {key}},
 	})
 	if err != nil {
 		return q.submitError(id, err)
 	}
 	_, err = patiently(ctx, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, q.dead.DeleteMsg(ctx, letter.Sequence)
+		if err := q.forgetJob(ctx, died); err != nil { // lest the letter is stored again
+			return struct{}{}, err
+		}
+		return struct{}{}, deleteMsg(ctx, q.dead, letter.Sequence)
 	})
 	if err != nil {
-		// Another call may have deleted it, or the job may have died again, and
-		// its new letter have taken the place of this one.
-		_, gone := patiently(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
-			return q.dead.GetMsg(ctx, letter.Sequence)
-		})
-		if !errors.Is(gone, jetstream.ErrMsgNotFound) {
-			return fail(err)
-		}
+		return fail(err)
 	}
 	return nil
 }

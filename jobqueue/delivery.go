@@ -17,7 +17,7 @@ import (
 	"github.com/seed-a18b2dc9/workpool"
 )
 
-// The headers of results and dead letters.
+// The headers of results, marks and dead letters.
 const (
 	headerWorker   = "Jobqueue-Worker"
 	headerAttempt  = "Jobqueue-Attempt"
@@ -33,12 +33,24 @@ type delivery struct {
 	data   []byte
 
 	token      string // the escaped ID
-	sequence   uint64 // of the message in the stream
-	deliveries uint64 // with this one
+	key        string
+	sequence   uint64    // of the message in the stream
+	deliveries uint64    // with this one
+	latest     uint64    // those of msg; guarded by Worker.mu
+	heard      time.Time // when the server last was known to wait for this worker; guarded by Worker.mu
 	stored     time.Time
 	level      int
 	attempt    int       // 1 at the first
+	noted      bool      // there is a record of attempts
 	began      time.Time // zero until a runner has it
+
+	overtime chan struct{} // with WithTimeout: closed when the handler's time is over
+
+	// Guarded by Worker.mu:
+	left     bool // with WithTimeout: the handler has returned
+	outlived bool // the attempt has ended, the handler has not, and holds its place
+	overdue  bool // that place is counted as overdue
+	ended    bool // the attempt has ended
 }
 
 func newDelivery(w *Worker, level int, msg jetstream.Msg) (*delivery, error) {
@@ -52,6 +64,7 @@ func newDelivery(w *Worker, level int, msg jetstream.Msg) (*delivery, error) {
 		worker:     w,
 		sequence:   meta.Sequence.Stream,
 		deliveries: meta.NumDelivered,
+		latest:     meta.NumDelivered,
 		stored:     meta.Timestamp,
 		level:      level,
 		attempt:    1,
@@ -63,6 +76,7 @@ func newDelivery(w *Worker, level int, msg jetstream.Msg) (*delivery, error) {
 	if !isToken(d.token) { // published by other means
 		d.token = "seq-" + strconv.FormatUint(d.sequence, 10)
 	}
+	d.key = keyOf(msg.Headers(), msg.Subject(), d.sequence)
 	return d, nil
 }
 
@@ -114,31 +128,33 @@ func (q *Queue[T, R]) run(w *Worker, pool *workpool.Pool[T, R], d *delivery) {
 	}
 	job, err := decode(q.jobCodec, d.data)
 	if err != nil {
-		q.bury(w, d, fmt.Errorf("decoding the job: %w", err))
+		q.failed(w, d, fmt.Errorf("decoding the job: %w", err))
 		return
 	}
-	ctx := context.WithValue(w.aborted, jobKey{}, d)
 	if w.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, w.timeout, fmt.Errorf("jobqueue: the handler took longer than %v: %w", w.timeout, context.DeadlineExceeded))
-		defer cancel()
+		d.overtime = make(chan struct{})
 	}
-	r := <-pool.DoChan(ctx, job)
+	var r workpool.Result[T, R]
+	select {
+	case r = <-pool.DoChan(context.WithValue(w.aborted, jobKey{}, d), job):
+	case <-d.overtime:
+		r.Err = lateError(w.timeout)
+		w.outlived(d)
+	}
 	switch err := r.Err; {
 	case err == nil:
 		q.succeeded(w, d, r.Value)
 	case w.aborted.Err() != nil:
 		q.handBack(w, []*delivery{d}, true)
-	case w.foreign && isRefusal(ctx, r):
+	case w.foreign && isRefusal(r):
 		w.warn(d, "the pool of the worker has no room", err)
 		if err := q.noteAttempts(w.aborted, w, d, d.attempt-1); err != nil {
 			w.warn(d, "noting that a job was not run", err)
 		}
 		w.settled(d, func(msg jetstream.Msg) error { return msg.NakWithDelay(fetchPause) })
 	case w.foreign && isClosed(r):
-		w.warn(d, "the worker stops: its pool is closed", err)
+		go w.end(fmt.Errorf("jobqueue: the worker has stopped: its pool is closed: %w", err))
 		q.handBack(w, []*delivery{d}, true)
-		go w.stop()
 	default:
 		q.failed(w, d, err)
 	}
@@ -147,12 +163,8 @@ func (q *Queue[T, R]) run(w *Worker, pool *workpool.Pool[T, R], d *delivery) {
 // isRefusal reports whether the pool had no room for a job, and so did not run it. If a
 // worker had the job, the error is the handler's, and tells of another pool. With
 // CallerRuns no worker may have had it: so the error has to be the very one, unwrapped.
-func isRefusal[T, R any](ctx context.Context, r workpool.Result[T, R]) bool {
-	if r.Worker != 0 {
-		return false
-	}
-	return r.Err == workpool.ErrQueueFull || r.Err == workpool.ErrDropped || //nolint:errorlint // see above
-		ctx.Err() != nil && errors.Is(r.Err, workpool.ErrQueueFull) // it gave up waiting
+func isRefusal[T, R any](r workpool.Result[T, R]) bool {
+	return r.Worker == 0 && (r.Err == workpool.ErrQueueFull || r.Err == workpool.ErrDropped) //nolint:errorlint // see above
 }
 
 // isClosed reports whether the pool takes no more jobs, or was aborted with this one in
@@ -166,6 +178,7 @@ func isClosed[T, R any](r workpool.Result[T, R]) bool {
 // counts as one attempt.
 type attemptRecord struct {
 	Attempts int       `json:"attempts"` // that have begun and count
+	Delivery uint64    `json:"delivery"` // the count of that for which it was written
 	Worker   string    `json:"worker"`
 	Time     time.Time `json:"time"`
 }
@@ -173,31 +186,32 @@ type attemptRecord struct {
 // recall finds out what has become of a job that was delivered before, and notes
 // that an attempt begins. It reports true if the job has ended or goes elsewhere.
 // A server that was killed may have forgotten that it delivered a job: then it is
-// not known to come again, and only its result is looked for.
+// not known to come again, and only its end is looked for.
 //
 // The note is what ends a job whose handler kills its worker each time. That
 // deliveries alone are not counted is for the jobs beside it, which were fetched
 // and lost with that worker, and for those that were handed back.
-func (q *Queue[T, R]) recall(w *Worker, d *delivery, again bool) (ended bool) {
+func (q *Queue[T, R]) recall(w *Worker, d *delivery, again bool) (elsewhere bool) {
 	ctx, cancel := context.WithTimeout(w.aborted, ackPatience)
 	defer cancel()
-	// Only a result that is newer is one of this job, and not of an earlier one
-	// with the same ID.
-	result, err := q.results.GetLastMsgForSubject(ctx, q.subject(kindResults, d.token))
-	if err == nil && result.Time.After(d.stored) {
-		w.settled(d, jetstream.Msg.Ack)
+	ended, err := q.finish(ctx, w, d)
+	if ended {
 		return true
 	}
-	if !again && (err == nil || errors.Is(err, jetstream.ErrMsgNotFound)) {
+	if !again && err == nil {
 		return false
 	}
-	last := attemptRecord{Attempts: 1}
-	if err == nil || errors.Is(err, jetstream.ErrMsgNotFound) {
+	var last attemptRecord
+	if err == nil {
 		last, err = q.attemptsOf(ctx, d)
 	}
 	if err != nil {
 		w.warn(d, "asking for the attempts of a job", err)
 		w.settled(d, func(msg jetstream.Msg) error { return msg.NakWithDelay(ackPatience) })
+		return true
+	}
+	if last.Delivery > w.latest(d) {
+		w.leave(d, "a job was not begun")
 		return true
 	}
 	d.attempt = last.Attempts + 1
@@ -235,16 +249,17 @@ func (q *Queue[T, R]) attemptsOf(ctx context.Context, d *delivery) (attemptRecor
 }
 
 func (q *Queue[T, R]) noteAttempts(ctx context.Context, w *Worker, d *delivery, attempts int) error {
-	data, err := json.Marshal(attemptRecord{Attempts: attempts, Worker: w.name, Time: time.Now()})
+	data, err := json.Marshal(attemptRecord{Attempts: attempts, Delivery: w.latest(d), Worker: w.name, Time: time.Now()})
 	if err != nil {
 		return err
 	}
+	d.noted = true
 	return q.publisher.store(ctx, &nats.Msg{Subject: q.attemptsSubject(d), Data: data})
 }
 
 // handBack gives jobs back to the server at once, which count as not run. It takes
 // the time that it needs: without the note, a job has used up an attempt. An abort
-// leaves it handBackPatience.
+// leaves it handBackPatience. A job that may be another worker's gets no answer.
 func (q *Queue[T, R]) handBack(w *Worker, ds []*delivery, begun bool) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.aborted))
 	defer cancel()
@@ -252,12 +267,21 @@ func (q *Queue[T, R]) handBack(w *Worker, ds []*delivery, begun bool) {
 	var back sync.WaitGroup
 	for _, d := range ds {
 		back.Go(func() {
+			lost := w.lost(d)
+			if lost && !q.mayFail(ctx, w, d) {
+				w.leave(d, "a job was not handed back")
+				return
+			}
 			// Without a note, a delivery counts if it was the first; with one,
 			// if it has begun.
 			if begun || d.deliveries == 1 {
 				if err := q.noteAttempts(ctx, w, d, d.attempt-1); err != nil {
 					w.warn(d, "noting that a job was handed back", err)
 				}
+			}
+			if lost {
+				w.settled(d, noAnswer)
+				return
 			}
 			w.settled(d, jetstream.Msg.Nak)
 		})
@@ -269,23 +293,35 @@ func (q *Queue[T, R]) handBack(w *Worker, ds []*delivery, begun bool) {
 // the job has its place among those that run: so a worker that is killed has run no
 // more jobs in vain than it runs at a time.
 func (q *Queue[T, R]) succeeded(w *Worker, d *delivery, value R) {
+	if w.lost(d) {
+		// The result that another worker has stored may be too old to be there.
+		if gone, err := q.gone(w.aborted, d); err == nil && gone {
+			w.leave(d, "a result was not stored")
+			return
+		}
+	}
+	if q.withoutResults {
+		q.acknowledge(w, d)
+		return
+	}
 	data, err := encode(q.resultCodec, value)
 	if err != nil {
 		q.bury(w, d, fmt.Errorf("encoding the result: %w", err))
 		return
 	}
 	w.ending.Add(1)
-	q.publisher.send(&publication{ctx: w.aborted, msg: &nats.Msg{
-		Subject: q.subject(kindResults, d.token),
+	q.publisher.send(&publication{ctx: w.aborted, wait: true, refused: w.cantStore, msg: q.onlyEnd(d, &nats.Msg{
+		Subject: q.endSubject(kindResults, d),
 		Data:    data,
 		Header: nats.Header{
-			jetstream.MsgIDHeader: {d.token},
-			headerWorker:          {w.name},
-			headerAttempt:         {strconv.Itoa(d.attempt)},
+			headerWorker:  {w.name},
+			headerAttempt: {strconv.Itoa(d.attempt)},
 		},
-	}, done: func(err error) {
+	}), done: func(err error) {
 		if err == nil {
-			w.settled(d, jetstream.Msg.Ack)
+			w.over(storing)
+			w.succeeded.Add(1)
+			q.acknowledge(w, d)
 			w.ending.Done()
 			return
 		}
@@ -300,17 +336,19 @@ func (q *Queue[T, R]) succeeded(w *Worker, d *delivery, value R) {
 func (q *Queue[T, R]) notStored(w *Worker, d *delivery, size int, err error) {
 	err = fmt.Errorf("storing the result of %d bytes: %w", size, err)
 	switch {
+	case isSecondEnd(err):
+		q.refused(w, d)
 	case isTooLarge(err):
 		q.bury(w, d, err)
 	case w.aborted.Err() != nil:
 		q.handBack(w, []*delivery{d}, true)
 	default:
-		w.warn(d, "a result was not stored", err)
 		q.failed(w, d, err)
 	}
 }
 
-// failed has a job run again later, or buries it.
+// failed has a job run again later, or buries it. It does neither if another worker
+// may have the job.
 func (q *Queue[T, R]) failed(w *Worker, d *delivery, err error) {
 	var later *laterError
 	if errors.As(err, &later) {
@@ -329,12 +367,20 @@ func (q *Queue[T, R]) failed(w *Worker, d *delivery, err error) {
 			return
 		}
 	}
+	if w.lost(d) && !q.mayFail(w.aborted, w, d) {
+		w.leave(d, "a job that has failed is not retried")
+		return
+	}
+	w.log.Info("jobqueue: an attempt has failed", "queue", d.queue, "id", d.id(), "attempt", d.attempt, "worker", w.name, "error", err, "again_in", delay)
+	w.failed.Add(1)
 	w.settled(d, func(msg jetstream.Msg) error { return msg.NakWithDelay(delay) })
 }
 
 func (q *Queue[T, R]) delayAfter(attempt int) (delay time.Duration, err error) {
-	defer catch(&err)
-	if delay = q.backoff(attempt); delay < 0 {
+	if delay, err = alone(func() (time.Duration, error) { return q.backoff(attempt), nil }); err != nil {
+		return 0, err
+	}
+	if delay < 0 {
 		return 0, invalid("WithBackoff: the function returned %v after attempt %d: the delay is 0 or more", delay, attempt)
 	}
 	return delay, nil
@@ -343,10 +389,41 @@ func (q *Queue[T, R]) delayAfter(attempt int) (delay time.Duration, err error) {
 // maxReason is how many bytes of the reason of a dead letter are kept.
 const maxReason = 2 << 10
 
-// bury makes a dead letter of a job, and then acknowledges the job.
+// bury makes a dead letter of a job, unless the job has ended or another worker has
+// it: it stores the mark, then the letter, and then acknowledges the job.
 func (q *Queue[T, R]) bury(w *Worker, d *delivery, reason error) {
+	if !q.mayFail(w.aborted, w, d) {
+		w.leave(d, "a job that has failed is no dead letter")
+		return
+	}
 	w.warn(d, "a job has become a dead letter", reason)
-	text := fmt.Sprint(reason) // which bears an error whose Error method panics
+	header := func() nats.Header {
+		return nats.Header{
+			headerWorker:   {w.name},
+			headerAttempt:  {strconv.Itoa(d.attempt)},
+			headerReason:   {quotedReason(reason)},
+			headerPriority: {levelNames[d.level]},
+		}
+	}
+	mark := &nats.Msg{Subject: q.endSubject(kindMarks, d), Header: header()}
+	err := q.publisher.await(&publication{ctx: w.aborted, wait: true, refused: w.cantStore, msg: q.onlyEnd(d, mark)})
+	switch {
+	case err == nil, isTooLarge(err): // a stream that takes no mark takes no result
+		q.storeLetter(w, d, header())
+	case isSecondEnd(err):
+		q.refused(w, d)
+	default:
+		w.warn(d, "storing the mark of a dead letter", err)
+		w.settled(d, func(msg jetstream.Msg) error { return msg.NakWithDelay(ackPatience) })
+	}
+}
+
+// quotedReason returns the text of an error, made fit for a header.
+func quotedReason(reason error) string {
+	text, err := alone(func() (string, error) { return fmt.Sprint(reason), nil }) // which bears an error whose Error method panics
+	if err != nil {
+		text = err.Error()
+	}
 	if len(text) > maxReason {
 		text = text[:maxReason] + "…"
 	}
@@ -355,25 +432,25 @@ func (q *Queue[T, R]) bury(w *Worker, d *delivery, reason error) {
 		text = strings.ToValidUTF8(text[:len(text)/2], "�") + "…"
 		quoted = strconv.QuoteToASCII(text)
 	}
-	err := q.publisher.store(w.aborted, &nats.Msg{
-		Subject: q.subject(kindDead, d.token),
-		Data:    d.data,
-		Header: nats.Header{
-			// A job that is submitted again under its ID can die again, and so can
-			// one that is requeued.
-			jetstream.MsgIDHeader: {d.token + "." + strconv.FormatUint(d.sequence, 10)},
-			headerWorker:          {w.name},
-			headerAttempt:         {strconv.Itoa(d.attempt)},
-			headerReason:          {quoted},
-			headerPriority:        {levelNames[d.level]},
-		},
-	})
+	return quoted
+}
+
+// storeLetter stores the dead letter of a job that has a mark, and acknowledges the job.
+// Another worker may do so at the same time: it is the same letter.
+func (q *Queue[T, R]) storeLetter(w *Worker, d *delivery, mark nats.Header) {
+	letter := nats.Header{jetstream.MsgIDHeader: {d.token + "." + d.key}}
+	for _, key := range []string{headerWorker, headerAttempt, headerReason, headerPriority} {
+		letter[key] = []string{mark.Get(key)}
+	}
+	err := q.publisher.await(&publication{ctx: w.aborted, wait: true, refused: w.cantStore, msg: &nats.Msg{Subject: q.endSubject(kindDead, d), Data: d.data, Header: letter}})
 	if err != nil {
 		w.warn(d, "storing a dead letter", err)
 		w.settled(d, func(msg jetstream.Msg) error { return msg.NakWithDelay(ackPatience) })
 		return
 	}
-	w.settled(d, jetstream.Msg.Ack)
+	w.over(storing)
+	w.dead.Add(1)
+	q.acknowledge(w, d)
 }
 
 // settled tells the server what became of a job, after which the worker has it no

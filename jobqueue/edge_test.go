@@ -71,7 +71,7 @@ func TestQueue_ImpossibleIDsHarmNobody(t *testing.T) {
 	js, err := jetstream.New(nc)
 	require.NoError(t, err)
 	for _, id := range []string{"two words", "*", ">", ".", strings.Repeat("y", 5000)} {
-		_, err := js.PublishMsg(limit(t), &nats.Msg{Subject: "jobqueue.test.jobs.normal", Data: []byte("2"), Header: nats.Header{jetstream.MsgIDHeader: {id}}})
+		_, err := js.PublishMsg(limit(t), &nats.Msg{Subject: "jobqueue.test.jobs.normal.any", Data: []byte("2"), Header: nats.Header{jetstream.MsgIDHeader: {id}}})
 		require.NoError(t, err)
 	}
 	work(t, q, identity)
@@ -167,15 +167,18 @@ func TestWorkOn_APoolWithoutRoomCostsNoAttempt(t *testing.T) {
 	}, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithResultFunc(func(workpool.Result[int, int]) {}))
 	require.NoError(t, err)
 	require.NoError(t, pool.Submit(t.Context(), 0)) // a task of somebody else
-	w, err := q.WorkOn(t.Context(), pool, jobqueue.WithConcurrency(4), jobqueue.WithTimeout(100*time.Millisecond))
+	w, err := q.WorkOn(t.Context(), pool, jobqueue.WithConcurrency(4))
 	require.NoError(t, err)
 	for n := range 8 {
 		submit(t, q, n)
 	}
-	eventually(t, q, func(s jobqueue.Stats) bool { return s.Redelivered > 0 || s.Dead > 0 })
+	until(t, func() bool { return w.Stats().Running == 4 }) // in line, at the pool
+	short, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, w.Shutdown(short), context.Canceled)
 	require.NoError(t, w.Shutdown(limit(t)))
 	close(goOn)
-	w, err = q.WorkOn(t.Context(), pool, jobqueue.WithConcurrency(4)) // without the timeout, which could end one that runs
+	w, err = q.WorkOn(t.Context(), pool, jobqueue.WithConcurrency(4))
 	require.NoError(t, err)
 	for _, r := range results(t, q, 8) {
 		assert.Equal(t, 1, r.Attempt)
@@ -305,22 +308,6 @@ func TestWorkOn_APoolThatDropsOrRejectsLosesNoJob(t *testing.T) {
 			require.NoError(t, pool.Close())
 		})
 	}
-}
-
-func TestWork_ARefusedResultSaysSo(t *testing.T) {
-	t.Parallel()
-	q := open[int, int](t, jobqueue.WithMaxAttempts(2), noBackoff, jobqueue.WithStreamConfig(func(c *jetstream.StreamConfig) {
-		if strings.HasSuffix(c.Name, "_results") {
-			c.MaxMsgs, c.Discard = 1, jetstream.DiscardNew
-		}
-	}))
-	work(t, q, identity)
-	_, err := q.Result(limit(t), submit(t, q, 1))
-	require.NoError(t, err)
-	submit(t, q, 2)
-	letter := dead(t, q, 1)[0]
-	assert.Contains(t, letter.Reason, "storing the result of 1 bytes")
-	assert.Equal(t, 2, letter.Attempts)
 }
 
 func TestSubmit_PanicOfTheCodec(t *testing.T) {

@@ -3,6 +3,8 @@ package jobqueue
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -11,7 +13,8 @@ import (
 
 // The errors that a caller can test for with [errors.Is]. They come wrapped in
 // a text that says which value was wrong, and what to do. A [Queue.Submit] that
-// finds the queue full returns an error that matches [workpool.ErrQueueFull].
+// finds the queue or the server's storage full returns an error that matches
+// [workpool.ErrQueueFull].
 //
 // [workpool.ErrQueueFull]: https://pkg.go.dev/github.com/seed-a18b2dc9/workpool#ErrQueueFull
 var (
@@ -32,15 +35,28 @@ var (
 	// [Queue.SubmitAll] for a job that the server would not take.
 	ErrJobTooLarge = errors.New("jobqueue: job too large")
 
+	// ErrNoSchedules is wrapped by the errors of [Queue.Submit] and [Queue.SubmitAll]
+	// with [RunAt] or [RunAfter], where the server would keep the job and never run
+	// it. The text names the version of the server that is needed.
+	ErrNoSchedules = errors.New("jobqueue: no scheduled jobs")
+
 	// ErrNotFound is wrapped by the error of [Queue.Requeue] when there is no
-	// dead letter with that ID, by that of [Queue.Result] for what can't be an ID,
-	// and by that of [Open] with [WithExisting] when
-	// there is no such queue.
+	// dead letter with that ID, by that of [Queue.Delete] when there is no result
+	// either, by that of [Queue.Result] for what can't be an ID, and by that of
+	// [Open] with [WithExisting] when there is no such queue.
 	ErrNotFound = errors.New("jobqueue: not found")
+
+	// ErrStalled is wrapped by the error of [Worker.Err] while the worker can't do its
+	// work. The text has what keeps it, and what to do.
+	ErrStalled = errors.New("jobqueue: the worker stands still")
 
 	// ErrDead is wrapped by the error of [Queue.Result] for a job that has
 	// become a dead letter. The text has the reason.
 	ErrDead = errors.New("jobqueue: the job is a dead letter")
+
+	// ErrNoResults is wrapped by the errors of [Queue.Result] and [Queue.Results]
+	// where the queue was created with [WithoutResults].
+	ErrNoResults = errors.New("jobqueue: the queue keeps no results")
 )
 
 func invalid(format string, args ...any) error {
@@ -49,14 +65,29 @@ func invalid(format string, args ...any) error {
 
 // The error codes of the server that the client library has no names for.
 const (
-	codeStoreFailed        jetstream.ErrorCode = 10077 // also: the stream is full
+	codeAccountLimit       jetstream.ErrorCode = 10002 // the account has no storage left
+	codeServerLimit        jetstream.ErrorCode = 10023 // the server has no storage left
+	codeStorageLimit       jetstream.ErrorCode = 10047
+	codeStoreFailed        jetstream.ErrorCode = 10077 // the text says why: the stream or the disk is full, or something else
 	codeDuplicateInProcess jetstream.ErrorCode = 10158
+	// A message with the same expectation is on its way to the replicas.
+	codeWrongSequenceInProcess jetstream.ErrorCode = 10164
 )
 
-// isFull tells whether err says that a stream has reached its limit.
+// isFull tells whether err says that there is no room: in the stream, by its limits,
+// in the storage that the server or the account may use, or on the disk.
 func isFull(err error) bool {
 	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == codeStoreFailed && strings.Contains(api.Description, "maximum")
+	if !errors.As(err, &api) {
+		return false
+	}
+	switch api.ErrorCode {
+	case codeAccountLimit, codeServerLimit, codeStorageLimit:
+		return true
+	case codeStoreFailed:
+		return strings.Contains(api.Description, "maximum") || strings.Contains(api.Description, "no space left")
+	}
+	return false
 }
 
 // isTooLarge tells whether err says that a message is larger than the server
@@ -76,8 +107,11 @@ func isTemporary(err error) bool {
 		return api.Code == 503 && api.ErrorCode != jetstream.JSErrCodeJetStreamNotEnabled ||
 			api.ErrorCode == codeDuplicateInProcess
 	}
+	var socket net.Error
 	return errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrTimeout) ||
-		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrReconnectBufExceeded)
+		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrReconnectBufExceeded) ||
+		// of a connection that takes nothing any more, and is about to be made again
+		errors.As(err, &socket) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
 }
 
 var errNilContext = errors.New("jobqueue: nil context: pass context.Background() where there is no other")

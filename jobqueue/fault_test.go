@@ -70,6 +70,30 @@ func TestFault_KilledServerLosesNothing(t *testing.T) {
 	r.check(jobs, 2*2*(slots+512))
 }
 
+// The server does not know, then, whether the workers that had jobs are still there, and
+// gives them to whoever asks first.
+func TestFault_OutageLongerThanAckWaitRepeatsWhatWorkersHad(t *testing.T) {
+	t.Parallel()
+	server := role{Dir: t.TempDir(), Listen: free(t)}
+	p := spawn(t, server)
+	p.awaitReady()
+	const jobs, slots, millis, ackMillis = 600, 4, 25, 1000
+	r := newRun(t, "nats://"+server.Listen, queueOptions{MaxAttempts: 10, AckMillis: ackMillis})
+	r.worker(slots, millis)
+	r.worker(slots, millis)
+	wait := r.submit(jobs)
+	wait()
+	r.await(jobs / 4)
+	p.kill()
+	<-time.After(2 * ackMillis * time.Millisecond)
+	p = spawn(t, server)
+	p.awaitReady()
+	// Of each priority, a worker has what it runs and what it expects to begin within
+	// a tenth of a second; the jobs are of one priority.
+	const had = slots + slots*100/millis
+	r.check(jobs, 2*had)
+}
+
 // cluster starts three servers, and returns them by their names.
 func cluster(t *testing.T) (urls string, roles map[string]role, nodes map[string]*process) {
 	t.Helper()

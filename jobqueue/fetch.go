@@ -2,6 +2,7 @@ package jobqueue
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -55,16 +56,15 @@ func (w *Worker) fetch(q *queue) {
 		w.mu.Unlock()
 		switch {
 		case err == nil:
+			w.over(fetching + q.level)
 			continue
 		case errors.Is(err, nats.ErrConnectionClosed), w.nc.IsClosed():
-			w.log.Error("jobqueue: the worker stops: its connection is closed", "worker", w.name)
-			w.stop()
+			w.end(fmt.Errorf("jobqueue: the worker has stopped: %w: with jobqueue.Reliable() it is closed by the program alone", nats.ErrConnectionClosed))
 			return
-		case errors.Is(err, jetstream.ErrConsumerLeadershipChanged), errors.Is(err, jetstream.ErrServerShutdown),
-			errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrDisconnected):
-			// The server, or the leader, comes back.
+		case errors.Is(err, jetstream.ErrConsumerLeadershipChanged):
+			// Another server leads now.
 		default:
-			w.log.Warn("jobqueue: fetching jobs", "worker", w.name, "priority", levelNames[q.level], "error", err)
+			w.trouble(fetching+q.level, fmt.Errorf("fetching jobs of %s priority: %w", levelNames[q.level], err))
 		}
 		select {
 		case <-time.After(fetchPause):
@@ -76,13 +76,14 @@ func (w *Worker) fetch(q *queue) {
 
 // fetchBatch fetches up to n jobs, and returns how many of them did not come.
 func (w *Worker) fetchBatch(q *queue, n int) (missing int, err error) {
+	asked := time.Now()
 	batch, err := q.consumer.Fetch(n, jetstream.FetchMaxWait(fetchWait))
 	if err != nil {
 		return n, err
 	}
 	for msg := range batch.Messages() {
 		n--
-		w.arrived(q, msg)
+		w.arrived(q, msg, asked)
 	}
 	return n, batch.Error()
 }
@@ -107,6 +108,9 @@ func (w *Worker) ask(q *queue) int {
 // roomLocked returns how many jobs to fetch, or 0. It is for at least a quarter of
 // what there may be, since tiny fetches cost as much as large ones.
 func (w *Worker) roomLocked(q *queue) int {
+	if w.isStuckLocked() {
+		return 0
+	}
 	capacity := w.aheadLocked() + w.concurrency - w.running
 	room := capacity - len(q.waiting) - q.asked
 	if room <= 0 || room < capacity/4 {
@@ -140,13 +144,22 @@ func (w *Worker) endedLocked(d *delivery) {
 		w.average = took
 	}
 	w.average = max(1, w.average+(took-w.average)/8)
+	d.ended = true
+	if !d.outlived { // else the handler's return does
+		w.freeLocked()
+	}
+}
+
+// freeLocked gives a place to the next job.
+func (w *Worker) freeLocked() {
 	w.running--
 	w.wakeLocked()
 	w.jobs.Signal()
 }
 
-// arrived puts a job into its queue, or hands it back when the worker stops.
-func (w *Worker) arrived(q *queue, msg jetstream.Msg) {
+// arrived puts a job into its queue, or hands it back when the worker stops. It was
+// asked for at a time that is not after the server's delivery.
+func (w *Worker) arrived(q *queue, msg jetstream.Msg, asked time.Time) {
 	d, err := newDelivery(w, q.level, msg)
 	if err != nil { // of a server that speaks another protocol
 		w.log.Error("jobqueue: a message that is no job", "worker", w.name, "error", err)
@@ -160,12 +173,13 @@ func (w *Worker) arrived(q *queue, msg jetstream.Msg) {
 	if known := w.held[d.sequence]; known != nil {
 		// The server does not know any more that this worker has the job. It is
 		// to hear of it under the name of the later delivery.
-		known.msg = msg
+		known.msg, known.latest, known.heard = msg, d.deliveries, asked
 		w.mu.Unlock()
 		return
 	}
+	d.heard = asked
 	w.held[d.sequence] = d
-	if w.stopping {
+	if w.stopping || w.isStuckLocked() {
 		w.mu.Unlock()
 		w.ending.Go(func() { w.handBack([]*delivery{d}) }) // the next one may be there
 		return
@@ -182,9 +196,14 @@ func (w *Worker) next() *delivery {
 	for !w.stopping {
 		if q := w.turnLocked(); q != nil {
 			d := q.waiting[0]
-			d.began = time.Now()
 			q.waiting[0] = nil
 			q.waiting = q.waiting[1:]
+			if w.lostLocked(d) {
+				w.wakeLocked()
+				w.ending.Go(func() { w.handBack([]*delivery{d}) })
+				continue
+			}
+			d.began = time.Now()
 			w.turn++
 			w.running++
 			w.wakeLocked()

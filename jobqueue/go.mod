@@ -3,6 +3,7 @@ module github.com/seed-a18b2dc9/workpool/jobqueue
 go 1.26.0
 
 require (
+	github.com/gofrs/flock v0.13.0
 	github.com/nats-io/nats-server/v2 v2.15.2
 	github.com/nats-io/nats.go v1.55.0
 	github.com/seed-a18b2dc9/workpool v0.0.0

@@ -11,9 +11,9 @@ import (
 // The defaults of the options, and the least that the server takes for a time.
 const (
 	defaultAckWait      = 30 * time.Second
-	defaultMaxAttempts  = 5
+	defaultMaxAttempts  = 25
 	defaultBackoffBase  = time.Second
-	defaultBackoffLimit = 5 * time.Minute
+	defaultBackoffLimit = 24 * time.Hour
 	defaultDedupeWindow = 2 * time.Minute
 	defaultResultAge    = 24 * time.Hour
 
@@ -40,13 +40,17 @@ type config struct {
 	maxAttempts  int
 	backoff      func(attempt int) time.Duration
 	maxQueued    int64
+	maxBytes     int64
 	dedupeWindow time.Duration
 	resultAge    time.Duration
 	codecs       []any
 	stream       []func(*jetstream.StreamConfig)
 	consumer     []func(*jetstream.ConsumerConfig)
 	existing     bool
-	stored       string // the last option given that is stored with the queue
+	update       bool
+
+	withoutResults bool
+	stored         string // the last option given that is stored with the queue
 }
 
 type optionFunc func(c *config) error
@@ -70,6 +74,9 @@ func newConfig(opts []Option) (config, error) {
 		if err := opt.apply(&c); err != nil {
 			return c, err
 		}
+	}
+	if c.existing && c.update {
+		return c, invalid("WithExisting and WithUpdate exclude each other: the queue is taken as it is, or changed")
 	}
 	if c.existing && c.stored != "" {
 		return c, invalid("WithExisting and %s exclude each other: the queue is taken as it is", c.stored)
@@ -118,7 +125,10 @@ func WithAckWait(d time.Duration) Option {
 }
 
 // WithMaxAttempts sets how often a job is run before it becomes a dead letter:
-// 1 or more. The default is 5.
+// 1 or more. The default is 25, which with the default of [WithBackoff] takes four
+// days on average: a job outlives what it depends on being away for a night or a
+// weekend. The habit is that of the field: River and Sidekiq try some 25 times, over
+// about three weeks.
 //
 // An attempt is a call of the handler. A job that a worker has handed back
 // without having run it, or cut short, as [Worker.Shutdown] does, has not used
@@ -137,8 +147,8 @@ func WithMaxAttempts(n int) Option {
 
 // WithBackoff sets how long a job that has failed waits for its next attempt:
 // backoff(n) after attempt n, counted from 1. The default is
-// workpool.ExponentialBackoff(time.Second, 5*time.Minute), a random time that
-// doubles. A handler that returns workpool.RetryAfter sets the time itself. No
+// workpool.ExponentialBackoff(time.Second, 24*time.Hour), a random time of up to a
+// second, then two, four and so on, and up to a day after the 18th. A handler that returns workpool.RetryAfter sets the time itself. No
 // worker is held meanwhile. A negative time is a mistake, which makes the job a
 // dead letter. What is known of a job's attempts is forgotten after 30 days.
 func WithBackoff(backoff func(attempt int) time.Duration) Option {
@@ -154,9 +164,9 @@ func WithBackoff(backoff func(attempt int) time.Duration) Option {
 // WithMaxQueued sets how many jobs the queue holds that have not ended, running
 // ones included: 1 or more. [Queue.Submit] then returns an error that matches
 // workpool.ErrQueueFull, and [Queue.SubmitAll] waits. The default is no limit
-// but the server's disk. It excludes [RunAt] and [RunAfter], because JetStream
-// has no scheduled messages in a stream that refuses new ones. Stored with the
-// queue.
+// but the server's disk, or [WithMaxBytes]. It excludes [RunAt] and [RunAfter],
+// because JetStream has no scheduled messages in a stream that refuses new ones.
+// Stored with the queue.
 func WithMaxQueued(n int) Option {
 	return optionFunc(func(c *config) error {
 		if n < 1 {
@@ -167,12 +177,31 @@ func WithMaxQueued(n int) Option {
 	})
 }
 
-// WithDedupeWindow sets for how long the queue knows the IDs of its jobs, from
-// when a job was stored, and of its results, from when the result was: 100 ms or
-// more. The default is 2 minutes. Within it, a job submitted again under the same
-// ID is not stored again, nor is a second result. Each ID costs the server about
-// 113 bytes of memory for that time. For results the window is never longer than
-// [WithResultAge]. Stored with the queue.
+// WithMaxBytes sets how many bytes the jobs that have not ended may take on the disk
+// of each server that stores them: 1 or more. A job takes its payload, its ID twice and
+// some 100 bytes. A queue that holds as much refuses jobs as with [WithMaxQueued], which
+// it may be given with, and excludes [RunAt] and [RunAfter] as well. Results and dead
+// letters don't count. The server sets the bytes aside: Open fails where it has not as
+// many. Stored with the queue.
+func WithMaxBytes(n int64) Option {
+	return optionFunc(func(c *config) error {
+		if n < 1 {
+			return invalid("WithMaxBytes(%d): the limit is 1 or more; leave the option out for none", n)
+		}
+		c.maxBytes, c.stored = n, "WithMaxBytes"
+		return nil
+	})
+}
+
+// limited tells whether the queue refuses jobs when it is full.
+func (c *config) limited() bool { return c.maxQueued > 0 || c.maxBytes > 0 }
+
+// WithDedupeWindow sets for how long the queue knows the ID of a job, from when the
+// job was stored: 100 ms or more. The default is 2 minutes. Within it, a job
+// submitted again under the same ID is not stored again; after it, the same ID makes
+// another job. A server that restarts remembers only the IDs of jobs that have not
+// ended. Each ID costs the server about 113 bytes of memory for that time. Stored
+// with the queue.
 func WithDedupeWindow(d time.Duration) Option {
 	return optionFunc(func(c *config) error {
 		if d < shortest {
@@ -184,13 +213,26 @@ func WithDedupeWindow(d time.Duration) Option {
 }
 
 // WithResultAge sets how long results are kept: 100 ms or more. The default is
-// 24 hours. Stored with the queue.
+// 24 hours. Make it longer than [WithAckWait]: a worker that was paused for longer
+// than both may else store the second result of a job. Stored with the queue.
 func WithResultAge(d time.Duration) Option {
 	return optionFunc(func(c *config) error {
 		if d < shortest {
 			return invalid("WithResultAge(%v): the age is %v or more", d, shortest)
 		}
 		c.resultAge, c.stored = d, "WithResultAge"
+		return nil
+	})
+}
+
+// WithoutResults keeps no results: a job that succeeds is acknowledged and gone, and
+// what its handler returns is dropped. That spares the server what a result costs,
+// and the worker to wait until it is stored. [Queue.Result] and [Queue.Results]
+// return [ErrNoResults]. A job whose acknowledgement is lost runs again, as nothing
+// tells that it has ended. Stored with the queue.
+func WithoutResults() Option {
+	return optionFunc(func(c *config) error {
+		c.withoutResults, c.stored = true, "WithoutResults"
 		return nil
 	})
 }
@@ -208,11 +250,15 @@ func WithCodec[V any](codec Codec[V]) Option {
 	})
 }
 
-// WithStreamConfig is the door to what JetStream can do beyond the other
-// options, such as placement, compression or a limit in bytes. The function is
-// called for each of the four streams of the queue, whose names end in _jobs,
-// _results, _dead and _attempts. It must not change Name, Subjects or Retention.
-// Stored with the queue.
+// WithStreamConfig is the door to what JetStream can do beyond the other options, such
+// as placement and compression. The function is called for each of the four streams of
+// the queue, whose names end in _jobs, _results, _dead and _attempts. It may change
+// Description, Metadata, Storage, Replicas, Placement, Compression, MaxMsgSize,
+// RePublish and AllowMsgTTL, and with Discard set to jetstream.DiscardNew also MaxMsgs
+// and MaxBytes of the streams other than that of the jobs, for which [WithMaxQueued] and
+// [WithMaxBytes] are. A change of anything else gives an error that wraps
+// [ErrInvalidOption]: without DiscardNew, for one, a limit would have the stream delete
+// what it has accepted. Stored with the queue.
 func WithStreamConfig(change func(*jetstream.StreamConfig)) Option {
 	return optionFunc(func(c *config) error {
 		if change == nil {
@@ -223,9 +269,10 @@ func WithStreamConfig(change func(*jetstream.StreamConfig)) Option {
 	})
 }
 
-// WithConsumerConfig is [WithStreamConfig] for the three consumers, whose names
-// are high, normal and low. It must not change Durable, FilterSubject, AckPolicy,
-// MaxDeliver or MaxAckPending. Stored with the queue.
+// WithConsumerConfig is [WithStreamConfig] for the three consumers, whose names are
+// high, normal and low. It may change Description, Metadata, Replicas, AckWait,
+// MaxWaiting, MaxRequestBatch, MaxRequestExpires, MaxRequestMaxBytes and
+// SampleFrequency. Stored with the queue.
 func WithConsumerConfig(change func(*jetstream.ConsumerConfig)) Option {
 	return optionFunc(func(c *config) error {
 		if change == nil {
@@ -236,9 +283,22 @@ func WithConsumerConfig(change func(*jetstream.ConsumerConfig)) Option {
 	})
 }
 
+// WithUpdate has [Open] change what is stored with the queue to the options and types
+// that it is given, which are the defaults where an option is left out. Open without
+// it first: the text of [ErrConfigMismatch] says what would change. Some things the
+// server does not change, such as the storage; then Open returns its error, and may
+// have changed others. Workers and submitters that run go on with what they were
+// opened with: restart them. It excludes [WithExisting].
+func WithUpdate() Option {
+	return optionFunc(func(c *config) error {
+		c.update = true
+		return nil
+	})
+}
+
 // WithExisting opens a queue that another process has created, as it is: Open
-// then creates nothing, and returns [ErrNotFound] if there is none. It excludes
-// the options that are stored with the queue.
+// then creates nothing, and returns [ErrNotFound] if there is none. It does not
+// compare types. It excludes the options that are stored with the queue.
 func WithExisting() Option {
 	return optionFunc(func(c *config) error {
 		c.existing = true

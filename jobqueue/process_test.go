@@ -6,12 +6,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,6 +43,9 @@ type role struct {
 	Options     queueOptions
 	Log         string // where to note each execution
 	Millis      int    // that a job takes
+
+	Faults bool   // it is one of those of a random run
+	Token  string // of a server there that has a network of its own
 }
 
 // queueOptions are those that the processes of a test have to agree on.
@@ -66,10 +71,19 @@ func play(text string) int {
 		fmt.Println(err)
 		return 2
 	}
+	go func() { // ends when the test does, if it can't end its processes any more
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(3)
+	}()
 	term, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	part := r.work
-	if r.Dir != "" {
+	switch {
+	case r.Faults && r.Dir != "":
+		part = r.serveFaults
+	case r.Faults:
+		part = r.workFaults
+	case r.Dir != "":
 		part = r.serve
 	}
 	if err := part(term); err != nil {
@@ -143,16 +157,20 @@ type process struct {
 	err    error
 }
 
-// spawn starts a process, which the end of the test kills.
-func spawn(t testing.TB, r role) *process {
+// spawn starts a process, which the end of the test kills. A command before it is one
+// that becomes the process.
+func spawn(t testing.TB, r role, before ...string) *process {
 	t.Helper()
 	text, err := json.Marshal(r)
 	require.NoError(t, err)
 	self, err := os.Executable()
 	require.NoError(t, err)
-	p := &process{t: t, cmd: exec.Command(self), ready: make(chan struct{}), exited: make(chan struct{})}
+	command := slices.Concat(before, []string{self})
+	p := &process{t: t, cmd: exec.Command(command[0], command[1:]...), ready: make(chan struct{}), exited: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), roleVariable+"="+string(text))
 	p.cmd.Stderr = os.Stderr
+	_, err = p.cmd.StdinPipe() // which is closed when this process ends
+	require.NoError(t, err)
 	out, err := p.cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, p.cmd.Start())

@@ -1,11 +1,14 @@
 package jobqueue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -43,8 +46,10 @@ type Queue[T, R any] struct {
 
 	jobs, results, dead, attempts jetstream.Stream
 	consumers                     [levels]jetstream.Consumer
+	marks                         jetstream.Consumer // which nobody fetches from: the server counts for it
 	jobSubjects                   [levels]string
 	ackWaitLeast                  time.Duration // of the consumers
+	schedules                     bool          // the stream of the jobs has them
 
 	jobCodec    Codec[T]
 	resultCodec Codec[R]
@@ -61,14 +66,19 @@ func priorityOf(level int) workpool.Priority { return workpool.High - workpool.P
 
 // Open opens the queue called name on the server or cluster that nc is connected
 // to, and creates it if it is not there. A queue is four JetStream streams and
-// three consumers, with one set of options for all. If it exists with others,
-// Open changes nothing and returns [ErrConfigMismatch].
+// four consumers, with one set of options for all. If it exists with others, Open
+// changes nothing and returns [ErrConfigMismatch], with all the differences in its
+// text; to change the queue, see [WithUpdate]. The names of T and R, with their
+// packages, are stored too, so that two programs which take the queue for different
+// things find out here.
 //
 // The name has 1 to 200 bytes, and none of whitespace, the characters . * > / \
 // or what can't be printed; else the error wraps [ErrInvalidName].
 //
-// Credentials and TLS are those of nc. A connection for a worker should be made
-// with nats.MaxReconnects(-1), so that it outlasts any outage of the server.
+// Credentials and TLS are those of nc. Connect with [Reliable], so that nc outlasts any
+// outage of the server, and notices one in seconds: by default, it gives up after some
+// two minutes, and takes up to six to notice that a server is frozen or was cut
+// off. Open logs a warning to slog.Default() about a connection that does so.
 //
 // Open waits for the server until ctx ends, and up to half a minute for a
 // cluster that has no leader yet.
@@ -91,7 +101,7 @@ func Open[T, R any](ctx context.Context, nc *nats.Conn, name string, opts ...Opt
 	}
 	q := &Queue[T, R]{config: c, name: name, nc: nc, jobCodec: codecOf[T](c.codecs), resultCodec: codecOf[R](c.codecs)}
 	for level := range levels {
-		q.jobSubjects[level] = q.subject(kindJobs, levelNames[level])
+		q.jobSubjects[level] = q.subject(kindJobs, levelNames[level]+"."+sharedSubject)
 	}
 	if q.js, err = jetstream.New(nc); err != nil {
 		return nil, err
@@ -102,6 +112,7 @@ func Open[T, R any](ctx context.Context, nc *nats.Conn, name string, opts ...Opt
 	if q.publisher, err = newPublisher(nc); err != nil {
 		return nil, fmt.Errorf("jobqueue: opening %q: %w", name, err)
 	}
+	warnOf(nc, name)
 	return q, nil
 }
 
@@ -130,52 +141,64 @@ func (q *Queue[T, R]) subject(kind, rest string) string {
 	return "jobqueue." + q.name + "." + kind + "." + rest
 }
 
-// The kinds of subjects. Those of jobs end in a level, the others in the ID of a
-// job or, for attempts, in its sequence number.
+// The kinds of subjects; see ends.go for what follows them.
 const (
 	kindJobs     = "jobs"
-	kindLater    = "later" // what waits for its time, in the stream of the jobs
 	kindResults  = "results"
+	kindMarks    = "marks" // in the stream of the results
 	kindDead     = "dead"
 	kindAttempts = "attempts"
 )
 
 // openStreams opens or creates the streams and consumers.
 func (q *Queue[T, R]) openStreams(ctx context.Context) (err error) {
-	jobs := q.streamConfig(kindJobs)
+	jobs := q.streamConfig(kindJobs, "*.*")
 	jobs.Retention = jetstream.WorkQueuePolicy
 	jobs.Discard = jetstream.DiscardNew
 	jobs.Duplicates = q.dedupeWindow
-	if q.maxQueued > 0 {
-		jobs.MaxMsgs = q.maxQueued
+	if q.limited() {
+		jobs.MaxMsgs, jobs.MaxBytes = cmp.Or(q.maxQueued, -1), cmp.Or(q.maxBytes, -1)
 	} else { // the server has no schedules with DiscardNew, and without a limit nothing is discarded
 		jobs.Discard = jetstream.DiscardOld
 		jobs.AllowMsgSchedules, jobs.AllowRollup = true, true
-		jobs.Subjects = append(jobs.Subjects, q.subject(kindLater, "*"))
 	}
-	results := q.streamConfig(kindResults)
+	// No stream has AllowDirect: another node than the leader may be behind.
+	results := q.streamConfig(kindResults, "*.*.*")
+	results.Subjects = append(results.Subjects, q.subject(kindMarks, "*.*.*"))
 	results.MaxAge = q.resultAge
-	results.Duplicates = min(q.dedupeWindow, q.resultAge)
-	results.AllowDirect = true
-	dead := q.streamConfig(kindDead)
+	results.Duplicates = shortest
+	dead := q.streamConfig(kindDead, "*.*.*")
 	dead.MaxMsgsPerSubject = 1
 	dead.Duplicates = q.dedupeWindow
-	dead.AllowDirect = true
-	attempts := q.streamConfig(kindAttempts) // no AllowDirect: another node than the leader may be behind
+	attempts := q.streamConfig(kindAttempts, "*")
 	attempts.MaxMsgsPerSubject = 1
 	attempts.MaxAge = attemptsAge
 	attempts.Duplicates = shortest
+	jobs.Metadata = map[string]string{metadataType: typeName[T]()}
+	results.Metadata = map[string]string{metadataType: typeName[R](), metadataKept: strconv.FormatBool(!q.withoutResults)}
 
+	var differences []string
 	for _, s := range []struct {
 		stream *jetstream.Stream
 		config jetstream.StreamConfig
 	}{{&q.jobs, jobs}, {&q.results, results}, {&q.dead, dead}, {&q.attempts, attempts}} {
-		if *s.stream, err = q.openStream(ctx, s.config); err != nil {
+		if *s.stream, err = q.openStream(ctx, s.config, &differences); err != nil {
 			return err
 		}
 	}
+	if q.existing {
+		q.withoutResults = q.results.CachedInfo().Config.Metadata[metadataKept] == "false"
+	}
+	if q.marks, err = q.openMarks(ctx); err != nil {
+		return err
+	}
+	stored := q.jobs.CachedInfo().Config
+	if limit := deletingLimit(stored); limit != "" {
+		return fmt.Errorf("%w: stream %s has the limit %s and would delete jobs that it has accepted: take the limit away", ErrConfigMismatch, stored.Name, limit)
+	}
+	q.schedules = stored.AllowMsgSchedules
 	for level := range levels {
-		if q.consumers[level], err = q.openConsumer(ctx, level); err != nil {
+		if q.consumers[level], err = q.openConsumer(ctx, level, &differences); err != nil {
 			return err
 		}
 		ackWait := q.consumers[level].CachedInfo().Config.AckWait
@@ -183,14 +206,32 @@ func (q *Queue[T, R]) openStreams(ctx context.Context) (err error) {
 			q.ackWaitLeast = ackWait
 		}
 	}
+	if len(differences) > 0 {
+		return fmt.Errorf("%w: %s: open it with the same options and types everywhere, with WithExisting, or with WithUpdate to change it", ErrConfigMismatch, strings.Join(differences, "; "))
+	}
 	return nil
 }
 
+// The metadata of streams.
+const (
+	metadataType = "jobqueue.type" // of the jobs, or of the results
+	metadataKept = "jobqueue.kept" // whether results are
+)
+
+// typeName returns the name of a type, with the path of its package if it has one.
+func typeName[V any]() string {
+	t := reflect.TypeFor[V]()
+	if t.PkgPath() != "" {
+		return t.PkgPath() + "." + t.Name()
+	}
+	return t.String()
+}
+
 // streamConfig returns what all streams of the queue have in common.
-func (q *Queue[T, R]) streamConfig(kind string) jetstream.StreamConfig {
+func (q *Queue[T, R]) streamConfig(kind, rest string) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:              q.name + "_" + kind,
-		Subjects:          []string{q.subject(kind, "*")},
+		Subjects:          []string{q.subject(kind, rest)},
 		Storage:           q.storage,
 		Replicas:          q.replicas,
 		MaxMsgs:           -1,
@@ -201,7 +242,9 @@ func (q *Queue[T, R]) streamConfig(kind string) jetstream.StreamConfig {
 	}
 }
 
-func (q *Queue[T, R]) openStream(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
+// openStream opens or creates a stream. What is not as wanted it changes if the queue is
+// to be updated, and else adds to differences.
+func (q *Queue[T, R]) openStream(ctx context.Context, want jetstream.StreamConfig, differences *[]string) (jetstream.Stream, error) {
 	if q.existing {
 		s, err := patiently(ctx, func(ctx context.Context) (jetstream.Stream, error) { return q.js.Stream(ctx, want.Name) })
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -209,15 +252,9 @@ func (q *Queue[T, R]) openStream(ctx context.Context, want jetstream.StreamConfi
 		}
 		return s, err
 	}
-	before := want
-	before.Subjects = slices.Clone(want.Subjects)
-	for _, change := range q.stream {
-		change(&want)
-	}
-	for _, field := range []string{"Name", "Subjects", "Retention"} {
-		if a, b := fieldOf(before, field), fieldOf(want, field); !reflect.DeepEqual(a, b) {
-			return nil, invalid("WithStreamConfig: %s of stream %s was changed from %v to %v, which the queue relies on", field, before.Name, a, b)
-		}
+	want, err := q.changed(want)
+	if err != nil {
+		return nil, err
 	}
 	s, err := patiently(ctx, func(ctx context.Context) (jetstream.Stream, error) { return q.js.CreateStream(ctx, want) })
 	if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
@@ -229,10 +266,105 @@ func (q *Queue[T, R]) openStream(ctx context.Context, want jetstream.StreamConfi
 	if s, err = q.js.Stream(ctx, want.Name); err != nil {
 		return nil, err
 	}
-	return s, mismatch("stream "+want.Name, want, s.CachedInfo().Config)
+	got := s.CachedInfo().Config
+	// A server before 2.12 has left out what it does not know. The queue does without.
+	want.AllowMsgSchedules = want.AllowMsgSchedules && got.AllowMsgSchedules
+	found := mismatches("stream "+want.Name, want, got)
+	if !q.update || len(found) == 0 {
+		*differences = append(*differences, found...)
+		return s, nil
+	}
+	if s, err = q.js.UpdateStream(ctx, want); err != nil {
+		err = fmt.Errorf("updating: %s: %w", strings.Join(found, "; "), err)
+	}
+	return s, err
 }
 
-func (q *Queue[T, R]) openConsumer(ctx context.Context, level int) (jetstream.Consumer, error) {
+// changed returns the configuration of a stream as [WithStreamConfig] changes it.
+func (q *Queue[T, R]) changed(want jetstream.StreamConfig) (jetstream.StreamConfig, error) {
+	before := want
+	before.Subjects = slices.Clone(want.Subjects)
+	metadata := maps.Clone(want.Metadata)
+	for _, change := range q.stream {
+		change(&want)
+	}
+	if len(metadata) > 0 { // the function may have set its own
+		all := map[string]string{}
+		maps.Copy(all, want.Metadata)
+		maps.Copy(all, metadata)
+		want.Metadata = all
+	}
+	changeable := streamChangeable
+	if want.Discard == jetstream.DiscardNew && !want.AllowMsgSchedules { // which the server refuses together
+		changeable = slices.Concat(changeable, []string{"Discard", "MaxMsgs", "MaxBytes"})
+	}
+	return want, checkChange("WithStreamConfig", "stream "+before.Name, before, want, changeable)
+}
+
+// The fields that a caller may change: those by which no message is lost, altered or
+// kept from the workers. There will be more fields in later versions of the server.
+var (
+	streamChangeable   = []string{"Description", "Metadata", "Storage", "Replicas", "Placement", "Compression", "MaxMsgSize", "RePublish", "AllowMsgTTL"}
+	consumerChangeable = []string{"Description", "Metadata", "Replicas", "AckWait", "MaxWaiting", "MaxRequestBatch", "MaxRequestExpires", "MaxRequestMaxBytes", "SampleFrequency"}
+)
+
+// instead says which option is for a field that is not changeable.
+var instead = map[string]string{
+	"MaxMsgs":    "; see WithMaxQueued",
+	"MaxBytes":   "; see WithMaxBytes",
+	"Discard":    "; see WithMaxQueued and WithMaxBytes",
+	"MaxAge":     "; see WithResultAge",
+	"Duplicates": "; see WithDedupeWindow",
+}
+
+// checkChange returns an error for the first field that was changed and must not be.
+func checkChange(option, what string, before, after any, changeable []string) error {
+	config := reflect.TypeOf(before)
+	for i := range config.NumField() {
+		field := config.Field(i).Name
+		if slices.Contains(changeable, field) {
+			continue
+		}
+		if a, b := fieldOf(before, field), fieldOf(after, field); !reflect.DeepEqual(a, b) {
+			return invalid("%s: %s of %s was changed from %v to %v, which the queue relies on: what may be changed is %s%s",
+				option, field, what, a, b, strings.Join(changeable, ", "), instead[field])
+		}
+	}
+	return nil
+}
+
+// deletingLimit returns the limit by which a stream deletes messages, or "".
+func deletingLimit(c jetstream.StreamConfig) string {
+	refuses := c.Discard == jetstream.DiscardNew // what is too much
+	switch {
+	case c.MaxAge > 0:
+		return fmt.Sprintf("MaxAge %v", c.MaxAge)
+	case c.MaxMsgs > 0 && !refuses:
+		return fmt.Sprintf("MaxMsgs %d", c.MaxMsgs)
+	case c.MaxBytes > 0 && !refuses:
+		return fmt.Sprintf("MaxBytes %d", c.MaxBytes)
+	case c.MaxMsgsPerSubject > 0 && !c.DiscardNewPerSubject:
+		return fmt.Sprintf("MaxMsgsPerSubject %d", c.MaxMsgsPerSubject)
+	}
+	return ""
+}
+
+// openMarks opens or creates the consumer that has the server count the marks among
+// the results.
+func (q *Queue[T, R]) openMarks(ctx context.Context) (jetstream.Consumer, error) {
+	return patiently(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
+		if q.existing {
+			return q.results.Consumer(ctx, kindMarks)
+		}
+		return q.results.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+			Durable:       kindMarks,
+			FilterSubject: q.subject(kindMarks, "*.*.*"),
+			AckPolicy:     jetstream.AckNonePolicy,
+		})
+	})
+}
+
+func (q *Queue[T, R]) openConsumer(ctx context.Context, level int, differences *[]string) (jetstream.Consumer, error) {
 	name, stream := levelNames[level], q.name+"_"+kindJobs
 	if q.existing {
 		return patiently(ctx, func(ctx context.Context) (jetstream.Consumer, error) { return q.js.Consumer(ctx, stream, name) })
@@ -240,7 +372,7 @@ func (q *Queue[T, R]) openConsumer(ctx context.Context, level int) (jetstream.Co
 	want := jetstream.ConsumerConfig{
 		Durable:       name,
 		Name:          name,
-		FilterSubject: q.subject(kindJobs, name),
+		FilterSubject: q.subject(kindJobs, name+".*"),
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       q.ackWait,
 		MaxDeliver:    -1, // attempts are counted by the workers, before the handler runs
@@ -251,10 +383,8 @@ func (q *Queue[T, R]) openConsumer(ctx context.Context, level int) (jetstream.Co
 	for _, change := range q.consumer {
 		change(&want)
 	}
-	for _, field := range []string{"Durable", "Name", "FilterSubject", "AckPolicy", "MaxDeliver", "MaxAckPending"} {
-		if a, b := fieldOf(before, field), fieldOf(want, field); !reflect.DeepEqual(a, b) {
-			return nil, invalid("WithConsumerConfig: %s of consumer %s was changed from %v to %v, which the queue relies on", field, name, a, b)
-		}
+	if err := checkChange("WithConsumerConfig", "consumer "+name, before, want, consumerChangeable); err != nil {
+		return nil, err
 	}
 	if want.AckWait < shortest {
 		return nil, invalid("WithConsumerConfig: AckWait of consumer %s was changed to %v: the time is %v or more", name, want.AckWait, shortest)
@@ -269,7 +399,15 @@ func (q *Queue[T, R]) openConsumer(ctx context.Context, level int) (jetstream.Co
 	if c, err = q.js.Consumer(ctx, stream, name); err != nil {
 		return nil, err
 	}
-	return c, mismatch("consumer "+name+" of stream "+stream, want, c.CachedInfo().Config)
+	found := mismatches("consumer "+name+" of stream "+stream, want, c.CachedInfo().Config)
+	if !q.update || len(found) == 0 {
+		*differences = append(*differences, found...)
+		return c, nil
+	}
+	if c, err = q.js.UpdateConsumer(ctx, stream, want); err != nil {
+		err = fmt.Errorf("updating: %s: %w", strings.Join(found, "; "), err)
+	}
+	return c, err
 }
 
 // patiently calls f, again and again while the cluster is not ready. A server that
@@ -292,32 +430,30 @@ func fieldOf(config any, field string) any {
 	return reflect.ValueOf(config).FieldByName(field).Interface()
 }
 
-// mismatch returns an error that names the first field in which the
-// configuration of something on the server is not as wanted, or nil.
-func mismatch(what string, want, got any) error {
+// mismatches says in which fields the configuration of something on the server is not
+// as wanted.
+func mismatches(what string, want, got any) (found []string) {
 	w, g := reflect.ValueOf(want), reflect.ValueOf(got)
+	add := func(field string, want, got any) {
+		found = append(found, fmt.Sprintf("%s has %s %v, not %v", what, field, got, want))
+	}
 	for i := range w.NumField() {
 		field := w.Type().Field(i).Name
 		a, b := w.Field(i), g.Field(i)
 		if field == "Metadata" { // the server adds its own
-			for _, key := range a.MapKeys() {
-				if value := b.MapIndex(key); !value.IsValid() || value.String() != a.MapIndex(key).String() {
-					return mismatchError(what, fmt.Sprintf("Metadata[%q]", key), a.MapIndex(key), value)
+			for _, key := range slices.Sorted(maps.Keys(a.Interface().(map[string]string))) {
+				value, ok := b.Interface().(map[string]string)[key]
+				if wanted := a.Interface().(map[string]string)[key]; !ok || value != wanted {
+					add(fmt.Sprintf("Metadata[%q]", key), wanted, value)
 				}
 			}
 			continue
 		}
-		if !unset(a) || !unset(b) {
-			if !reflect.DeepEqual(a.Interface(), b.Interface()) {
-				return mismatchError(what, field, a, b)
-			}
+		if (!unset(a) || !unset(b)) && !reflect.DeepEqual(a.Interface(), b.Interface()) {
+			add(field, a, b)
 		}
 	}
-	return nil
-}
-
-func mismatchError(what, field string, want, got any) error {
-	return fmt.Errorf("%w: %s has %s %v, not %v: open it with the same options everywhere, or with WithExisting", ErrConfigMismatch, what, field, got, want)
+	return found
 }
 
 // unset tells whether v is one of the values that mean that there is none.

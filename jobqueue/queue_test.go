@@ -295,6 +295,7 @@ func TestOptions_BadValues(t *testing.T) {
 		"WithMaxAttempts(0)":       jobqueue.WithMaxAttempts(0),
 		"WithBackoff(nil)":         jobqueue.WithBackoff(nil),
 		"WithMaxQueued(0)":         jobqueue.WithMaxQueued(0),
+		"WithMaxBytes(0)":          jobqueue.WithMaxBytes(0),
 		"WithDedupeWindow(-1s)":    jobqueue.WithDedupeWindow(-time.Second),
 		"WithResultAge(0s)":        jobqueue.WithResultAge(0),
 		"WithCodec(nil)":           jobqueue.WithCodec[int](nil),

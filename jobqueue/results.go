@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -47,12 +46,17 @@ func (q *Queue[T, R]) Results(ctx context.Context, from uint64) iter.Seq2[Result
 			yield(Result[R]{}, errNilContext)
 			return
 		}
+		if q.withoutResults {
+			yield(Result[R]{}, fmt.Errorf("%w: %q", ErrNoResults, q.name))
+			return
+		}
 		from := max(from, 1) // of its own in each range
 		for ctx.Err() == nil {
 			attempt, cancel := context.WithTimeout(ctx, openAttempt) // a server without a leader does not answer
 			consumer, err := q.results.CreateConsumer(attempt, jetstream.ConsumerConfig{
 				DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 				OptStartSeq:       from,
+				FilterSubject:     q.subject(kindResults, ">"),
 				AckPolicy:         jetstream.AckNonePolicy,
 				InactiveThreshold: readerAge,
 				MemoryStorage:     true,
@@ -128,7 +132,7 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 func (q *Queue[T, R]) result(subject string, data []byte, header nats.Header, sequence uint64, stored time.Time) (Result[R], error) {
-	r := Result[R]{ID: idOf(subject), Worker: header.Get(headerWorker), Time: stored, Sequence: sequence}
+	r := Result[R]{ID: endOf(subject).id(), Worker: header.Get(headerWorker), Time: stored, Sequence: sequence}
 	r.Attempt, _ = strconv.Atoi(header.Get(headerAttempt))
 	var err error
 	if r.Value, err = decode(q.resultCodec, data); err != nil {
@@ -137,17 +141,16 @@ func (q *Queue[T, R]) result(subject string, data []byte, header nats.Header, se
 	return r, err
 }
 
-// idOf returns the ID in the last part of a subject.
-func idOf(subject string) string {
-	return unescape(subject[strings.LastIndexByte(subject, '.')+1:])
-}
-
 // Result waits until the job with that ID has ended, and returns its result. If
 // it has become a dead letter, the error wraps [ErrDead] and has the reason. If
 // ctx ends first, the error matches ctx.Err().
 //
-// An ID that no job can have gives an error that wraps [ErrNotFound]. It waits for an ID that the queue has never seen, and for one whose result
-// has been dropped because of its age.
+// Where an ID was used again, the newest job counts: once its [Queue.Submit] or
+// [Queue.Requeue] has returned, nobody is told what an earlier one ended with.
+//
+// An ID that no job can have gives an error that wraps [ErrNotFound]. It waits for an
+// ID that the queue has never seen, and for one whose result or letter has been deleted
+// or was dropped because of its age.
 func (q *Queue[T, R]) Result(ctx context.Context, id string) (Result[R], error) {
 	none := Result[R]{ID: id}
 	if ctx == nil {
@@ -157,27 +160,26 @@ func (q *Queue[T, R]) Result(ctx context.Context, id string) (Result[R], error) 
 	if !isToken(token) {
 		return none, fmt.Errorf("%w: no job has the ID %.300q: an ID has 1 to %d bytes", ErrNotFound, id, maxIDLength)
 	}
-	resultSubject, deadSubject := q.subject(kindResults, token), q.subject(kindDead, token)
-	// A result passes by on its subject when it is about to be stored. That spares
+	if q.withoutResults {
+		return none, fmt.Errorf("%w: %q", ErrNoResults, q.name)
+	}
+	// An end passes by on its subject when it is about to be stored. That spares
 	// asking all the time; what is lost on this way is found a little later.
 	passing := make(chan *nats.Msg, 16)
-	for _, subject := range []string{resultSubject, deadSubject} {
-		sub, err := q.nc.ChanSubscribe(subject, passing)
-		if err != nil {
-			return none, fmt.Errorf("jobqueue: waiting for the result of job %q: %w", id, err)
-		}
-		defer sub.Unsubscribe() //nolint:errcheck // of a connection that is closed, it is gone
+	sub, err := q.nc.ChanSubscribe(q.subject("*", token+".*.*"), passing)
+	if err != nil {
+		return none, fmt.Errorf("jobqueue: waiting for the result of job %q: %w", id, err)
 	}
+	defer sub.Unsubscribe() //nolint:errcheck // of a connection that is closed, it is gone
 	const shortestPoll = time.Millisecond
 	for poll := shortestPoll; ctx.Err() == nil; poll = min(2*poll, pollLongest) {
-		msg, err := lastMsg(ctx, q.results, resultSubject)
-		if err == nil {
+		msg, err := q.lastEnd(ctx, token)
+		switch {
+		case err != nil:
+		case endOf(msg.Subject).kind == kindDead:
+			return none, fmt.Errorf("%w: job %q, after %s attempts: %s", ErrDead, id, msg.Header.Get(headerAttempt), reasonOf(msg.Header))
+		default:
 			return q.result(msg.Subject, msg.Data, msg.Header, msg.Sequence, msg.Time)
-		}
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			if msg, err = lastMsg(ctx, q.dead, deadSubject); err == nil {
-				return none, fmt.Errorf("%w: job %q, after %s attempts: %s", ErrDead, id, msg.Header.Get(headerAttempt), reasonOf(msg.Header))
-			}
 		}
 		if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, jetstream.ErrStreamNotFound) {
 			return none, fmt.Errorf("jobqueue: waiting for the result of job %q: %w", id, err)
@@ -192,10 +194,34 @@ func (q *Queue[T, R]) Result(ctx context.Context, id string) (Result[R], error) 
 	return none, fmt.Errorf("jobqueue: waiting for the result of job %q: %w", id, contextError(ctx))
 }
 
-// lastMsg returns the last message on a subject, or an error when the answer takes
-// too long.
-func lastMsg(ctx context.Context, stream jetstream.Stream, subject string) (*jetstream.RawStreamMsg, error) {
-	attempt, cancel := context.WithTimeout(ctx, openAttempt)
+// lastEnd returns the result or the dead letter of the newest job with an ID, or an error
+// that matches jetstream.ErrMsgNotFound while that job has not ended. It looks for jobs
+// first, as one that ends meanwhile leaves its end before it goes.
+func (q *Queue[T, R]) lastEnd(ctx context.Context, token string) (*jetstream.RawStreamMsg, error) {
+	ctx, cancel := context.WithTimeout(ctx, openAttempt)
 	defer cancel()
-	return stream.GetLastMsgForSubject(attempt, subject)
+	ofNewest := func(end) bool { return true }
+	job, err := q.jobs.GetLastMsgForSubject(ctx, q.subject(kindJobs, "*."+token))
+	switch {
+	case err == nil:
+		// One with the same key is the same job, stored twice, or moved when its time came.
+		key := keyOf(job.Header, job.Subject, job.Sequence)
+		ofNewest = func(e end) bool { return e.sequence >= job.Sequence || e.key == key }
+	case !errors.Is(err, jetstream.ErrMsgNotFound):
+		return nil, err
+	}
+	result, err := q.newest(ctx, q.results, kindResults, token, ofNewest)
+	if err != nil {
+		return nil, err
+	}
+	letter, err := q.newest(ctx, q.dead, kindDead, token, ofNewest)
+	switch {
+	case err != nil:
+		return nil, err
+	case result.sequence > letter.sequence:
+		return q.results.GetLastMsgForSubject(ctx, result.subject)
+	case letter.sequence > 0:
+		return q.dead.GetLastMsgForSubject(ctx, letter.subject)
+	}
+	return nil, jetstream.ErrMsgNotFound
 }

@@ -51,7 +51,14 @@ func (q *Queue[T, R]) Stats(ctx context.Context) (Stats, error) {
 	if err != nil {
 		return fail(err)
 	}
-	s.Dead, s.Results = dead.State.Msgs, results.State.Msgs
+	marks, err := patiently(ctx, q.marks.Info)
+	if err != nil {
+		return fail(err)
+	}
+	s.Dead = dead.State.Msgs
+	if results.State.Msgs > marks.NumPending {
+		s.Results = results.State.Msgs - marks.NumPending
+	}
 	return s, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,9 @@ const (
 
 // headerID has the ID of a job whose message has lost the one for the stream.
 const headerID = "Jobqueue-Id"
+
+// keyLength is that of a random key, in characters of 5 bits.
+const keyLength = 13
 
 // A SubmitOption sets a property of the jobs of one call. Where an option is
 // given twice, the last one holds.
@@ -54,16 +58,40 @@ func (c *config) newSubmission(opts []SubmitOption) (submission, error) {
 			return s, err
 		}
 	}
-	if !s.at.IsZero() && c.maxQueued > 0 {
-		return s, invalid("RunAt(%v) and WithMaxQueued(%d) exclude each other: JetStream has no scheduled messages in a stream that refuses new ones", s.at, c.maxQueued)
+	if !s.at.IsZero() && c.limited() {
+		return s, invalid("RunAt(%v) and WithMaxQueued or WithMaxBytes exclude each other: JetStream has no scheduled messages in a stream that refuses new ones", s.at)
 	}
 	return s, nil
 }
 
-// WithID sets the ID of the job: 1 to 255 bytes, whatever they are. Submitted
-// again under an ID that the queue knows, within [WithDedupeWindow], a job is not
-// stored again, and the call succeeds. Without the option each job has a random
-// ID. It is for [Queue.Submit] alone.
+// lastTime is the latest that the server can store: it counts nanoseconds from 1970 in
+// 64 bits. A message with a later one would be due at once.
+var lastTime = time.Unix(0, math.MaxInt64).Truncate(time.Second).UTC()
+
+// checkSchedule returns an error for a job that the stream would keep and never run.
+func (q *Queue[T, R]) checkSchedule(s submission) error {
+	switch {
+	case !s.at.After(time.Now()):
+		return nil
+	case s.at.After(lastTime):
+		return invalid("RunAt(%v): the server stores times up to %v", s.at.Format(time.RFC3339), lastTime.Format(time.RFC3339))
+	case !q.schedules:
+		return fmt.Errorf("%w: RunAt(%v): NATS has them from version 2.12 on, in queues without WithMaxQueued and WithMaxBytes: %q was made by an earlier server, or has such a limit (this server has version %s)",
+			ErrNoSchedules, s.at.Format(time.RFC3339), q.name, q.nc.ConnectedServerVersion())
+	}
+	return nil
+}
+
+// WithID sets the ID of the job: 1 to 255 bytes, whatever they are. Without the option
+// each job has a random ID. It is for [Queue.Submit] alone.
+//
+// An ID stands for one job for the time of [WithDedupeWindow]: submitted again within
+// it, the job is not stored again, and the call succeeds. After it, the same ID makes
+// another job, whatever has become of the first: both run, and each has its own result
+// or dead letter. [Queue.Result] tells of the newest, [Queue.Results] and [Queue.Dead]
+// of all.
+//
+// The server keeps in memory the ID of each such job that has not ended: some 220 bytes.
 func WithID(id string) SubmitOption {
 	return submitOptionFunc(func(s *submission) error {
 		if id == "" || len(id) > maxIDLength {
@@ -88,8 +116,11 @@ func WithPriority(priority workpool.Priority) SubmitOption {
 }
 
 // RunAt keeps the job in the stream until t, to the second: it is never run
-// before, and up to a second later. A t in the past is now. It excludes
-// [WithMaxQueued].
+// before, and up to a second later. A t in the past is now; one after April 11th of
+// 2262 is more than the server can store, and gives an error that wraps
+// [ErrInvalidOption]. It needs a NATS server of version 2.12 or later: on an earlier
+// one, Submit returns an error that wraps [ErrNoSchedules]. It excludes [WithMaxQueued]
+// and [WithMaxBytes].
 func RunAt(t time.Time) SubmitOption {
 	return submitOptionFunc(func(s *submission) error {
 		if t.IsZero() {
@@ -116,12 +147,13 @@ func RunAfter(d time.Duration) SubmitOption {
 // once, and ends as a result or a dead letter.
 //
 // While the server or its leader is away, Submit sends the job again, under the
-// same ID, until ctx ends. Its error then matches ctx.Err(), and the job may have
-// been stored or not: submit it again under the same ID to be sure. The ID is
+// same ID, until ctx ends. Then it returns, whatever the connection does. Its error
+// matches ctx.Err() and has what the server has answered, if it has, and the job may
+// have been stored or not: submit it again under the same ID to be sure. The ID is
 // returned for that with an error too.
 //
-// It does not wait for room: with [WithMaxQueued], its error matches
-// workpool.ErrQueueFull where there is none. It returns an error that wraps
+// It does not wait for room: its error matches workpool.ErrQueueFull where there is
+// none, by [WithMaxQueued] or because the storage of the server is full. It returns an error that wraps
 // [ErrJobTooLarge] for a job that the server would not take, and the error of the
 // codec for one that can't be encoded.
 func (q *Queue[T, R]) Submit(ctx context.Context, job T, opts ...SubmitOption) (id string, err error) {
@@ -134,6 +166,9 @@ func (q *Queue[T, R]) Submit(ctx context.Context, job T, opts ...SubmitOption) (
 	}
 	if err := ctx.Err(); err != nil {
 		return s.id, fmt.Errorf("jobqueue: submitting to %q: %w", q.name, contextError(ctx))
+	}
+	if err := q.checkSchedule(s); err != nil {
+		return s.id, err
 	}
 	msg, id, err := q.jobMessage(s, job)
 	if err != nil {
@@ -152,19 +187,25 @@ func (q *Queue[T, R]) jobMessage(s submission, job T) (*nats.Msg, string, error)
 	if err != nil {
 		return nil, id, fmt.Errorf("jobqueue: encoding the job %q for %q: %w", id, q.name, err)
 	}
-	if limit := q.nc.MaxPayload() - headerRoom; int64(len(data)) > limit {
+	if limit := q.publisher.maxPayload.Load() - headerRoom; int64(len(data)) > limit {
 		return nil, id, fmt.Errorf("%w: job %q has %d bytes, and %d is what the server takes: store the data elsewhere and submit where it is, or raise the server's limit", ErrJobTooLarge, id, len(data), limit)
 	}
 	token := escape(id)
 	msg := &nats.Msg{Data: data, Header: nats.Header{jetstream.MsgIDHeader: {token}}}
-	target := q.jobSubjects[s.level]
+	target, key := q.jobSubjects[s.level], ""
+	if s.id != "" {
+		key = rand.Text()[:keyLength]
+		msg.Header[headerKey] = []string{key}
+		target = q.subject(kindJobs, levelNames[s.level]+"."+token)
+	}
 	if !s.at.After(time.Now()) {
 		msg.Subject = target
 		return msg, id, nil
 	}
 	// The server truncates to whole seconds, and drops the ID of the message.
 	at := s.at.Add(time.Second - 1).Truncate(time.Second).UTC()
-	msg.Subject = q.subject(kindLater, token)
+	// On this subject, a second job with the same ID would take the place of the first.
+	msg.Subject = q.subject(kindJobs, "later-"+key+"."+token)
 	msg.Header[jetstream.ScheduleHeader] = []string{"@at " + at.Format(time.RFC3339)}
 	msg.Header[jetstream.ScheduleTargetHeader] = []string{target}
 	msg.Header[headerID] = []string{token}
@@ -177,7 +218,7 @@ func (q *Queue[T, R]) submitError(id string, err error) error {
 	case err == nil:
 		return nil
 	case isFull(err):
-		return fmt.Errorf("jobqueue: submitting job %q: %w: %q holds all it may: try again later, or raise WithMaxQueued: %w", id, workpool.ErrQueueFull, q.name, err)
+		return fmt.Errorf("jobqueue: submitting job %q: %w: there is no room for %q: try again later, or raise what limits it, WithMaxQueued, WithMaxBytes or the storage of the server, which says: %w", id, workpool.ErrQueueFull, q.name, err)
 	case isTooLarge(err):
 		return fmt.Errorf("%w: job %q: %w", ErrJobTooLarge, id, err)
 	}
@@ -193,6 +234,10 @@ func (q *Queue[T, R]) submitError(id string, err error) error {
 // end of ctx, or a panic of the sequence, which becomes a *workpool.PanicError.
 // Then, as many are on the way at a time, the jobs that were stored need not be
 // the first of the sequence. The options hold for every job; [WithID] is an error.
+//
+// In a handler of the same queue, called with the handler's context, it does not wait
+// for room, which all handlers could do at once and for ever: its error matches
+// workpool.ErrQueueFull, as that of Submit.
 func (q *Queue[T, R]) SubmitAll(ctx context.Context, jobs iter.Seq[T], opts ...SubmitOption) (accepted int, err error) {
 	if ctx == nil {
 		return 0, errNilContext
@@ -207,6 +252,9 @@ func (q *Queue[T, R]) SubmitAll(ctx context.Context, jobs iter.Seq[T], opts ...S
 	if s.id != "" {
 		return 0, invalid("WithID(%q): the jobs of SubmitAll can't have the same ID: call Submit for each", s.id)
 	}
+	if err := q.checkSchedule(s); err != nil {
+		return 0, err
+	}
 	var (
 		mu     sync.Mutex // guards stored and last
 		stored int
@@ -214,6 +262,8 @@ func (q *Queue[T, R]) SubmitAll(ctx context.Context, jobs iter.Seq[T], opts ...S
 		ended  sync.WaitGroup
 		window = make(chan struct{}, submitWindow)
 	)
+	running, inHandler := JobFrom(ctx)
+	wait := !inHandler || running.Queue != q.name
 	trying, fail := context.WithCancelCause(ctx) // the first failure counts
 	defer fail(nil)
 	submit := func(job T) bool {
@@ -230,7 +280,7 @@ func (q *Queue[T, R]) SubmitAll(ctx context.Context, jobs iter.Seq[T], opts ...S
 			return false
 		}
 		ended.Add(1)
-		q.publisher.send(&publication{ctx: trying, msg: msg, wait: true, done: func(err error) {
+		q.publisher.send(&publication{ctx: trying, msg: msg, wait: wait, done: func(err error) {
 			mu.Lock()
 			if err = q.submitError(id, err); err == nil {
 				stored++
@@ -246,7 +296,19 @@ func (q *Queue[T, R]) SubmitAll(ctx context.Context, jobs iter.Seq[T], opts ...S
 	if err := each(jobs, submit); err != nil {
 		fail(err)
 	}
-	ended.Wait() // once it is over, no longer than ackPatience
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ended.Wait()
+	}()
+	select {
+	case <-done:
+	case <-trying.Done(): // the last answers are still counted
+		select {
+		case <-done:
+		case <-time.After(2 * lastAnswers):
+		}
+	}
 	mu.Lock()
 	defer mu.Unlock()
 	switch {

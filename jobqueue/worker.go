@@ -8,10 +8,10 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-a18b2dc9/workpool"
 )
@@ -20,8 +20,11 @@ const (
 	defaultPrefetch = 512
 	maxPrefetch     = 1 << 16
 	maxConcurrency  = 1 << 20
+	// overdueGrace is how long a handler may take to return after its time is over.
+	overdueGrace = time.Second
 	// handBackPatience is how long an aborted worker has to hand back its jobs.
 	handBackPatience = 2 * time.Second
+	maxTidying       = 16
 )
 
 // A WorkOption sets one property of a worker. [Queue.Work] and [Queue.WorkOn]
@@ -89,10 +92,15 @@ func WithPrefetch(n int) WorkOption {
 	})
 }
 
-// WithTimeout ends the context of each attempt after d: more than 0, the time that
-// it waits for a worker of the pool of [Queue.WorkOn] included. The attempt
-// has failed then, whether the handler returns or not. The default is no limit:
-// the worker keeps the job for as long as the handler runs.
+// WithTimeout ends the context of each call of the handler after d: more than 0. The
+// attempt has failed then, whether the handler returns or not. One that does not keeps
+// its place, of those of [WithConcurrency], until it returns. When every place is held
+// by such a handler, the worker hands back what it has fetched and begins nothing
+// more; it says so in its log and by [Worker.Err]. The default is no limit: the worker
+// keeps the job for as long as the handler runs.
+//
+// It is for [Queue.Work] alone. The handler of a pool of one's own, for
+// [Queue.WorkOn], gets its limit from workpool.Timeout.
 func WithTimeout(d time.Duration) WorkOption {
 	return workOptionFunc(func(c *workConfig) error {
 		if d <= 0 {
@@ -116,8 +124,9 @@ func WithWorkerName(name string) WorkOption {
 	})
 }
 
-// WithLogger sets where the worker tells of what nobody waits for: a server that
-// is away, and jobs that have become dead letters, at level Warn. The default is
+// WithLogger sets where the worker tells of what nobody waits for. At level Warn:
+// what keeps it from its work, as [Worker.Err] says, and jobs that have become dead
+// letters. At level Info: each other attempt that has failed. The default is
 // slog.Default(). The payloads of jobs are never logged.
 func WithLogger(log *slog.Logger) WorkOption {
 	return workOptionFunc(func(c *workConfig) error {
@@ -138,6 +147,10 @@ type Worker struct {
 	foreign  bool            // the pool is the caller's
 	run      func(*delivery) // runs one job to its end
 	handBack func([]*delivery)
+	exited   func(*delivery) // is for a job whose run called runtime.Goexit
+
+	succeeded, failed, dead atomic.Uint64 // for Stats
+	troubled                atomic.Bool   // there is a trouble
 
 	aborted  context.Context // ends when the worker may wait no longer
 	abort    context.CancelCauseFunc
@@ -146,16 +159,21 @@ type Worker struct {
 	done     chan struct{}  // closed when all has ended
 	ending   sync.WaitGroup // of jobs that are stored or handed back, by no runner
 
-	mu       sync.Mutex // guards what follows
-	jobs     sync.Cond  // runners wait here for a job
-	stopping bool
-	running  int // jobs begun and not ended
-	queues   [levels]queue
-	turn     uint                 // counts the jobs begun
-	average  time.Duration        // of what a job takes
-	held     map[uint64]*delivery // fetched and not ended, by sequence
-	doubted  time.Time            // until when the server may have forgotten what it delivered
-	connects uint64               // reconnects seen
+	mu        sync.Mutex // guards what follows
+	jobs      sync.Cond  // runners wait here for a job
+	stopping  bool
+	running   int // jobs begun and not ended
+	queues    [levels]queue
+	troubles  [troubles]trouble
+	stoppedBy error                // why it stopped by itself
+	overdue   int                  // places held by handlers whose time has long been over
+	turn      uint                 // counts the jobs begun
+	average   time.Duration        // of what a job takes
+	held      map[uint64]*delivery // fetched and not ended, by sequence
+	doubted   time.Time            // until when the server may have forgotten what it delivered
+	connects  uint64               // reconnects seen
+
+	tidying chan struct{} // bounds how many records are deleted at a time
 }
 
 // Work runs handler for the jobs of the queue, on a pool of its own, and returns
@@ -170,8 +188,8 @@ type Worker struct {
 // An error has the job run again after the time of [WithBackoff], one of
 // workpool.RetryAfter after that one's, up to [WithMaxAttempts] attempts; a panic
 // or runtime.Goexit is an error. After the last attempt, or at an error made by
-// workpool.Permanent, the job becomes a dead letter. So does a job that can't be decoded,
-// and one whose worker dies with each attempt.
+// workpool.Permanent, the job becomes a dead letter. So does a job that can't be decoded
+// in any attempt, see [Codec], and one whose worker dies with each attempt.
 //
 // The handler's context has the values of ctx, and ends when the worker is
 // aborted, or by [WithTimeout]. To the pool each attempt is a task of its own:
@@ -190,7 +208,7 @@ func (q *Queue[T, R]) Work(ctx context.Context, handler workpool.Handler[T, R], 
 	if handler == nil {
 		return nil, invalid("Work: the handler is nil")
 	}
-	pool, err := workpool.New(notRetried(handler), workpool.WithWorkers(c.concurrency), workpool.WithName(q.name))
+	pool, err := workpool.New(attempt(handler), workpool.WithWorkers(c.concurrency), workpool.WithName(q.name))
 	if err != nil {
 		return nil, fmt.Errorf("jobqueue: making the pool of a worker: %w", err)
 	}
@@ -202,6 +220,7 @@ func (q *Queue[T, R]) Work(ctx context.Context, handler workpool.Handler[T, R], 
 // there. A workpool.RetryAfter of the handler is the pool's own then: the job
 // stays with the worker until the pool runs it again. A job that the pool rejects or
 // drops, see workpool.WithOverflow, comes again soon and has not used up an attempt.
+// One that waits for a worker of the pool waits without a limit; [WithTimeout] is refused.
 // Shut down the worker before the pool.
 func (q *Queue[T, R]) WorkOn(ctx context.Context, pool *workpool.Pool[T, R], opts ...WorkOption) (*Worker, error) {
 	if ctx == nil {
@@ -214,20 +233,42 @@ func (q *Queue[T, R]) WorkOn(ctx context.Context, pool *workpool.Pool[T, R], opt
 	if err != nil {
 		return nil, err
 	}
+	if c.timeout > 0 {
+		return nil, invalid("WithTimeout(%v): the time that a job waits for a worker of the pool is not the handler's: make the pool with workpool.Timeout around its handler", c.timeout)
+	}
 	return q.work(ctx, pool, c, true), nil
 }
 
-// notRetried keeps the pool from running a task again, which is for the queue.
-func notRetried[T, R any](handler workpool.Handler[T, R]) workpool.Handler[T, R] {
+// attempt returns what runs an attempt on the pool of a worker: handler, with the time
+// that it has, and without the pool's own retries, which are for the queue.
+func attempt[T, R any](handler workpool.Handler[T, R]) workpool.Handler[T, R] {
 	return func(ctx context.Context, job T) (R, error) {
+		d, ok := ctx.Value(jobKey{}).(*delivery)
+		limited := ok && d.overtime != nil
+		var late error
+		if limited {
+			limit := d.worker.timeout
+			late = lateError(limit)
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeoutCause(ctx, limit, late)
+			defer cancel()
+			defer time.AfterFunc(limit, func() { close(d.overtime) }).Stop()
+			defer d.worker.left(d)
+		}
 		value, err := handler(ctx, job)
 		if err != nil { // which spares the search in most cases
 			if after, ok := workpool.RetryDelay(err); ok {
 				err = &laterError{after, err}
+			} else if limited && context.Cause(ctx) == late && !errors.Is(err, late) { //nolint:errorlint // it is that very one
+				err = fmt.Errorf("%w: %w", late, err)
 			}
 		}
 		return value, err
 	}
+}
+
+func lateError(limit time.Duration) error {
+	return fmt.Errorf("jobqueue: the handler took longer than %v: %w", limit, context.DeadlineExceeded)
 }
 
 // A laterError hides an error of RetryAfter from the pool.
@@ -251,11 +292,13 @@ func (q *Queue[T, R]) work(ctx context.Context, pool *workpool.Pool[T, R], c wor
 		done:       make(chan struct{}),
 		held:       map[uint64]*delivery{},
 		connects:   q.nc.Stats().Reconnects,
+		tidying:    make(chan struct{}, maxTidying),
 	}
 	w.jobs.L = &w.mu
 	w.aborted, w.abort = context.WithCancelCause(context.WithoutCancel(ctx))
 	w.run = func(d *delivery) { q.run(w, pool, d) }
 	w.handBack = func(ds []*delivery) { q.handBack(w, ds, false) }
+	w.exited = func(d *delivery) { q.failed(w, d, fmt.Errorf("a codec: %w", workpool.ErrGoexit)) }
 
 	var parts sync.WaitGroup
 	for level := range levels {
@@ -266,9 +309,9 @@ func (q *Queue[T, R]) work(ctx context.Context, pool *workpool.Pool[T, R], c wor
 		}
 	}
 	for range c.concurrency {
-		parts.Go(w.runJobs)
+		parts.Go(func() { w.runJobs(&parts) })
 	}
-	beating := make(chan struct{})
+	beating, stopBeating := context.WithCancel(context.Background())
 	var heart sync.WaitGroup
 	heart.Go(func() { w.beat(beating) })
 	unwatch := context.AfterFunc(ctx, w.stop)
@@ -278,7 +321,7 @@ func (q *Queue[T, R]) work(ctx context.Context, pool *workpool.Pool[T, R], c wor
 		parts.Wait()
 		unwatch()
 		w.ending.Wait()
-		close(beating)
+		stopBeating()
 		heart.Wait()
 		if !foreign {
 			_ = pool.Shutdown(w.aborted) // waits for handlers that a timeout has left behind
@@ -295,10 +338,8 @@ func (w *Worker) stop() {
 	w.stopOnce.Do(func() {
 		w.mu.Lock()
 		w.stopping = true
-		var back []*delivery
+		back := w.takeWaitingLocked()
 		for level := range w.queues {
-			back = append(back, w.queues[level].waiting...)
-			w.queues[level].waiting = nil
 			w.queues[level].room.Broadcast()
 		}
 		w.jobs.Broadcast()
@@ -361,38 +402,22 @@ func (w *Worker) Shutdown(ctx context.Context) error {
 // runJobs runs one job after the other until the worker stops. It goes on while
 // what the last one has ended with is being stored: the number of jobs that have
 // begun and not ended is what limits the worker.
-func (w *Worker) runJobs() {
+//
+// A codec may call runtime.Goexit, as a test's FailNow does. Then the goroutine ends,
+// another one takes its place, and the attempt has failed.
+func (w *Worker) runJobs(runners *sync.WaitGroup) {
+	var d *delivery
+	defer func() {
+		if d != nil {
+			runners.Go(func() { w.runJobs(runners) })
+			runners.Go(func() { w.exited(d) })
+		}
+	}()
 	for {
-		d := w.next()
-		if d == nil {
+		if d = w.next(); d == nil {
 			return
 		}
 		w.run(d)
-	}
-}
-
-// beat tells the server, three times per AckWait, that the jobs that the worker
-// has are not lost.
-func (w *Worker) beat(end <-chan struct{}) {
-	tick := time.NewTicker(w.ackWait / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-end:
-			return
-		}
-		w.mu.Lock()
-		held := make([]jetstream.Msg, 0, len(w.held))
-		for _, d := range w.held {
-			held = append(held, d.msg)
-		}
-		w.mu.Unlock()
-		for _, msg := range held {
-			// A job that has ended meanwhile needs none, and while the server is
-			// away, it is known from the fetching.
-			_ = msg.InProgress()
-		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -36,6 +37,8 @@ type config struct {
 	syncInterval time.Duration
 	syncAlways   bool
 	withInterval bool
+	health       string
+	log          *slog.Logger
 	change       []func(*server.Options)
 }
 
@@ -46,7 +49,7 @@ type optionFunc func(c *config) error
 func (f optionFunc) apply(c *config) error { return f(c) }
 
 func newConfig(opts []Option) (config, error) {
-	c := config{syncInterval: defaultSyncInterval}
+	c := config{syncInterval: defaultSyncInterval, log: slog.Default()}
 	for i, opt := range opts {
 		if opt == nil {
 			return c, invalid("option %d of %d is nil", i+1, len(opts))
@@ -62,6 +65,8 @@ func newConfig(opts []Option) (config, error) {
 		return c, invalid("WithToken and WithUser exclude each other: a server has either a token or users")
 	case c.cluster != nil && c.name == "":
 		return c, invalid("WithCluster needs WithName: the nodes of a cluster have names of their own, and keep them")
+	case c.cluster != nil && c.listen == "":
+		return c, invalid("WithCluster needs WithListen: a node that does not listen for clients, if only at 127.0.0.1:0, is not reached by the other nodes either")
 	}
 	return c, nil
 }
@@ -139,7 +144,7 @@ type Cluster struct {
 	Secret string   // the same on all; needed if Listen is not a loopback address
 }
 
-// WithCluster makes the server one of a cluster. It needs [WithName].
+// WithCluster makes the server one of a cluster. It needs [WithName] and [WithListen].
 func WithCluster(cluster Cluster) Option {
 	return optionFunc(func(c *config) error {
 		if cluster.Name == "" {
@@ -175,6 +180,40 @@ func WithSyncInterval(d time.Duration) Option {
 func WithSyncAlways() Option {
 	return optionFunc(func(c *config) error {
 		c.syncAlways = true
+		return nil
+	})
+}
+
+// WithHealth answers HTTP requests at http://address/healthz, as host:port on a
+// loopback address; port 0 takes a free one, which [Server.HealthURL] tells. The
+// answer is JSON. Its status is 200, and "status" is "ok", when all streams are there
+// and can be written, and in a cluster the server is up to date with a leader. Else it
+// is 500 or more, and "error" says why: also while the server reads its folder, and
+// from when its disk was full until it is restarted. A limit of storage that is reached
+// is none of that. What else the server tells of itself, such as /varz and /jsz, is
+// there too. By default it does not listen.
+func WithHealth(address string) Option {
+	return optionFunc(func(c *config) error {
+		host, _, err := split(address)
+		if err != nil {
+			return invalid("WithHealth(%q): %v", address, err)
+		}
+		if !loopback(host) {
+			return invalid("WithHealth(%q): the address is a loopback one, such as 127.0.0.1:8222: it asks for no password", address)
+		}
+		c.health = address
+		return nil
+	})
+}
+
+// WithLogger sets where the server tells of what goes wrong: errors at level Error,
+// warnings at Warn, and how it starts and stops at Debug. The default is slog.Default().
+func WithLogger(log *slog.Logger) Option {
+	return optionFunc(func(c *config) error {
+		if log == nil {
+			return invalid("WithLogger(nil): pass a logger, or leave the option out for slog.Default()")
+		}
+		c.log = log
 		return nil
 	})
 }

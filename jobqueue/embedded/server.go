@@ -20,10 +20,10 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"strconv"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 )
@@ -32,6 +32,10 @@ import (
 // reads the state of its streams before.
 const startPatience = 60 * time.Second
 
+// startPoll is the time between two looks whether it can't. The server looks on its
+// own every 25 ms whether it does.
+const startPoll = 50 * time.Millisecond
+
 // connectPatience is how long a connection in this process may take to be made.
 const connectPatience = 10 * time.Second
 
@@ -39,17 +43,19 @@ const connectPatience = 10 * time.Second
 // [Server.Shutdown].
 type Server struct {
 	server *server.Server
-	unlock func()
+	lock   *flock.Flock
 }
 
 // Start starts a server that stores in dir, which is created if need be, and
 // returns when it accepts connections. After a crash or a kill it goes on where it
-// was. Only one server at a time may use dir; where the system has file locks, a
-// second one gets an error.
+// was. Only one server at a time may use dir: a second one gets an error, and so does
+// one that can't write there, or whose port is taken.
 //
 // It returns an error that wraps [ErrInvalidOption] for addresses that others than
 // this machine can reach, unless clients need a token or a password, and servers of
-// a cluster a secret.
+// a cluster a secret. So it does with [WithCluster] on a folder in which a server
+// without it has stored, and the other way round: each would lose the other's streams.
+// The command jobqueue copy brings the queues of a folder to a cluster.
 func Start(dir string, opts ...Option) (*Server, error) {
 	if dir == "" {
 		return nil, invalid("Start: the folder is empty")
@@ -62,26 +68,42 @@ func Start(dir string, opts ...Option) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("embedded: making the folder of the server: %w", err)
-	}
-	unlock, err := lock(dir)
+	lock, err := lock(dir)
 	if err != nil {
-		return nil, fmt.Errorf("embedded: another server uses the folder %s: %w", dir, err)
+		return nil, err
 	}
-	s, err := server.NewServer(o)
-	if err != nil {
-		unlock()
-		return nil, fmt.Errorf("embedded: making the server: %w", err)
-	}
-	s.ConfigureLogger() // which does nothing unless WithServerOptions asks for a log
-	s.Start()
-	started := &Server{server: s, unlock: unlock}
-	if !s.ReadyForConnections(startPatience) {
+	started := &Server{lock: lock}
+	if err := started.start(o, newLogger(c.log)); err != nil {
 		started.Shutdown()
-		return nil, fmt.Errorf("embedded: the server in %s accepts no connections: it could not start JetStream in the folder, or listen on %q", dir, c.listen)
+		return nil, err
 	}
 	return started, nil
+}
+
+func (s *Server) start(o *server.Options, log *logger) (err error) {
+	if err := checkFolder(o); err != nil {
+		return err
+	}
+	if s.server, err = server.NewServer(o); err != nil {
+		return fmt.Errorf("embedded: making the server: %w", err)
+	}
+	if o.NoLog {
+		s.server.SetLogger(log, false, false)
+	} else { // WithServerOptions asks for the server's own
+		s.server.ConfigureLogger()
+	}
+	s.server.Start()
+	for begin := time.Now(); time.Since(begin) < startPatience; {
+		select {
+		case why := <-log.fatal:
+			return fmt.Errorf("embedded: the server in %s can't start: %s", o.StoreDir, why)
+		default:
+		}
+		if s.server.ReadyForConnections(startPoll) {
+			return nil
+		}
+	}
+	return fmt.Errorf("embedded: the server in %s does not accept connections after %v", o.StoreDir, startPatience)
 }
 
 func (c *config) serverOptions(dir string) (*server.Options, error) {
@@ -93,7 +115,7 @@ func (c *config) serverOptions(dir string) (*server.Options, error) {
 		SyncInterval: c.syncInterval,
 		SyncAlways:   c.syncAlways,
 		NoSigs:       true, // they are the program's
-		NoLog:        true,
+		NoLog:        true, // but for what goes to WithLogger
 		TLSConfig:    c.tls,
 		TLSTimeout:   5,
 		AuthTimeout:  10, // the server's two seconds are too short for a machine under full load
@@ -105,6 +127,12 @@ func (c *config) serverOptions(dir string) (*server.Options, error) {
 		}
 		if !loopback(o.Host) && c.token == "" && len(c.users) == 0 {
 			return nil, invalid("WithListen(%q): others than this machine can reach that address: add WithToken or WithUser", c.listen)
+		}
+	}
+	if c.health != "" {
+		var err error
+		if o.HTTPHost, o.HTTPPort, err = split(c.health); err != nil {
+			return nil, err
 		}
 	}
 	o.Authorization = c.token
@@ -171,11 +199,12 @@ func loopback(host string) bool {
 }
 
 // Connect returns a connection that uses no network. It needs the same
-// credentials as any other, given as options, and is closed by the caller.
+// credentials as any other, given as options, and is closed by the caller: by itself
+// it never gives up.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	// The library gives it two seconds, which a machine under full load may need for
 	// other things.
-	opts = append([]nats.Option{nats.InProcessServer(inProcess{s.server}), nats.Timeout(connectPatience)}, opts...)
+	opts = append([]nats.Option{nats.InProcessServer(inProcess{s.server}), nats.Timeout(connectPatience), nats.MaxReconnects(-1)}, opts...)
 	nc, err := nats.Connect("", opts...)
 	if err != nil {
 		return nil, fmt.Errorf("embedded: connecting to the server in this process: %w", err)
@@ -192,10 +221,21 @@ func (s *Server) URL() string {
 	return s.server.ClientURL()
 }
 
+// HealthURL returns the address of [WithHealth], or "" without the option.
+func (s *Server) HealthURL() string {
+	address := s.server.MonitorAddr()
+	if address == nil {
+		return ""
+	}
+	return "http://" + address.String() + "/healthz"
+}
+
 // Shutdown stops the server, and returns when no goroutine of it is left. What
 // is stored stays stored. It may be called any number of times.
 func (s *Server) Shutdown() {
-	s.server.Shutdown()
-	s.server.WaitForShutdown()
-	s.unlock()
+	if s.server != nil {
+		s.server.Shutdown()
+		s.server.WaitForShutdown()
+	}
+	_ = s.lock.Unlock() // which closing the file does in any case
 }

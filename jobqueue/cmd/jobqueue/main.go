@@ -2,6 +2,7 @@
 // what is in them, and brings back what has failed.
 //
 //	jobqueue serve -dir data -token-file token         # a server for this machine
+//	jobqueue copy -dir data -server nats://10.0.0.1:4222 -token-file token # from one server to three
 //	jobqueue stats -token-file token -queue thumbnails # live, or -once
 //	jobqueue dead -token-file token -queue thumbnails
 //	jobqueue requeue -token-file token -queue thumbnails ID...
@@ -38,6 +39,7 @@ type command struct {
 
 var commands = []command{
 	{"serve", "", "run a server for queues until a signal comes", serve},
+	{"copy", "", "copy the queues of a folder to a server or a cluster", copyQueues},
 	{"stats", "", "show the numbers of a queue, again and again", stats},
 	{"dead", "", "list the dead letters of a queue", dead},
 	{"requeue", "ID...", "make jobs of dead letters again", requeue},

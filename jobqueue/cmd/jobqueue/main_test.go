@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -61,13 +63,32 @@ func TestRun_QueueFromServeToRequeue(t *testing.T) {
 	out := new(console)
 	served := make(chan int, 1)
 	go func() {
-		served <- run(ctx, []string{"serve", "-dir", filepath.Join(dir, "data"), "-listen", "127.0.0.1:0", "-token-file", token, "-sync-interval", "1m"}, out, out)
+		served <- run(ctx, []string{"serve", "-dir", filepath.Join(dir, "data"), "-listen", "127.0.0.1:0", "-token-file", token, "-sync-interval", "1m", "-health", "127.0.0.1:0"}, out, out)
 	}()
 	var url string
 	require.Eventually(t, func() bool {
 		url = regexp.MustCompile(`nats://\S+:\d+`).FindString(out.String())
 		return url != ""
 	}, time.Minute, time.Millisecond)
+
+	status, _, errs := runCommand(t, "serve", "-dir", filepath.Join(dir, "data"), "-listen", "127.0.0.1:0")
+	assert.Equal(t, 1, status)
+	assert.Contains(t, errs, "another server uses the folder")
+	status, _, errs = runCommand(t, "serve", "-dir", filepath.Join(dir, "other"), "-listen", strings.TrimPrefix(url, "nats://"))
+	assert.Equal(t, 1, status)
+	assert.Contains(t, errs, "address already in use")
+	var health string
+	require.Eventually(t, func() bool {
+		health = regexp.MustCompile(`http://\S+/healthz`).FindString(out.String())
+		return health != ""
+	}, time.Minute, time.Millisecond)
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Get(health)
+	require.NoError(t, err)
+	text, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	assert.JSONEq(t, `{"status":"ok"}`, string(text))
 
 	nc, err := nats.Connect(url, nats.Token("secret"))
 	require.NoError(t, err)
@@ -84,23 +105,23 @@ func TestRun_QueueFromServeToRequeue(t *testing.T) {
 	require.NoError(t, w.Shutdown(t.Context()))
 
 	target := []string{"-server", url, "-token-file", token, "-queue", "orders"}
-	status, text, errs := runCommand(t, append([]string{"dead"}, target...)...)
+	status, list, errs := runCommand(t, append([]string{"dead"}, target...)...)
 	require.Zero(t, status, errs)
-	assert.Contains(t, text, "order 7")
-	assert.Contains(t, text, `"chair"`)
-	assert.Contains(t, text, "no.stock.[2J", "nothing that a terminal would obey")
+	assert.Contains(t, list, "order 7")
+	assert.Contains(t, list, `"chair"`)
+	assert.Contains(t, list, "no.stock.[2J", "nothing that a terminal would obey")
 
 	status, _, errs = runCommand(t, append(append([]string{"requeue"}, target...), "order 8")...)
 	assert.Equal(t, 1, status)
 	assert.Contains(t, errs, `"order 8" is not among the dead letters`)
-	status, text, errs = runCommand(t, append([]string{"requeue", "-all"}, target...)...)
+	status, list, errs = runCommand(t, append([]string{"requeue", "-all"}, target...)...)
 	require.Zero(t, status, errs)
-	assert.Equal(t, "requeued order 7\n", text)
+	assert.Equal(t, "requeued order 7\n", list)
 
-	status, text, errs = runCommand(t, append([]string{"stats", "-once"}, target...)...)
+	status, list, errs = runCommand(t, append([]string{"stats", "-once"}, target...)...)
 	require.Zero(t, status, errs)
-	assert.Regexp(t, `pending +1\n`, text)
-	assert.Regexp(t, `dead +0\n`, text)
+	assert.Regexp(t, `pending +1\n`, list)
+	assert.Regexp(t, `dead +0\n`, list)
 
 	watching, leave := context.WithCancel(t.Context())
 	live := new(console)
@@ -178,6 +199,8 @@ func TestRun_MistakesOnTheCommandLine(t *testing.T) {
 		{2, `no command "sing"`, []string{"sing"}},
 		{2, "flag provided but not defined", []string{"serve", "-loud"}},
 		{2, "add WithToken or WithUser", []string{"serve", "-dir", dir, "-listen", "0.0.0.0:0"}},
+		{2, "the address is a loopback one", []string{"serve", "-dir", dir, "-health", "0.0.0.0:8222"}},
+		{1, "making the folder", []string{"serve", "-dir", filepath.Join(empty, "data"), "-listen", "127.0.0.1:0"}},
 		{2, "host:port", []string{"serve", "-dir", dir, "-listen", "here"}},
 		{1, "is empty", []string{"serve", "-dir", dir, "-token-file", empty}},
 		{1, "has no users", []string{"serve", "-dir", dir, "-users-file", empty}},

@@ -27,8 +27,12 @@ type target struct {
 }
 
 func (t *target) define(flags *flag.FlagSet) {
-	flags.StringVar(&t.server, "server", "nats://127.0.0.1:4222", "`address` of the server, or several with commas between them")
+	t.defineServer(flags)
 	flags.StringVar(&t.queue, "queue", "", "`name` of the queue (needed)")
+}
+
+func (t *target) defineServer(flags *flag.FlagSet) {
+	flags.StringVar(&t.server, "server", "nats://127.0.0.1:4222", "`address` of the server, or several with commas between them")
 	flags.StringVar(&t.tokenFile, "token-file", "", "`file` with the token for the server")
 	flags.StringVar(&t.usersFile, "user-file", "", "`file` with name:password for the server")
 	flags.StringVar(&t.creds, "creds", "", "`file` with NATS user credentials for the server")
@@ -49,22 +53,39 @@ func (t *target) open(ctx context.Context) (*rawQueue, func(), error) {
 	if t.queue == "" {
 		return nil, nil, usage("-queue is missing")
 	}
-	opts := []nats.Option{nats.Name("jobqueue command"), nats.Timeout(t.timeout), nats.MaxReconnects(-1)}
+	nc, err := t.connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	q, err := jobqueue.Open[[]byte, []byte](ctx, nc, t.queue, jobqueue.WithExisting(), jobqueue.WithCodec(raw{}))
+	if err != nil {
+		nc.Close()
+		if errors.Is(err, jobqueue.ErrNotFound) {
+			err = fmt.Errorf("there is no queue %q on %s: check -queue and -server; a program that submits or works creates it", t.queue, t.server)
+		}
+		return nil, nil, err
+	}
+	return q, nc.Close, nil
+}
+
+// connect connects to the server.
+func (t *target) connect() (*nats.Conn, error) {
+	opts := []nats.Option{nats.Name("jobqueue command"), nats.Timeout(t.timeout), jobqueue.Reliable()}
 	if t.tokenFile != "" {
 		token, err := secret(t.tokenFile)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		opts = append(opts, nats.Token(token))
 	}
 	if t.usersFile != "" {
 		user, err := secret(t.usersFile)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		name, password, ok := strings.Cut(user, ":")
 		if !ok || strings.Contains(user, "\n") {
-			return nil, nil, fmt.Errorf("%s has to hold one line, name:password", t.usersFile)
+			return nil, fmt.Errorf("%s has to hold one line, name:password", t.usersFile)
 		}
 		opts = append(opts, nats.UserInfo(name, password))
 	}
@@ -76,17 +97,9 @@ func (t *target) open(ctx context.Context) (*rawQueue, func(), error) {
 	}
 	nc, err := nats.Connect(t.server, opts...)
 	if err != nil {
-		return nil, nil, fmt.Errorf("connecting to %s: %w", t.server, err)
+		return nil, fmt.Errorf("connecting to %s: %w", t.server, err)
 	}
-	q, err := jobqueue.Open[[]byte, []byte](ctx, nc, t.queue, jobqueue.WithExisting(), jobqueue.WithCodec(raw{}))
-	if err != nil {
-		nc.Close()
-		if errors.Is(err, jobqueue.ErrNotFound) {
-			err = fmt.Errorf("there is no queue %q on %s: check -queue and -server; a program that submits or works creates it", t.queue, t.server)
-		}
-		return nil, nil, err
-	}
-	return q, nc.Close, nil
+	return nc, nil
 }
 
 func stats(flags *flag.FlagSet) func(ctx context.Context, args []string, out io.Writer) error {

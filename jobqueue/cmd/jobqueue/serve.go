@@ -21,6 +21,7 @@ func serve(flags *flag.FlagSet) func(ctx context.Context, args []string, out io.
 	usersFile := flags.String("users-file", "", "`file` with a name:password for clients in each line; the password may be a bcrypt hash")
 	syncAlways := flags.Bool("sync-always", false, "sync every message to the disk before it is acknowledged; slow, but a power loss loses nothing")
 	syncInterval := flags.Duration("sync-interval", 100*time.Millisecond, "`time` between syncs to the disk, without -sync-always")
+	health := flags.String("health", "", "loopback `address` to answer http://address/healthz on, as JSON; port 0 takes a free one")
 	name := flags.String("name", "", "`name` of the server, unique in the cluster")
 	cluster := flags.String("cluster", "", "`name` of the cluster; the next three are for clusters")
 	clusterListen := flags.String("cluster-listen", "127.0.0.1:6222", "`address` for the other servers")
@@ -50,6 +51,9 @@ func serve(flags *flag.FlagSet) func(ctx context.Context, args []string, out io.
 		} else {
 			opts = append(opts, embedded.WithSyncInterval(*syncInterval))
 		}
+		if *health != "" {
+			opts = append(opts, embedded.WithHealth(*health))
+		}
 		if *name != "" {
 			opts = append(opts, embedded.WithName(*name))
 		}
@@ -75,6 +79,9 @@ func serve(flags *flag.FlagSet) func(ctx context.Context, args []string, out io.
 		}
 		defer s.Shutdown()
 		fmt.Fprintf(out, "listening on %s, storing in %s\n", s.URL(), *dir)
+		if url := s.HealthURL(); url != "" {
+			fmt.Fprintf(out, "health at %s\n", url)
+		}
 		<-ctx.Done()
 		fmt.Fprintln(out, "stopping")
 		return nil

@@ -77,7 +77,7 @@ func serve(ctx context.Context) error {
 }
 
 func open(ctx context.Context, url string) (*jobqueue.Queue[int, string], *nats.Conn, error) {
-	nc, err := nats.Connect(url, nats.Token(os.Getenv(tokenVariable)), nats.MaxReconnects(-1))
+	nc, err := nats.Connect(url, nats.Token(os.Getenv(tokenVariable)), jobqueue.Reliable())
 	if err != nil {
 		return nil, nil, err
 	}

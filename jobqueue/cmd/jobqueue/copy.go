@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-a18b2dc9/workpool/jobqueue/embedded"
+)
+
+const (
+	// chunkSize is how much of a stream is sent in one message: less than what servers
+	// take by default, and enough to make the round trips few.
+	chunkSize = 256 << 10
+	// restorePatience is how long the target may take to put together a stream that it
+	// has received, and to bring all its replicas up to date.
+	restorePatience = 10 * time.Minute
+	// leaderPatience is how long the target may take to elect a leader.
+	leaderPatience = 30 * time.Second
+	// replicaPause is the time between two looks whether they are.
+	replicaPause = 100 * time.Millisecond
+)
+
+func copyQueues(flags *flag.FlagSet) func(ctx context.Context, args []string, out io.Writer) error {
+	var t target
+	t.defineServer(flags)
+	dir := flags.String("dir", "jobqueue-data", "`folder` to copy from; its server is stopped")
+	replicas := flags.Int("replicas", 3, "`number` of servers that are to store the queues: 1 to 5")
+	return func(ctx context.Context, args []string, out io.Writer) error {
+		switch {
+		case len(args) > 0:
+			return usage("unexpected %q", args)
+		case *replicas < 1 || *replicas > 5:
+			return usage("-replicas %d: the number is 1 to 5", *replicas)
+		}
+		if _, err := os.Stat(*dir); err != nil { // which Start would create
+			return err
+		}
+		// Its own server makes sure that nobody works on the queues meanwhile.
+		s, err := embedded.Start(*dir)
+		if err != nil {
+			return err
+		}
+		defer s.Shutdown()
+		from, err := s.Connect()
+		if err != nil {
+			return err
+		}
+		defer from.Close()
+		to, err := t.connect()
+		if err != nil {
+			return err
+		}
+		defer to.Close()
+		c := copier{from: from, to: to, replicas: *replicas, timeout: t.timeout}
+		return c.copyAll(ctx, out)
+	}
+}
+
+// A copier copies streams from one server to another by the snapshots that JetStream
+// makes for backups. They have all that a queue relies on: the sequence numbers and
+// times of messages, and what its consumers have acknowledged. What they have not is
+// which IDs a stream knew within its window.
+type copier struct {
+	from, to *nats.Conn
+	replicas int
+	timeout  time.Duration // for one answer
+}
+
+func (c *copier) copyAll(ctx context.Context, out io.Writer) error {
+	source, err := jetstream.New(c.from)
+	if err != nil {
+		return err
+	}
+	target, err := jetstream.New(c.to)
+	if err != nil {
+		return err
+	}
+	names := source.StreamNames(ctx)
+	for name := range names.Name() {
+		stream, err := source.Stream(ctx, name)
+		if err != nil {
+			return err
+		}
+		there, err := c.lookUp(ctx, target, name)
+		switch {
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+			if err := c.copyStream(ctx, name); err != nil {
+				return fmt.Errorf("copying stream %s: %w", name, err)
+			}
+		case err != nil:
+			return fmt.Errorf("asking for stream %s on the target: %w", name, err)
+		case !same(stream.CachedInfo().State, there.CachedInfo().State):
+			return fmt.Errorf("the target has a stream %s with other messages: delete it there, or copy to another cluster", name)
+		}
+		if err := c.awaitReplicas(ctx, target, name); err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "%s: %d messages, %d replicas\n", name, stream.CachedInfo().State.Msgs, c.replicas)
+	}
+	return names.Err()
+}
+
+// lookUp asks for a stream, again and again while the target does not answer, as a
+// cluster that has no leader yet.
+func (c *copier) lookUp(ctx context.Context, js jetstream.JetStream, name string) (jetstream.Stream, error) {
+	for begin := time.Now(); ; {
+		attempt, cancel := context.WithTimeout(ctx, time.Second)
+		stream, err := js.Stream(attempt, name)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil || time.Since(begin) > leaderPatience {
+			return stream, err
+		}
+	}
+}
+
+// same tells whether a stream is the copy of another: a command that was cut short can
+// be given again.
+func same(a, b jetstream.StreamState) bool {
+	return a.Msgs == b.Msgs && a.FirstSeq == b.FirstSeq && a.LastSeq == b.LastSeq && a.LastTime.Equal(b.LastTime)
+}
+
+// The requests and answers of the API that the library does not have.
+type (
+	snapshotRequest struct {
+		DeliverSubject string `json:"deliver_subject"`
+		ChunkSize      int    `json:"chunk_size"`
+		Check          bool   `json:"jsck"` // the checksums of the messages
+	}
+	snapshotAnswer struct {
+		Error  *jetstream.APIError        `json:"error"`
+		Config map[string]json.RawMessage `json:"config"`
+		State  json.RawMessage            `json:"state"`
+	}
+	restoreRequest struct {
+		Config map[string]json.RawMessage `json:"config"`
+		State  json.RawMessage            `json:"state"`
+	}
+	restoreAnswer struct {
+		Error          *jetstream.APIError `json:"error"`
+		DeliverSubject string              `json:"deliver_subject"`
+	}
+)
+
+func (c *copier) copyStream(ctx context.Context, name string) error {
+	inbox := c.from.NewInbox()
+	chunks, err := c.from.SubscribeSync(inbox)
+	if err != nil {
+		return err
+	}
+	defer chunks.Unsubscribe() //nolint:errcheck // the connection is about to be closed
+	if err := chunks.SetPendingLimits(-1, -1); err != nil {
+		return err
+	}
+	var snapshot snapshotAnswer
+	if err := c.ask(ctx, c.from, "$JS.API.STREAM.SNAPSHOT."+name, snapshotRequest{inbox, chunkSize, true}, &snapshot); err != nil {
+		return err
+	}
+	if snapshot.Error != nil {
+		return snapshot.Error
+	}
+	snapshot.Config["num_replicas"] = json.RawMessage(fmt.Sprint(c.replicas))
+	var restore restoreAnswer
+	if err := c.ask(ctx, c.to, "$JS.API.STREAM.RESTORE."+name, restoreRequest{snapshot.Config, snapshot.State}, &restore); err != nil {
+		return err
+	}
+	if restore.Error != nil {
+		return restore.Error
+	}
+	for {
+		chunk, err := c.next(ctx, chunks)
+		if err != nil {
+			return err
+		}
+		patience := c.timeout
+		if len(chunk.Data) == 0 { // the end of it, which the target answers when all is in place
+			if status := chunk.Header.Get("Status"); status != "" && status != "204" {
+				return fmt.Errorf("reading it: %s %s", status, chunk.Header.Get("Description"))
+			}
+			patience = restorePatience
+		}
+		answer, err := request(ctx, patience, c.to, restore.DeliverSubject, chunk.Data)
+		if err != nil {
+			return fmt.Errorf("the target does not take it: %w", err)
+		}
+		if len(answer.Data) > 0 {
+			var refused restoreAnswer
+			if err := json.Unmarshal(answer.Data, &refused); err != nil {
+				return err
+			}
+			if refused.Error != nil {
+				return refused.Error
+			}
+		}
+		if len(chunk.Data) == 0 {
+			return nil
+		}
+		if chunk.Reply != "" {
+			if err := chunk.Respond(nil); err != nil { // has the next one sent
+				return err
+			}
+		}
+	}
+}
+
+func (c *copier) next(ctx context.Context, chunks *nats.Subscription) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	return chunks.NextMsgWithContext(ctx)
+}
+
+// ask makes a request of the API.
+func (c *copier) ask(ctx context.Context, nc *nats.Conn, subject string, question, answer any) error {
+	data, err := json.Marshal(question)
+	if err != nil {
+		return err
+	}
+	msg, err := request(ctx, c.timeout, nc, subject, data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", subject, err)
+	}
+	return json.Unmarshal(msg.Data, answer)
+}
+
+func request(ctx context.Context, patience time.Duration, nc *nats.Conn, subject string, data []byte) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return nc.RequestWithContext(ctx, subject, data)
+}
+
+// awaitReplicas waits until all replicas of a stream have all of it.
+func (c *copier) awaitReplicas(ctx context.Context, js jetstream.JetStream, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, restorePatience)
+	defer cancel()
+	for {
+		attempt, stop := context.WithTimeout(ctx, c.timeout) // a leader that is gone does not answer
+		stream, err := js.Stream(attempt, name)
+		stop()
+		if err == nil && current(stream.CachedInfo().Cluster) {
+			return nil
+		}
+		select {
+		case <-time.After(replicaPause):
+		case <-ctx.Done():
+			return fmt.Errorf("stream %s is copied, but not on all %d servers: check that they run: %w", name, c.replicas, errors.Join(ctx.Err(), err))
+		}
+	}
+}
+
+// current tells whether a stream has a leader, and all others follow.
+func current(cluster *jetstream.ClusterInfo) bool {
+	if cluster == nil { // a single server
+		return true
+	}
+	for _, peer := range cluster.Replicas {
+		if !peer.Current || peer.Offline {
+			return false
+		}
+	}
+	return cluster.Leader != ""
+}
