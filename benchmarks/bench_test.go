@@ -308,6 +308,23 @@ func watchMemory(stop <-chan struct{}, peak chan<- uint64) {
 	}
 }
 
+// BenchmarkFew runs eight tasks that are known at the start, with all that has to be made for
+// them. One operation is all eight.
+func BenchmarkFew(b *testing.B) {
+	for _, workers := range []int{2, 8} {
+		for _, impl := range Batchers {
+			b.Run(fmt.Sprintf("workers=%d/impl=%s", workers, impl.Name), func(b *testing.B) {
+				b.ReportAllocs()
+				for range b.N {
+					var c check
+					impl.Run(workers, 8, noop, c.receive)
+					c.complete(b, 1, 8)
+				}
+			})
+		}
+	}
+}
+
 // BenchmarkLife makes a pool of eight workers, runs eight tasks and closes it.
 // It is one operation.
 func BenchmarkLife(b *testing.B) {

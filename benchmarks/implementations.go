@@ -170,6 +170,12 @@ var Batchers = []Batcher{
 		}
 		must(p.Close())
 	}},
+	{"workpool-Map-alone", func(workers, n int, work Work, receive func(int)) {
+		handler := func(_ context.Context, task int) (int, error) { return work(task), nil }
+		for _, value := range must1(workpool.Map(context.Background(), slice(n), handler, workpool.WithWorkers(workers))) {
+			receive(value)
+		}
+	}},
 	{"channels", func(workers, n int, work Work, receive func(int)) {
 		collectByChannels(workers, 1, n, work, receive)
 	}},

@@ -20,6 +20,7 @@ var benchtimes = map[string]string{
 	"Call":     "100000x",
 	"Mixed":    "20000x",
 	"Life":     "2000x",
+	"Few":      "20000x",
 	"Requests": "400000x",
 	"Sleepers": "1x",
 

@@ -21,6 +21,7 @@ var titles = map[string]string{
 	"Requests":  "10,000 callers at once, whose tasks wait for 10 ms",
 	"Sleepers":  "A million tasks that sleep for 10 ms, on 50,000 workers",
 	"Life":      "Make a pool of eight workers, run eight tasks, close it",
+	"Few":       "Eight tasks that are known at the start, pool included",
 }
 
 // units are shown in this order. Those with a lower number are all of a kind:
