@@ -1,6 +1,7 @@
 package jobqueue_test
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -500,6 +501,34 @@ func TestDelete_DeletesWhatHasEnded(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 3, r.Value, "the one that ran")
 	eventually(t, q, func(s jobqueue.Stats) bool { return s == jobqueue.Stats{Results: 2} })
+}
+
+// A server of an earlier version would take two ends of a job.
+func TestOpen_AServerThatIsTooOld(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var served sync.WaitGroup
+	served.Go(func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, `INFO {"version":"2.10.29","headers":true,"max_payload":1048576}`+"\r\n")
+		for lines := bufio.NewScanner(conn); lines.Scan(); {
+			if lines.Text() == "PING" {
+				fmt.Fprint(conn, "PONG\r\n")
+			}
+		}
+	})
+	nc, err := nats.Connect("nats://"+listener.Addr().String(), patient)
+	require.NoError(t, err)
+	_, err = jobqueue.Open[int, int](limit(t), nc, "test")
+	require.ErrorContains(t, err, "version 2.10.29: a queue needs 2.11 or later")
+	nc.Close()
+	require.NoError(t, listener.Close())
+	served.Wait()
 }
 
 func TestOpen_WithUpdateChangesWhatIsStored(t *testing.T) {

@@ -178,7 +178,7 @@ func WithMaxQueued(n int) Option {
 }
 
 // WithMaxBytes sets how many bytes the jobs that have not ended may take on the disk
-// of each server that stores them: 1 or more. A job takes its payload, its ID twice and
+// of each server that stores them: 1 or more. A job takes its payload, its ID twice, with WithID a key, and
 // some 100 bytes. A queue that holds as much refuses jobs as with [WithMaxQueued], which
 // it may be given with, and excludes [RunAt] and [RunAfter] as well. Results and dead
 // letters don't count. The server sets the bytes aside: Open fails where it has not as

@@ -80,8 +80,8 @@ func priorityOf(level int) workpool.Priority { return workpool.High - workpool.P
 // two minutes, and takes up to six to notice that a server is frozen or was cut
 // off. Open logs a warning to slog.Default() about a connection that does so.
 //
-// Open waits for the server until ctx ends, and up to half a minute for a
-// cluster that has no leader yet.
+// It takes NATS servers of version 2.11 and later. Open waits for the server until ctx
+// ends, and up to half a minute for a cluster that has no leader yet.
 func Open[T, R any](ctx context.Context, nc *nats.Conn, name string, opts ...Option) (*Queue[T, R], error) {
 	if ctx == nil {
 		return nil, errNilContext
@@ -103,6 +103,9 @@ func Open[T, R any](ctx context.Context, nc *nats.Conn, name string, opts ...Opt
 	for level := range levels {
 		q.jobSubjects[level] = q.subject(kindJobs, levelNames[level]+"."+sharedSubject)
 	}
+	if err := checkServer(nc.ConnectedServerVersion()); err != nil {
+		return nil, fmt.Errorf("jobqueue: opening %q: %w", name, err)
+	}
 	if q.js, err = jetstream.New(nc); err != nil {
 		return nil, err
 	}
@@ -114,6 +117,16 @@ func Open[T, R any](ctx context.Context, nc *nats.Conn, name string, opts ...Opt
 	}
 	warnOf(nc, name)
 	return q, nil
+}
+
+// checkServer returns an error for a version that would not refuse the second end of a
+// job: those before 2.11 do not know how to.
+func checkServer(version string) error {
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err == nil && (major < 2 || major == 2 && minor < 11) {
+		return fmt.Errorf("the server has version %s: a queue needs 2.11 or later", version)
+	}
+	return nil
 }
 
 func checkName(name string) error {
