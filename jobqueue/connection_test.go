@@ -215,7 +215,7 @@ func TestFault_FrozenLeaderIsLeft(t *testing.T) {
 // addressOf returns the address for clients of a server of the cluster.
 func (r *run) addressOf(name string) string {
 	r.t.Helper()
-	for _, url := range strings.Split(r.urls, ",") {
+	for url := range strings.SplitSeq(r.urls, ",") {
 		nc, err := nats.Connect(url, patient)
 		require.NoError(r.t, err)
 		is := nc.ConnectedServerName()

@@ -2,6 +2,7 @@ package jobqueue_test
 
 import (
 	"context"
+	"flag"
 	"io"
 	"log/slog"
 	"os"
@@ -21,6 +22,9 @@ func TestMain(m *testing.M) {
 	slog.SetDefault(quiet) // many tests make workers complain
 	if role := os.Getenv(roleVariable); role != "" {
 		os.Exit(play(role))
+	}
+	if err := flag.Set("test.parallel", "5"); err != nil { // unless the command line says so: most tests wait
+		panic(err)
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -333,8 +333,8 @@ var instead = map[string]string{
 // checkChange returns an error for the first field that was changed and must not be.
 func checkChange(option, what string, before, after any, changeable []string) error {
 	config := reflect.TypeOf(before)
-	for i := range config.NumField() {
-		field := config.Field(i).Name
+	for field := range config.Fields() {
+		field := field.Name
 		if slices.Contains(changeable, field) {
 			continue
 		}
