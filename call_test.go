@@ -50,9 +50,7 @@ func TestDo_AnswersToItsCallerAlone(t *testing.T) {
 	eachCall(t, func(t *testing.T, call call) {
 		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithResultBuffer(0))
 		for i := range 10 { // nobody receives results
-			value, err := call(t.Context(), p, returning(i, nil))
-			require.NoError(t, err)
-			assert.Equal(t, i, value)
+			gives(t, i)(call(t.Context(), p, returning(i, nil)))
 		}
 		failure := errors.New("no such thing")
 		_, err := call(t.Context(), p, returning(0, failure))
@@ -87,7 +85,6 @@ func TestDoChan_YieldsOneResultAndStaysOpen(t *testing.T) {
 			}
 			assertSilent(t, answer)
 		}
-		closed(t, p)
 	})
 }
 
@@ -105,7 +102,6 @@ func assertSilent[T, R any](t *testing.T, answer <-chan workpool.Result[T, R]) {
 func TestDoChan_ReturnsWhileTheTaskRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(2))
-		defer closed(t, p)
 		begin := time.Now()
 		slow := p.DoChan(t.Context(), func(context.Context) (int, error) { time.Sleep(2 * time.Second); return 2, nil })
 		fast := p.DoChan(t.Context(), func(context.Context) (int, error) { time.Sleep(time.Second); return 1, nil })
@@ -138,7 +134,6 @@ func TestDoChan_ResultNobodyReceivesHoldsNobody(t *testing.T) {
 func TestDo_EndedContextRunsNothing(t *testing.T) {
 	eachCall(t, func(t *testing.T, call call) {
 		p := newClosures(t)
-		defer closed(t, p)
 		reason := errors.New("the client went away")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(reason)
@@ -341,7 +336,6 @@ func TestDo_ContextOfTheUsersOwnType(t *testing.T) {
 		require.ErrorIs(t, (<-running).err, context.Canceled)
 		require.ErrorIs(t, (<-queued).err, context.Canceled)
 		close(release)
-		closed(t, p)
 	})
 }
 
@@ -502,8 +496,7 @@ func TestDo_EndOfThePool(t *testing.T) {
 				require.ErrorIs(t, (<-running).err, c.running)
 				require.ErrorIs(t, (<-queued).err, c.queued)
 				assert.Equal(t, err, p.Close())
-				_, err = call(t.Context(), p, catchFire)
-				require.ErrorIs(t, err, workpool.ErrClosed)
+				fails(t, workpool.ErrClosed)(call(t.Context(), p, catchFire))
 			})
 		})
 	}
@@ -542,50 +535,48 @@ func TestRule3_AQueuedTaskIsTakenBackAtOnce(t *testing.T) {
 		},
 	}
 	for name, run := range ways {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(6))
-				ctx, cancel := context.WithCancel(t.Context())
-				release := make(chan struct{})
-				var ran, others atomic.Int32
-				p.Pause()
-				for _, task := range []closure{counted(&others), until(release), counted(&others)} {
-					require.NoError(t, p.TrySubmit(t.Context(), task))
+		bubble(t, name, func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(6))
+			ctx, cancel := context.WithCancel(t.Context())
+			release := make(chan struct{})
+			var ran, others atomic.Int32
+			p.Pause()
+			for _, task := range []closure{counted(&others), until(release), counted(&others)} {
+				require.NoError(t, p.TrySubmit(t.Context(), task))
+			}
+			answer := make(chan error, 1)
+			go func() { answer <- run(ctx, p, counted(&ran)) }()
+			synctest.Wait()
+			require.NoError(t, p.TrySubmit(t.Context(), counted(&others)))
+			p.Resume()
+			synctest.Wait()
+			require.Equal(t, 1, p.Stats().Running)
+			var submitters sync.WaitGroup
+			for range 4 { // of whom some get room that is free already
+				submitters.Go(func() { assert.NoError(t, p.Submit(t.Context(), counted(&others))) })
+			}
+			synctest.Wait()
+			cancel()
+			require.ErrorIs(t, <-answer, context.Canceled)
+			submitters.Wait()
+			s := p.Stats()
+			assert.Equal(t, 2+4, s.Queued, "its room is there for others")
+			assert.Equal(t, s.Aborted, s.Cancelled)
+			assert.NotZero(t, s.Cancelled)
+			close(release)
+			closed(t, p)
+			assert.Zero(t, ran.Load())
+			assert.EqualValues(t, 7, others.Load())
+			ended := 0
+			for _, r := range collect(p) {
+				if r.Err == nil {
+					ended++
+				} else {
+					assert.Equal(t, "SubmitCancel", name)
+					assert.ErrorIs(t, r.Err, context.Canceled)
 				}
-				answer := make(chan error, 1)
-				go func() { answer <- run(ctx, p, counted(&ran)) }()
-				synctest.Wait()
-				require.NoError(t, p.TrySubmit(t.Context(), counted(&others)))
-				p.Resume()
-				synctest.Wait()
-				require.Equal(t, 1, p.Stats().Running)
-				var submitters sync.WaitGroup
-				for range 4 { // of whom some get room that is free already
-					submitters.Go(func() { assert.NoError(t, p.Submit(t.Context(), counted(&others))) })
-				}
-				synctest.Wait()
-				cancel()
-				require.ErrorIs(t, <-answer, context.Canceled)
-				submitters.Wait()
-				s := p.Stats()
-				assert.Equal(t, 2+4, s.Queued, "its room is there for others")
-				assert.Equal(t, s.Aborted, s.Cancelled)
-				assert.NotZero(t, s.Cancelled)
-				close(release)
-				closed(t, p)
-				assert.Zero(t, ran.Load())
-				assert.EqualValues(t, 7, others.Load())
-				ended := 0
-				for _, r := range collect(p) {
-					if r.Err == nil {
-						ended++
-					} else {
-						assert.Equal(t, "SubmitCancel", name)
-						assert.ErrorIs(t, r.Err, context.Canceled)
-					}
-				}
-				assert.Equal(t, 8, ended)
-			})
+			}
+			assert.Equal(t, 8, ended)
 		})
 	}
 }

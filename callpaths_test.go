@@ -18,9 +18,7 @@ import (
 func TestTryDo_RunsWhereThereIsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1))
-		value, err := p.TryDo(t.Context(), returning(1, nil))
-		require.NoError(t, err)
-		assert.Equal(t, 1, value)
+		gives(t, 1)(p.TryDo(t.Context(), returning(1, nil)))
 
 		release := occupy(t, p, 1)
 		answer := inBackground(t.Context(), func(ctx context.Context, p *closures, task closure) (int, error) {
@@ -29,28 +27,24 @@ func TestTryDo_RunsWhereThereIsRoom(t *testing.T) {
 		require.Equal(t, 1, p.Stats().Queued, "it waits for the answer, not for room")
 		release()
 		assert.Equal(t, outcome{2, nil, 0}, <-answer)
-		closed(t, p)
 	})
 }
 
 // Also with WithOverflow: it is asked whether there is room.
 func TestTryDo_RefusesAtOnceWhereThereIsNone(t *testing.T) {
 	for _, overflow := range []workpool.Overflow{workpool.Block, workpool.Reject, workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns} {
-		t.Run(overflow.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithOverflow(overflow))
-				release := occupy(t, p, 1)
-				require.NoError(t, p.Submit(t.Context(), returning(1, nil)))
-				before := p.Stats()
-				_, err := p.TryDo(t.Context(), returning(2, nil))
-				assert.ErrorIs(t, err, workpool.ErrQueueFull)
-				after := p.Stats()
-				before.Refused++
-				assert.Equal(t, before, after, "only that it was refused has changed")
-				release()
-				closed(t, p)
-				assert.Len(t, collect(p), 2)
-			})
+		bubble(t, overflow.String(), func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithOverflow(overflow))
+			release := occupy(t, p, 1)
+			require.NoError(t, p.Submit(t.Context(), returning(1, nil)))
+			before := p.Stats()
+			fails(t, workpool.ErrQueueFull)(p.TryDo(t.Context(), returning(2, nil)))
+			after := p.Stats()
+			before.Refused++
+			assert.Equal(t, before, after, "only that it was refused has changed")
+			release()
+			closed(t, p)
+			assert.Len(t, collect(p), 2)
 		})
 	}
 }
@@ -61,19 +55,16 @@ func TestTryDo_OfAClosedPoolAndAnEndedContext(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 	assert.NotErrorIs(t, err, workpool.ErrQueueFull)
 	closed(t, p)
-	_, err = p.TryDo(t.Context(), returning(1, nil))
-	assert.ErrorIs(t, err, workpool.ErrClosed)
+	fails(t, workpool.ErrClosed)(p.TryDo(t.Context(), returning(1, nil)))
 }
 
 func TestTryDo_TheEndOfItsContextFreesIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(1))
 		release := occupy(t, p, 1)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
+		ctx := limited(t, time.Second)
 		ran := new(atomic.Int32)
-		_, err := p.TryDo(ctx, counted(ran))
-		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		fails(t, context.DeadlineExceeded)(p.TryDo(ctx, counted(ran)))
 		assert.Zero(t, p.Stats().Queued)
 		assert.Equal(t, uint64(1), p.Stats().Cancelled)
 		release()
@@ -92,10 +83,7 @@ func TestTryDo_InAHandler(t *testing.T) {
 			value, err := p.TryDo(ctx, n-1)
 			return value + n, err
 		}, opts...)
-		value, err := p.TryDo(t.Context(), 10)
-		require.NoError(t, err)
-		assert.Equal(t, 55, value)
-		closed(t, p)
+		gives(t, 55)(p.TryDo(t.Context(), 10))
 	})
 }
 
@@ -109,43 +97,40 @@ func TestDoChan_NeverBlocks(t *testing.T) {
 		"elastic":  {workpool.WithQueueDepth(1), workpool.WithElastic(0, time.Second)},
 	} {
 		for _, canEnd := range []bool{false, true} {
-			t.Run(name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					const calls = 20
-					p := newClosures(t, append(opts, workpool.WithWorkers(1))...)
-					ctx := context.Background()
-					if canEnd {
-						ctx = t.Context()
-					}
-					release := make(chan struct{})
-					first := p.DoChan(ctx, until(release))
-					synctest.Wait()
-					var began []int // one worker: no two at once
-					var answers []<-chan workpool.Result[closure, int]
-					for i := range calls { // this goroutine alone: if one blocked, all would
-						answers = append(answers, p.DoChan(ctx, func(context.Context) (int, error) {
-							began = append(began, i)
-							return i, nil
-						}))
-					}
-					s := p.Stats()
-					assert.Equal(t, calls, s.Queued+s.Waiting)
-					assert.Equal(t, 1, s.Running)
-					for _, answer := range answers {
-						assertSilent(t, answer)
-						assert.Equal(t, 1, cap(answer))
-					}
-					close(release)
-					require.NoError(t, (<-first).Err)
-					for i, answer := range answers {
-						r := <-answer
-						require.NoError(t, r.Err)
-						assert.Equal(t, i, r.Value)
-						assert.Equal(t, 1, r.Attempt)
-					}
-					assert.Equal(t, upTo(calls), began, "in the order of the calls")
-					closed(t, p)
-				})
+			bubble(t, name, func(t *testing.T) {
+				const calls = 20
+				p := newClosures(t, append(opts, workpool.WithWorkers(1))...)
+				ctx := context.Background()
+				if canEnd {
+					ctx = t.Context()
+				}
+				release := make(chan struct{})
+				first := p.DoChan(ctx, until(release))
+				synctest.Wait()
+				var began []int // one worker: no two at once
+				var answers []<-chan workpool.Result[closure, int]
+				for i := range calls { // this goroutine alone: if one blocked, all would
+					answers = append(answers, p.DoChan(ctx, func(context.Context) (int, error) {
+						began = append(began, i)
+						return i, nil
+					}))
+				}
+				s := p.Stats()
+				assert.Equal(t, calls, s.Queued+s.Waiting)
+				assert.Equal(t, 1, s.Running)
+				for _, answer := range answers {
+					assertSilent(t, answer)
+					assert.Equal(t, 1, cap(answer))
+				}
+				close(release)
+				require.NoError(t, (<-first).Err)
+				for i, answer := range answers {
+					r := <-answer
+					require.NoError(t, r.Err)
+					assert.Equal(t, i, r.Value)
+					assert.Equal(t, 1, r.Attempt)
+				}
+				assert.Equal(t, upTo(calls), began, "in the order of the calls")
 			})
 		}
 	}
@@ -161,43 +146,41 @@ func TestDoChan_AnswersFromTheLine(t *testing.T) {
 		"Shutdown": {func(p *closures, _ context.CancelFunc) { go func() { _ = p.Shutdown(context.Background()) }() }, []error{workpool.ErrClosed}},
 		"abort":    {func(p *closures, _ context.CancelFunc) { _ = p.Shutdown(endedContext()) }, []error{workpool.ErrClosed}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
-				release := occupy(t, p, 1)
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				ran := new(atomic.Int32)
-				bound, free := p.DoChan(ctx, counted(ran)), p.DoChan(context.Background(), counted(ran))
-				synctest.Wait()
-				require.Equal(t, 2, p.Stats().Waiting)
-				test.end(p, cancel)
-				synctest.Wait()
-				select {
-				case r := <-bound:
-					for _, want := range test.want {
-						assert.ErrorIs(t, r.Err, want)
-					}
-					assert.Equal(t, 1, r.Attempt)
-					assert.Zero(t, r.Worker)
-					assert.NotNil(t, r.Task)
-				default:
-					t.Error("no answer")
+		bubble(t, name, func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
+			release := occupy(t, p, 1)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			ran := new(atomic.Int32)
+			bound, free := p.DoChan(ctx, counted(ran)), p.DoChan(context.Background(), counted(ran))
+			synctest.Wait()
+			require.Equal(t, 2, p.Stats().Waiting)
+			test.end(p, cancel)
+			synctest.Wait()
+			select {
+			case r := <-bound:
+				for _, want := range test.want {
+					assert.ErrorIs(t, r.Err, want)
 				}
-				if name == "context" {
-					assertSilent(t, free)
-					assert.Equal(t, 1, p.Stats().Waiting)
-					release()
-					require.NoError(t, (<-free).Err)
-				} else {
-					assert.ErrorIs(t, (<-free).Err, workpool.ErrClosed)
-					release()
-				}
-				_ = p.Close()
-				s := p.Stats()
-				assertSum(t, s)
-				assert.Equal(t, uint64(2-ran.Load()), s.Refused, "%+v", s)
-			})
+				assert.Equal(t, 1, r.Attempt)
+				assert.Zero(t, r.Worker)
+				assert.NotNil(t, r.Task)
+			default:
+				t.Error("no answer")
+			}
+			if name == "context" {
+				assertSilent(t, free)
+				assert.Equal(t, 1, p.Stats().Waiting)
+				release()
+				require.NoError(t, (<-free).Err)
+			} else {
+				assert.ErrorIs(t, (<-free).Err, workpool.ErrClosed)
+				release()
+			}
+			_ = p.Close()
+			s := p.Stats()
+			assertSum(t, s)
+			assert.Equal(t, uint64(2-ran.Load()), s.Refused, "%+v", s)
 		})
 	}
 }
@@ -251,8 +234,7 @@ func TestWithOverflow_OfCalls(t *testing.T) {
 		})
 	}
 	eachOverflow(t, workpool.Reject, func(t *testing.T, call call, p *closures, queued <-chan outcome, release func()) {
-		_, err := call(t.Context(), p, returning(2, nil))
-		assert.ErrorIs(t, err, workpool.ErrQueueFull)
+		fails(t, workpool.ErrQueueFull)(call(t.Context(), p, returning(2, nil)))
 		assert.Equal(t, uint64(1), p.Stats().Refused)
 		release()
 		assert.NoError(t, (<-queued).err)
@@ -265,8 +247,7 @@ func TestWithOverflow_OfCalls(t *testing.T) {
 		assert.Equal(t, outcome{2, nil, 0}, <-answer)
 	})
 	eachOverflow(t, workpool.DropNewest, func(t *testing.T, call call, p *closures, queued <-chan outcome, release func()) {
-		_, err := call(t.Context(), p, returning(2, nil))
-		assert.ErrorIs(t, err, workpool.ErrDropped)
+		fails(t, workpool.ErrDropped)(call(t.Context(), p, returning(2, nil)))
 		assert.Equal(t, uint64(1), p.Stats().Dropped)
 		release()
 		assert.NoError(t, (<-queued).err)
@@ -296,11 +277,9 @@ func TestWithOverflow_OfCalls(t *testing.T) {
 func TestWithOverflow_CallerRunsDoesNotHoldACallerWhoseContextEnds(t *testing.T) {
 	eachWaitingCall(t, func(t *testing.T, call call) {
 		p, queued, release := full(t, workpool.CallerRuns)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
+		ctx := limited(t, time.Second)
 		ends := make(chan struct{})
-		_, err := call(ctx, p, until(ends))
-		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		fails(t, context.DeadlineExceeded)(call(ctx, p, until(ends)))
 		close(ends)
 		release()
 		assert.NoError(t, (<-queued).err)
@@ -315,9 +294,7 @@ func TestWithOverflow_DropOldestSparesBatches(t *testing.T) {
 		release := occupy(t, p, 1)
 		var batches sync.WaitGroup
 		batches.Go(func() {
-			values, err := p.Map(t.Context(), []closure{returning(1, nil), returning(2, nil)})
-			assert.NoError(t, err)
-			assert.Equal(t, []int{1, 2}, values)
+			gives(t, []int{1, 2})(p.Map(t.Context(), []closure{returning(1, nil), returning(2, nil)}))
 		})
 		synctest.Wait()
 		dropped := inBackground(t.Context(), do, p, returning(3, nil))
@@ -326,7 +303,6 @@ func TestWithOverflow_DropOldestSparesBatches(t *testing.T) {
 		release()
 		assert.Equal(t, outcome{4, nil, 0}, <-last)
 		batches.Wait()
-		closed(t, p)
 	})
 }
 
@@ -359,6 +335,5 @@ func TestNoValue_RunsAFunctionThatHasOnlyAnError(t *testing.T) {
 	_, err = p.Do(t.Context(), true)
 	assert.True(t, err == failure)
 	closed(t, p)
-	_, err = workpool.New(workpool.NoValue[int](nil))
-	assert.ErrorIs(t, err, workpool.ErrInvalidOption)
+	fails(t, workpool.ErrInvalidOption)(workpool.New(workpool.NoValue[int](nil)))
 }

@@ -31,9 +31,7 @@ func TestElastic_GrowsWithTheTasksAndShrinksAfterThem(t *testing.T) {
 				synctest.Wait()
 				assert.Equal(t, max(minimum, n+1), p.Stats().Workers, "one for each task")
 			}
-			for range 19 {
-				require.NoError(t, p.Submit(t.Context(), 100))
-			}
+			submitN(t, p, 19, 100)
 			synctest.Wait()
 			assert.Equal(t, 8, p.Stats().Workers, "and no more than there may be")
 			require.NoError(t, p.Wait(t.Context()))
@@ -42,10 +40,7 @@ func TestElastic_GrowsWithTheTasksAndShrinksAfterThem(t *testing.T) {
 			time.Sleep(200 * time.Millisecond)
 			synctest.Wait()
 			assert.Equal(t, minimum, p.Stats().Workers, "and then leave")
-			value, err := p.Do(t.Context(), 1)
-			require.NoError(t, err)
-			assert.Equal(t, 1, value)
-			closed(t, p)
+			gives(t, 1)(p.Do(t.Context(), 1))
 		})
 	}
 }
@@ -54,18 +49,14 @@ func TestElastic_GrowsWithTheTasksAndShrinksAfterThem(t *testing.T) {
 func TestElastic_LeavesWhenFewerAreEnough(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, sleepy, workpool.WithWorkers(16), workpool.WithoutResults(), workpool.WithElastic(0, time.Second))
-		for range 16 {
-			require.NoError(t, p.Submit(t.Context(), 500))
-		}
+		submitN(t, p, 16, 500)
 		time.Sleep(55 * time.Millisecond) // so that no task comes in the moment in which a worker leaves
 		for range 40 {
 			time.Sleep(100 * time.Millisecond)
-			require.NoError(t, p.Submit(t.Context(), 10))
-			require.NoError(t, p.Submit(t.Context(), 10))
+			submit(t, p, 10, 10)
 		}
 		synctest.Wait()
 		assert.LessOrEqual(t, p.Stats().Workers, 2)
-		closed(t, p)
 	})
 }
 
@@ -73,14 +64,11 @@ func TestElastic_IdlePoolHasNoGoroutineAndNoTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		before := goroutinesOfBubble()
 		p := mustNew(t, sleepy, workpool.WithWorkers(8), workpool.WithElastic(0, time.Second), workpool.WithoutResults())
-		for range 8 {
-			require.NoError(t, p.Submit(t.Context(), 10))
-		}
+		submitN(t, p, 8, 10)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		assert.Zero(t, p.Stats().Workers)
 		assert.Equal(t, before, goroutinesOfBubble())
-		closed(t, p)
 	})
 }
 
@@ -94,7 +82,6 @@ func TestElastic_ASubmitThatRacesAnExpiryIsNotStranded(t *testing.T) {
 			require.Equal(t, n, receive(t, p).Value)
 			time.Sleep(idle - time.Duration(n%3) + 1)
 		}
-		closed(t, p)
 	})
 }
 
@@ -133,7 +120,6 @@ func TestElastic_WorkersThatAreNotStartedCountAsFree(t *testing.T) {
 			<-g.began
 		}
 		close(g.end)
-		closed(t, p)
 	})
 }
 
@@ -145,9 +131,7 @@ func TestElastic_Resize(t *testing.T) {
 		require.ErrorIs(t, err, workpool.ErrInvalidOption)
 		require.ErrorContains(t, err, "Resize(1)")
 		require.ErrorContains(t, err, "WithElastic")
-		for range 50 {
-			require.NoError(t, p.Submit(t.Context(), 1000))
-		}
+		submitN(t, p, 50, 1000)
 		synctest.Wait()
 		assert.Equal(t, 2, p.Stats().Workers)
 		require.NoError(t, p.Resize(20))
@@ -160,7 +144,6 @@ func TestElastic_Resize(t *testing.T) {
 		time.Sleep(1100 * time.Millisecond)
 		synctest.Wait()
 		assert.Equal(t, 2, p.Stats().Workers)
-		closed(t, p)
 	})
 }
 
@@ -179,10 +162,7 @@ func TestElastic_HandlersThatUseTheirPool(t *testing.T) {
 			b, err := p.Do(ctx, n-2)
 			return a + b, err
 		}, workpool.WithWorkers(3), workpool.WithElastic(0, 5*time.Millisecond))
-		values, err := p.Map(t.Context(), upTo(10))
-		require.NoError(t, err)
-		assert.Equal(t, []int{1, 1, 2, 3, 5, 8, 13, 21, 34, 55}, values)
-		closed(t, p)
+		gives(t, []int{1, 1, 2, 3, 5, 8, 13, 21, 34, 55})(p.Map(t.Context(), upTo(10)))
 	})
 }
 
@@ -190,15 +170,12 @@ func TestElastic_PausedPoolStartsNoWorker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, identity, workpool.WithWorkers(3), workpool.WithElastic(0, time.Second))
 		p.Pause()
-		for n := range 3 {
-			require.NoError(t, p.Submit(t.Context(), n))
-		}
+		submit(t, p, upTo(3)...)
 		synctest.Wait()
 		assert.Zero(t, p.Stats().Workers)
 		p.Resume()
 		for range 3 {
 			receive(t, p)
 		}
-		closed(t, p)
 	})
 }

@@ -23,29 +23,26 @@ import (
 func TestRule8_NobodyWaitsWithoutNeed(t *testing.T) {
 	const workers = 3
 	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
-		t.Run(fmt.Sprint(order), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t, workpool.WithWorkers(workers))
-				var release [workers]chan struct{}
-				for i := range release {
-					release[i] = make(chan struct{})
-					require.NoError(t, p.Submit(t.Context(), func(context.Context) (int, error) {
-						<-release[i]
-						return i, nil
-					}))
+		bubble(t, fmt.Sprint(order), func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(workers))
+			var release [workers]chan struct{}
+			for i := range release {
+				release[i] = make(chan struct{})
+				require.NoError(t, p.Submit(t.Context(), func(context.Context) (int, error) {
+					<-release[i]
+					return i, nil
+				}))
+			}
+			for nth, i := range order {
+				close(release[i])
+				require.Equal(t, i, receive(t, p).Value, "the finished result is there while others run")
+				for range 3 {
+					require.NoError(t, p.Submit(t.Context(), returning(100, nil)))
+					require.Equal(t, 100, receive(t, p).Value, "a fast task is not queued behind a slow one")
 				}
-				for nth, i := range order {
-					close(release[i])
-					require.Equal(t, i, receive(t, p).Value, "the finished result is there while others run")
-					for range 3 {
-						require.NoError(t, p.Submit(t.Context(), returning(100, nil)))
-						require.Equal(t, 100, receive(t, p).Value, "a fast task is not queued behind a slow one")
-					}
-					synctest.Wait()
-					assert.Equal(t, workers-nth-1, p.Stats().Running)
-				}
-				closed(t, p)
-			})
+				synctest.Wait()
+				assert.Equal(t, workers-nth-1, p.Stats().Running)
+			}
 		})
 	}
 }
@@ -64,7 +61,6 @@ func TestRule8_IdleWorkersShareABurst(t *testing.T) {
 			}
 			require.NoError(t, p.Wait(t.Context()))
 			assert.Equal(t, 3*time.Second, time.Since(begin), "%d workers", workers)
-			closed(t, p)
 		})
 	}
 }
@@ -84,12 +80,10 @@ func TestRule8_TwoWaitingReceiversAreBothServed(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		require.NoError(t, p.Submit(t.Context(), 1))
-		require.NoError(t, p.Submit(t.Context(), 2))
+		submit(t, p, 1, 2)
 		synctest.Wait()
 		assert.Equal(t, int32(2), inBody.Load())
 		close(release)
-		closed(t, p)
 	})
 }
 
@@ -106,7 +100,6 @@ func TestRule8_SubmittersAreServedInTurn(t *testing.T) {
 		for i := range 1 + submitters {
 			assert.Equal(t, i, receive(t, p).Value)
 		}
-		closed(t, p)
 	})
 }
 
@@ -177,7 +170,6 @@ func TestRule8_NoWakeUpIsLostAmongTasksThatMeet(t *testing.T) {
 							}
 						}
 					}
-					closed(t, p)
 				})
 			})
 		}
@@ -188,36 +180,34 @@ func TestRule8_NoWakeUpIsLostAmongTasksThatMeet(t *testing.T) {
 func TestRule8_ResultsBeforeABlockedTaskAreReceived(t *testing.T) {
 	for _, buffer := range []int{0, 1, 128} {
 		for _, first := range []bool{false, true} {
-			t.Run(fmt.Sprintf("buffer=%d/receiverFirst=%v", buffer, first), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					p := newClosures(t, workpool.WithWorkers(1), workpool.WithResultBuffer(buffer))
-					release := make(chan struct{})
-					var got []int
-					var receivers sync.WaitGroup
-					receive := func() {
-						receivers.Go(func() {
-							for r := range p.Results() {
-								got = append(got, r.Value)
-							}
-						})
-						synctest.Wait()
-					}
-					if first {
-						receive()
-					}
-					inOneGo(t, p, returning(1, nil), returning(2, errOdd), returning(3, nil), until(release), returning(5, nil))
-					if !first {
-						receive()
-					}
-					answer := p.DoChan(t.Context(), returning(6, nil))
-					assert.Equal(t, []int{1, 2, 3}, got)
-					assert.Equal(t, workpool.Stats{Running: 1, Queued: 2, Submitted: 6, Succeeded: 2, Failed: 1}, counts(p.Stats()))
-					close(release)
-					assert.Equal(t, 6, (<-answer).Value)
-					closed(t, p)
-					receivers.Wait()
-					assert.Equal(t, []int{1, 2, 3, 0, 5}, got)
-				})
+			bubble(t, fmt.Sprintf("buffer=%d/receiverFirst=%v", buffer, first), func(t *testing.T) {
+				p := newClosures(t, workpool.WithWorkers(1), workpool.WithResultBuffer(buffer))
+				release := make(chan struct{})
+				var got []int
+				var receivers sync.WaitGroup
+				receive := func() {
+					receivers.Go(func() {
+						for r := range p.Results() {
+							got = append(got, r.Value)
+						}
+					})
+					synctest.Wait()
+				}
+				if first {
+					receive()
+				}
+				inOneGo(t, p, returning(1, nil), returning(2, errOdd), returning(3, nil), until(release), returning(5, nil))
+				if !first {
+					receive()
+				}
+				answer := p.DoChan(t.Context(), returning(6, nil))
+				assert.Equal(t, []int{1, 2, 3}, got)
+				assert.Equal(t, workpool.Stats{Running: 1, Queued: 2, Submitted: 6, Succeeded: 2, Failed: 1}, counts(p.Stats()))
+				close(release)
+				assert.Equal(t, 6, (<-answer).Value)
+				closed(t, p)
+				receivers.Wait()
+				assert.Equal(t, []int{1, 2, 3, 0, 5}, got)
 			})
 		}
 	}
@@ -263,7 +253,6 @@ func TestRule8_WhatAnInputHandsInRunsAtOnce(t *testing.T) {
 				}
 				close(release)
 				end()
-				closed(t, p)
 			})
 		})
 	}

@@ -61,7 +61,6 @@ func TestInfoFrom_ByAGoroutineThatWasLeftBehind(t *testing.T) {
 		require.NoError(t, p.Submit(context.Background(), i))
 	}
 	all.Wait()
-	closed(t, p)
 }
 
 // Every method of a zero Pool returns, as that of a closed one does.
@@ -78,14 +77,11 @@ func TestPool_TheZeroOneBehavesAsAClosedOne(t *testing.T) {
 			cancel, err := p.SubmitCancel(ctx, task)
 			assert.ErrorIs(t, err, workpool.ErrClosed)
 			cancel()
-			_, err = p.Do(ctx, task)
-			assert.ErrorIs(t, err, workpool.ErrClosed)
-			_, err = p.TryDo(ctx, task)
-			assert.ErrorIs(t, err, workpool.ErrClosed)
+			fails(t, workpool.ErrClosed)(p.Do(ctx, task))
+			fails(t, workpool.ErrClosed)(p.TryDo(ctx, task))
 			assert.ErrorIs(t, (<-p.DoChan(ctx, task)).Err, workpool.ErrClosed)
 			for _, tasks := range [][]closure{nil, {task}} {
-				_, err = p.Map(ctx, tasks)
-				assert.ErrorIs(t, err, workpool.ErrClosed)
+				fails(t, workpool.ErrClosed)(p.Map(ctx, tasks))
 				results := streamed(p.Stream(ctx, slices.Values(tasks)))
 				require.NotEmpty(t, results)
 				assert.ErrorIs(t, results[len(results)-1].Err, workpool.ErrClosed)
@@ -93,8 +89,7 @@ func TestPool_TheZeroOneBehavesAsAClosedOne(t *testing.T) {
 			}
 			g := p.Group(ctx)
 			assert.ErrorIs(t, g.Submit(task), workpool.ErrClosed)
-			_, err = g.Wait()
-			assert.ErrorIs(t, err, workpool.ErrClosed)
+			fails(t, workpool.ErrClosed)(g.Wait())
 			assert.NoError(t, p.Wait(ctx))
 			assert.NoError(t, p.Shutdown(ctx))
 		}
@@ -225,7 +220,6 @@ func TestRule2_ChainsOfTasksTakeNoMemory(t *testing.T) {
 						<-done
 						assert.Less(t, heap()-before, sane)
 					})
-					closed(t, p)
 				})
 			}
 		}
@@ -316,54 +310,52 @@ func TestRule6_AContextThatHasOutlivedItsHandlerIsInsideNothing(t *testing.T) {
 	for way, use := range uses {
 		for by, outlive := range outlived {
 			for _, through := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s/%s/through=%v", way, by, through), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithoutResults())
-						other := newClosures(t) // through which a context goes
-						var running, most atomic.Int32
-						busy := func(context.Context) (int, error) {
-							most.Store(max(most.Load(), running.Add(1)))
-							defer running.Add(-1)
-							time.Sleep(time.Second)
-							return 0, nil
-						}
-						over := make(chan struct{})
-						var left sync.WaitGroup
-						for range 3 {
-							left.Add(1)
-							_, err := p.Do(context.Background(), func(ctx context.Context) (int, error) {
-								late := func(ctx context.Context) {
-									defer left.Done()
-									<-over
-									_ = use(ctx, p, busy)
-								}
-								if through {
-									answer := other.DoChan(context.WithoutCancel(ctx), func(ctx context.Context) (int, error) {
-										outlive(ctx, late)
-										return 0, nil
-									})
-									<-answer
+				bubble(t, fmt.Sprintf("%s/%s/through=%v", way, by, through), func(t *testing.T) {
+					p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithoutResults())
+					other := newClosures(t) // through which a context goes
+					var running, most atomic.Int32
+					busy := func(context.Context) (int, error) {
+						most.Store(max(most.Load(), running.Add(1)))
+						defer running.Add(-1)
+						time.Sleep(time.Second)
+						return 0, nil
+					}
+					over := make(chan struct{})
+					var left sync.WaitGroup
+					for range 3 {
+						left.Add(1)
+						_, err := p.Do(context.Background(), func(ctx context.Context) (int, error) {
+							late := func(ctx context.Context) {
+								defer left.Done()
+								<-over
+								_ = use(ctx, p, busy)
+							}
+							if through {
+								answer := other.DoChan(context.WithoutCancel(ctx), func(ctx context.Context) (int, error) {
+									outlive(ctx, late)
 									return 0, nil
-								}
-								outlive(ctx, late)
+								})
+								<-answer
 								return 0, nil
-							})
-							require.NoError(t, err)
-						}
-						var next sync.WaitGroup
-						next.Go(func() { _, _ = p.Do(context.Background(), busy) })
-						synctest.Wait()
-						close(over) // the worker has another task now
-						synctest.Wait()
-						assert.Equal(t, 1, p.Stats().Running)
-						assert.Equal(t, 1, p.Stats().Workers)
-						next.Wait()
-						left.Wait()
-						_ = p.Wait(context.Background())
-						assert.Equal(t, int32(1), most.Load())
-						require.NoError(t, p.Shutdown(context.Background()))
-						closed(t, other)
-					})
+							}
+							outlive(ctx, late)
+							return 0, nil
+						})
+						require.NoError(t, err)
+					}
+					var next sync.WaitGroup
+					next.Go(func() { _, _ = p.Do(context.Background(), busy) })
+					synctest.Wait()
+					close(over) // the worker has another task now
+					synctest.Wait()
+					assert.Equal(t, 1, p.Stats().Running)
+					assert.Equal(t, 1, p.Stats().Workers)
+					next.Wait()
+					left.Wait()
+					_ = p.Wait(context.Background())
+					assert.Equal(t, int32(1), most.Load())
+					require.NoError(t, p.Shutdown(context.Background()))
+					closed(t, other)
 				})
 			}
 		}
@@ -373,43 +365,40 @@ func TestRule6_AContextThatHasOutlivedItsHandlerIsInsideNothing(t *testing.T) {
 // The same with keys: two tasks of one key never run at once.
 func TestRule6_AContextThatHasOutlivedItsHandlerHoldsNoKey(t *testing.T) {
 	for by, outlive := range outlived {
-		t.Run(by, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				type task struct {
-					key int
-					run closure
-				}
-				p := mustNew(t, func(ctx context.Context, task task) (int, error) { return task.run(ctx) },
-					workpool.WithWorkers(4), workpool.WithKey(func(task task) int { return task.key }), workpool.WithoutResults())
-				var running, most atomic.Int32
-				busy := task{1, func(context.Context) (int, error) {
-					most.Store(max(most.Load(), running.Add(1)))
-					defer running.Add(-1)
-					time.Sleep(time.Second)
+		bubble(t, by, func(t *testing.T) {
+			type task struct {
+				key int
+				run closure
+			}
+			p := mustNew(t, func(ctx context.Context, task task) (int, error) { return task.run(ctx) },
+				workpool.WithWorkers(4), workpool.WithKey(func(task task) int { return task.key }), workpool.WithoutResults())
+			var running, most atomic.Int32
+			busy := task{1, func(context.Context) (int, error) {
+				most.Store(max(most.Load(), running.Add(1)))
+				defer running.Add(-1)
+				time.Sleep(time.Second)
+				return 0, nil
+			}}
+			over := make(chan struct{})
+			var left sync.WaitGroup
+			for range 3 {
+				left.Add(1)
+				_, err := p.Do(context.Background(), task{1, func(ctx context.Context) (int, error) {
+					outlive(ctx, func(ctx context.Context) {
+						defer left.Done()
+						<-over
+						_, _ = p.Do(context.WithoutCancel(ctx), busy)
+					})
 					return 0, nil
-				}}
-				over := make(chan struct{})
-				var left sync.WaitGroup
-				for range 3 {
-					left.Add(1)
-					_, err := p.Do(context.Background(), task{1, func(ctx context.Context) (int, error) {
-						outlive(ctx, func(ctx context.Context) {
-							defer left.Done()
-							<-over
-							_, _ = p.Do(context.WithoutCancel(ctx), busy)
-						})
-						return 0, nil
-					}})
-					require.NoError(t, err)
-				}
-				require.NoError(t, p.Submit(context.Background(), busy))
-				synctest.Wait()
-				close(over)
-				left.Wait()
-				require.NoError(t, p.Wait(context.Background()))
-				assert.Equal(t, int32(1), most.Load())
-				closed(t, p)
-			})
+				}})
+				require.NoError(t, err)
+			}
+			require.NoError(t, p.Submit(context.Background(), busy))
+			synctest.Wait()
+			close(over)
+			left.Wait()
+			require.NoError(t, p.Wait(context.Background()))
+			assert.Equal(t, int32(1), most.Load())
 		})
 	}
 }
@@ -423,41 +412,38 @@ func TestRule6_ManyCallsOfOneHandlerRunOneAtATime(t *testing.T) {
 	}} {
 		for _, workers := range []int{1, 2, 4} {
 			for _, handlers := range []int{1, 2} {
-				t.Run(fmt.Sprintf("%s/workers=%d/handlers=%d", name, workers, handlers), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						p := newClosures(t, workpool.WithWorkers(workers), workpool.WithQueueDepth(3))
-						var running, most atomic.Int32
-						nap := func(context.Context) (int, error) {
-							n := running.Add(1)
-							defer running.Add(-1)
-							for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
-								continue
-							}
-							time.Sleep(time.Second)
-							return 0, nil
+				bubble(t, fmt.Sprintf("%s/workers=%d/handlers=%d", name, workers, handlers), func(t *testing.T) {
+					p := newClosures(t, workpool.WithWorkers(workers), workpool.WithQueueDepth(3))
+					var running, most atomic.Int32
+					nap := func(context.Context) (int, error) {
+						n := running.Add(1)
+						defer running.Add(-1)
+						for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+							continue
 						}
-						var all sync.WaitGroup
-						for range handlers {
-							all.Go(func() {
-								_, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
-									var calls sync.WaitGroup
-									for range 500 {
-										calls.Go(func() {
-											_, err := call(ctx, p, nap)
-											assert.NoError(t, err)
-										})
-									}
-									calls.Wait()
-									return 0, nil
-								})
-								assert.NoError(t, err)
+						time.Sleep(time.Second)
+						return 0, nil
+					}
+					var all sync.WaitGroup
+					for range handlers {
+						all.Go(func() {
+							_, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
+								var calls sync.WaitGroup
+								for range 500 {
+									calls.Go(func() {
+										_, err := call(ctx, p, nap)
+										assert.NoError(t, err)
+									})
+								}
+								calls.Wait()
+								return 0, nil
 							})
-						}
-						all.Wait()
-						assert.LessOrEqual(t, int(most.Load()), workers, "each handler waits, and so one runs in its place")
-						assert.Positive(t, most.Load())
-						closed(t, p)
-					})
+							assert.NoError(t, err)
+						})
+					}
+					all.Wait()
+					assert.LessOrEqual(t, int(most.Load()), workers, "each handler waits, and so one runs in its place")
+					assert.Positive(t, most.Load())
 				})
 			}
 		}
@@ -533,7 +519,6 @@ func TestPool_WorkersCarryItsNameAsALabel(t *testing.T) {
 	assert.NotContains(t, text, "somebody else", "this goroutine has its old labels, and the workers never had those")
 	close(release)
 	closed(t, named)
-	closed(t, unnamed)
 }
 
 // A worker has its label after a task that panicked or exited its goroutine, too.
@@ -550,7 +535,6 @@ func TestPool_WorkersKeepTheirLabel(t *testing.T) {
 		})
 		require.NoError(t, err)
 	}
-	closed(t, p)
 }
 
 // When cancel has returned, nothing is accepted, nothing begins, and the contexts of running
@@ -558,63 +542,60 @@ func TestPool_WorkersKeepTheirLabel(t *testing.T) {
 func TestWithContext_ItsEndIsNoticedAtOnce(t *testing.T) {
 	for way, run := range callers {
 		for _, bound := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s/bound=%v", way, bound), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					ctx, cancel := context.WithCancelCause(context.Background())
-					p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(3), workpool.WithContext(ctx))
-					own := context.Background()
-					if bound {
-						var end context.CancelFunc
-						own, end = context.WithCancel(own)
-						defer end()
-					}
-					contexts := make(chan context.Context, 2)
-					release := make(chan struct{})
-					ran := new(atomic.Int32)
-					var all sync.WaitGroup
-					for range 2 {
-						all.Go(func() {
-							_ = run(own, p, func(ctx context.Context) (int, error) {
-								contexts <- ctx
-								<-release
-								return 0, nil
-							})
+			bubble(t, fmt.Sprintf("%s/bound=%v", way, bound), func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(context.Background())
+				p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(3), workpool.WithContext(ctx))
+				own := context.Background()
+				if bound {
+					var end context.CancelFunc
+					own, end = context.WithCancel(own)
+					defer end()
+				}
+				contexts := make(chan context.Context, 2)
+				release := make(chan struct{})
+				ran := new(atomic.Int32)
+				var all sync.WaitGroup
+				for range 2 {
+					all.Go(func() {
+						_ = run(own, p, func(ctx context.Context) (int, error) {
+							contexts <- ctx
+							<-release
+							return 0, nil
 						})
-					}
-					synctest.Wait()
-					for range 4 { // one of them in line
-						all.Go(func() { _ = run(own, p, counted(ran)) })
-					}
-					synctest.Wait()
-					s := p.Stats()
-					require.Equal(t, 2, s.Running)
-					require.Equal(t, 3, s.Queued)
-					require.Equal(t, 1, s.Waiting)
+					})
+				}
+				synctest.Wait()
+				for range 4 { // one of them in line
+					all.Go(func() { _ = run(own, p, counted(ran)) })
+				}
+				synctest.Wait()
+				s := p.Stats()
+				require.Equal(t, 2, s.Running)
+				require.Equal(t, 3, s.Queued)
+				require.Equal(t, 1, s.Waiting)
 
-					cause := errors.New("the machine goes down")
-					cancel(cause)
-					for range 2 {
-						ctx := <-contexts
-						assert.Error(t, ctx.Err())
-						assert.ErrorIs(t, context.Cause(ctx), workpool.ErrAborted)
-						assert.ErrorIs(t, context.Cause(ctx), cause)
-					}
-					assert.ErrorIs(t, p.Submit(context.Background(), counted(ran)), workpool.ErrClosed)
-					assert.ErrorIs(t, p.TrySubmit(context.Background(), counted(ran)), workpool.ErrClosed)
-					_, err := p.Do(context.Background(), counted(ran))
-					assert.ErrorIs(t, err, workpool.ErrClosed)
-					s = p.Stats()
-					assert.True(t, s.Closed)
-					assert.Zero(t, s.Queued+s.Waiting)
-					close(release)
-					all.Wait()
-					assert.Zero(t, ran.Load())
-					var cut *workpool.ShutdownError
-					require.ErrorAs(t, p.Close(), &cut)
-					assert.ErrorIs(t, cut, cause)
-					assert.Equal(t, 3, cut.Aborted)
-					assert.Equal(t, 2, cut.Running)
-				})
+				cause := errors.New("the machine goes down")
+				cancel(cause)
+				for range 2 {
+					ctx := <-contexts
+					assert.Error(t, ctx.Err())
+					assert.ErrorIs(t, context.Cause(ctx), workpool.ErrAborted)
+					assert.ErrorIs(t, context.Cause(ctx), cause)
+				}
+				assert.ErrorIs(t, p.Submit(context.Background(), counted(ran)), workpool.ErrClosed)
+				assert.ErrorIs(t, p.TrySubmit(context.Background(), counted(ran)), workpool.ErrClosed)
+				fails(t, workpool.ErrClosed)(p.Do(context.Background(), counted(ran)))
+				s = p.Stats()
+				assert.True(t, s.Closed)
+				assert.Zero(t, s.Queued+s.Waiting)
+				close(release)
+				all.Wait()
+				assert.Zero(t, ran.Load())
+				var cut *workpool.ShutdownError
+				require.ErrorAs(t, p.Close(), &cut)
+				assert.ErrorIs(t, cut, cause)
+				assert.Equal(t, 3, cut.Aborted)
+				assert.Equal(t, 2, cut.Running)
 			})
 		}
 	}
@@ -627,9 +608,7 @@ func TestWithContext_ItsEndAbortsAPoolThatIsClosing(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(1), workpool.WithContext(ctx))
 		ran := new(atomic.Int32)
 		require.NoError(t, p.Submit(t.Context(), untilEnd))
-		for range 5 {
-			require.NoError(t, p.Submit(t.Context(), counted(ran)))
-		}
+		submitN(t, p, 5, counted(ran))
 		outcome := make(chan error)
 		go func() { outcome <- p.Close() }()
 		synctest.Wait()

@@ -20,23 +20,18 @@ import (
 func TestGroup_WaitReturnsTheValuesInOrder(t *testing.T) {
 	for _, workers := range []int{1, 3, 64} {
 		for _, depth := range []int{0, 2, 1000} {
-			t.Run(fmt.Sprintf("workers=%d/depth=%d", workers, depth), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					p := mustNew(t, func(_ context.Context, n int) (int, error) {
-						time.Sleep(time.Duration(n%7) * time.Second)
-						return n * n, nil
-					}, workpool.WithWorkers(workers), workpool.WithQueueDepth(depth))
-					g := p.Group(t.Context())
-					var want []int
-					for i := range 100 {
-						require.NoError(t, g.Submit(i))
-						want = append(want, i*i)
-					}
-					values, err := g.Wait()
-					require.NoError(t, err)
-					assert.Equal(t, want, values)
-					closed(t, p)
-				})
+			bubble(t, fmt.Sprintf("workers=%d/depth=%d", workers, depth), func(t *testing.T) {
+				p := mustNew(t, func(_ context.Context, n int) (int, error) {
+					time.Sleep(time.Duration(n%7) * time.Second)
+					return n * n, nil
+				}, workpool.WithWorkers(workers), workpool.WithQueueDepth(depth))
+				g := p.Group(t.Context())
+				var want []int
+				for i := range 100 {
+					require.NoError(t, g.Submit(i))
+					want = append(want, i*i)
+				}
+				gives(t, want)(g.Wait())
 			})
 		}
 	}
@@ -48,7 +43,6 @@ func TestGroup_OfNoTasks(t *testing.T) {
 	values, err := g.Wait()
 	require.NoError(t, err)
 	assert.Empty(t, values)
-	closed(t, p)
 }
 
 func TestGroup_WaitMayBeCalledAgain(t *testing.T) {
@@ -84,7 +78,6 @@ func TestGroup_WaitMayBeCalledAgain(t *testing.T) {
 				wait()
 				cancel(late)
 				wait() // what has ended has ended
-				closed(t, p)
 			})
 			ctx, cancel = context.WithCancelCause(context.Background())
 		})
@@ -156,23 +149,21 @@ func TestGroup_SubmitAfterTheFirstErrorSaysWhy(t *testing.T) {
 			require.NoError(t, err)
 		}, workpool.ErrClosed},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t)
-				ctx, cancel := context.WithCancelCause(t.Context())
-				defer cancel(nil)
-				g := p.Group(ctx)
-				test.end(t, p, g, cancel)
-				synctest.Wait()
-				refused := p.Stats().Refused
-				err := g.Submit(returning(1, nil))
-				assert.ErrorIs(t, err, workpool.ErrClosed)
-				assert.ErrorIs(t, err, test.want)
-				assert.Equal(t, refused+1, p.Stats().Refused)
-				_, _ = g.Wait()
-				closed := p.Close()
-				_ = closed
-			})
+		bubble(t, name, func(t *testing.T) {
+			p := newClosures(t)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			g := p.Group(ctx)
+			test.end(t, p, g, cancel)
+			synctest.Wait()
+			refused := p.Stats().Refused
+			err := g.Submit(returning(1, nil))
+			assert.ErrorIs(t, err, workpool.ErrClosed)
+			assert.ErrorIs(t, err, test.want)
+			assert.Equal(t, refused+1, p.Stats().Refused)
+			_, _ = g.Wait()
+			closed := p.Close()
+			_ = closed
 		})
 	}
 }
@@ -201,30 +192,26 @@ func TestGroup_TheFirstErrorEndsASubmitThatWaits(t *testing.T) {
 		assert.Equal(t, failure, err)
 		release()
 		close(release2)
-		closed(t, p)
 	})
 }
 
 // However a task of a group ends without having run, it is an error of the group.
 func TestGroup_ADroppedTaskEndsTheGroup(t *testing.T) {
 	for _, overflow := range []workpool.Overflow{workpool.DropNewest, workpool.DropOldest} {
-		t.Run(overflow.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithOverflow(overflow))
-				g := p.Group(t.Context())
-				require.NoError(t, g.Submit(untilEnd))
-				synctest.Wait()
-				require.NoError(t, g.Submit(returning(1, nil)))
-				require.NoError(t, g.Submit(returning(1, nil)))
-				synctest.Wait()
-				err := g.Submit(returning(1, nil))
-				assert.ErrorIs(t, err, workpool.ErrClosed)
-				assert.ErrorIs(t, err, workpool.ErrDropped)
-				_, err = g.Wait()
-				assert.ErrorIs(t, err, workpool.ErrDropped)
-				closed(t, p)
-				assert.Equal(t, uint64(1), p.Stats().Dropped)
-			})
+		bubble(t, overflow.String(), func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithOverflow(overflow))
+			g := p.Group(t.Context())
+			require.NoError(t, g.Submit(untilEnd))
+			synctest.Wait()
+			require.NoError(t, g.Submit(returning(1, nil)))
+			require.NoError(t, g.Submit(returning(1, nil)))
+			synctest.Wait()
+			err := g.Submit(returning(1, nil))
+			assert.ErrorIs(t, err, workpool.ErrClosed)
+			assert.ErrorIs(t, err, workpool.ErrDropped)
+			fails(t, workpool.ErrDropped)(g.Wait())
+			closed(t, p)
+			assert.Equal(t, uint64(1), p.Stats().Dropped)
 		})
 	}
 }
@@ -237,63 +224,49 @@ func TestGroup_OverflowsAsThePoolDoes(t *testing.T) {
 		require.NoError(t, g.Submit(returning(1, nil)))
 		return p, g, release
 	}
-	t.Run("Reject", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			p, g, release := full(t, workpool.Reject)
-			assert.ErrorIs(t, g.Submit(returning(2, nil)), workpool.ErrQueueFull)
-			release()
-			synctest.Wait()
-			require.NoError(t, g.Submit(returning(3, nil)), "that one was refused is no error of the group")
-			values, err := g.Wait()
-			require.NoError(t, err)
-			assert.Equal(t, []int{1, 3}, values)
-			closed(t, p)
-		})
+	bubble(t, "Reject", func(t *testing.T) {
+		p, g, release := full(t, workpool.Reject)
+		assert.ErrorIs(t, g.Submit(returning(2, nil)), workpool.ErrQueueFull)
+		release()
+		synctest.Wait()
+		require.NoError(t, g.Submit(returning(3, nil)), "that one was refused is no error of the group")
+		gives(t, []int{1, 3})(g.Wait())
+		closed(t, p)
 	})
-	t.Run("CallerRuns", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			p, g, release := full(t, workpool.CallerRuns)
-			require.NoError(t, g.Submit(func(ctx context.Context) (int, error) {
-				info, _ := workpool.InfoFrom(ctx)
-				assert.Zero(t, info.Worker)
-				return 2, nil
-			}))
-			release()
-			values, err := g.Wait()
-			require.NoError(t, err)
-			assert.Equal(t, []int{1, 2}, values)
-			closed(t, p)
-		})
+	bubble(t, "CallerRuns", func(t *testing.T) {
+		p, g, release := full(t, workpool.CallerRuns)
+		require.NoError(t, g.Submit(func(ctx context.Context) (int, error) {
+			info, _ := workpool.InfoFrom(ctx)
+			assert.Zero(t, info.Worker)
+			return 2, nil
+		}))
+		release()
+		gives(t, []int{1, 2})(g.Wait())
+		closed(t, p)
 	})
-	t.Run("Block", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			p, g, release := full(t, workpool.Block)
-			go func() {
-				time.Sleep(time.Second)
-				release()
-			}()
-			begin := time.Now()
-			require.NoError(t, g.Submit(returning(2, nil)))
-			assert.Equal(t, time.Second, time.Since(begin))
-			values, err := g.Wait()
-			require.NoError(t, err)
-			assert.Equal(t, []int{1, 2}, values)
-			closed(t, p)
-		})
+	bubble(t, "Block", func(t *testing.T) {
+		p, g, release := full(t, workpool.Block)
+		go func() {
+			time.Sleep(time.Second)
+			release()
+		}()
+		begin := time.Now()
+		require.NoError(t, g.Submit(returning(2, nil)))
+		assert.Equal(t, time.Second, time.Since(begin))
+		gives(t, []int{1, 2})(g.Wait())
+		closed(t, p)
 	})
 }
 
 func TestGroup_TheEndOfItsContextEndsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(1))
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
+		ctx := limited(t, time.Second)
 		g := p.Group(ctx)
 		require.NoError(t, g.Submit(untilEnd))
 		ran := new(atomic.Int32)
 		require.NoError(t, g.Submit(counted(ran)))
-		_, err := g.Wait()
-		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		fails(t, context.DeadlineExceeded)(g.Wait())
 		assert.Zero(t, ran.Load())
 		closed(t, p)
 	})
@@ -303,8 +276,7 @@ func TestGroup_TheEndOfItsContextEndsIt(t *testing.T) {
 		err := g.Submit(returning(1, nil))
 		assert.ErrorIs(t, err, workpool.ErrClosed)
 		assert.ErrorIs(t, err, context.Canceled)
-		_, err = g.Wait()
-		assert.ErrorIs(t, err, context.Canceled)
+		fails(t, context.Canceled)(g.Wait())
 		closed(t, p)
 	})
 }
@@ -330,7 +302,6 @@ func TestGroup_WaitWaitsForItsHandlers(t *testing.T) {
 		_, err := g.Wait()
 		assert.Zero(t, running.Load())
 		assert.ErrorIs(t, err, context.Canceled)
-		closed(t, p)
 	})
 }
 
@@ -350,7 +321,6 @@ func TestGroup_SubmitByManyAtOnce(t *testing.T) {
 	values, err := g.Wait()
 	require.NoError(t, err)
 	assert.ElementsMatch(t, upTo(goroutines*each), values)
-	closed(t, p)
 }
 
 func TestGroup_TheIndexIsThePositionInIt(t *testing.T) {
@@ -366,11 +336,8 @@ func TestGroup_TheIndexIsThePositionInIt(t *testing.T) {
 				require.NoError(t, p.Submit(t.Context(), 0)) // not of the group
 				require.NoError(t, g.Submit(i))
 			}
-			values, err := g.Wait()
-			require.NoError(t, err)
-			assert.Equal(t, upTo(10), values)
+			gives(t, upTo(10))(g.Wait())
 		}
-		closed(t, p)
 	})
 }
 
@@ -422,10 +389,7 @@ func TestGroup_InAHandler(t *testing.T) {
 			return values[0] + values[1], nil
 		}
 		p := newSelfUsing(t, selfUser[int, int](fibonacci), opts...)
-		value, err := p.Do(t.Context(), 10)
-		require.NoError(t, err)
-		assert.Equal(t, 55, value)
-		closed(t, p)
+		gives(t, 55)(p.Do(t.Context(), 10))
 	})
 }
 
@@ -434,32 +398,30 @@ func TestGroup_WhenThePoolCloses(t *testing.T) {
 	for mode, want := range map[workpool.ShutdownMode]error{
 		workpool.Drain: nil, workpool.FinishRunning: workpool.ErrAborted, workpool.Abort: workpool.ErrAborted,
 	} {
-		t.Run(mode.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithShutdown(mode, 0))
-				g := p.Group(t.Context())
-				nap := func(ctx context.Context) (int, error) {
-					select {
-					case <-time.After(time.Second):
-						return 1, nil
-					case <-ctx.Done():
-						return 0, context.Cause(ctx)
-					}
+		bubble(t, mode.String(), func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithShutdown(mode, 0))
+			g := p.Group(t.Context())
+			nap := func(ctx context.Context) (int, error) {
+				select {
+				case <-time.After(time.Second):
+					return 1, nil
+				case <-ctx.Done():
+					return 0, context.Cause(ctx)
 				}
-				require.NoError(t, g.Submit(nap))
-				require.NoError(t, g.Submit(nap))
-				line := make(chan error, 1)
-				go func() { line <- g.Submit(nap) }()
-				synctest.Wait()
-				require.Equal(t, 1, p.Stats().Waiting)
-				closed(t, p)
-				assert.ErrorIs(t, <-line, workpool.ErrClosed)
-				values, err := g.Wait()
-				assert.ErrorIs(t, err, want)
-				if want == nil {
-					assert.Equal(t, []int{1, 1}, values)
-				}
-			})
+			}
+			require.NoError(t, g.Submit(nap))
+			require.NoError(t, g.Submit(nap))
+			line := make(chan error, 1)
+			go func() { line <- g.Submit(nap) }()
+			synctest.Wait()
+			require.Equal(t, 1, p.Stats().Waiting)
+			closed(t, p)
+			assert.ErrorIs(t, <-line, workpool.ErrClosed)
+			values, err := g.Wait()
+			assert.ErrorIs(t, err, want)
+			if want == nil {
+				assert.Equal(t, []int{1, 1}, values)
+			}
 		})
 	}
 }
@@ -479,5 +441,4 @@ func TestRule9_AGroupThatWasWaitedForRetainsNothing(t *testing.T) {
 	}
 	runtime.GC()
 	assert.Less(t, heap()-before, 10<<20)
-	closed(t, p)
 }

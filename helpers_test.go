@@ -19,12 +19,86 @@ import (
 	"github.com/seed-a18b2dc9/workpool"
 )
 
-// mustNew returns a pool, which the test closes.
+// mustNew returns a pool. One that a test leaves open has to close without an error at its end.
 func mustNew[T, R any](t testing.TB, handler workpool.Handler[T, R], opts ...workpool.Option) *workpool.Pool[T, R] {
 	t.Helper()
 	p, err := workpool.New(handler, opts...)
 	require.NoError(t, err)
+	if _, measures := t.(*testing.B); !measures {
+		t.Cleanup(func() {
+			if !p.Stats().Closed {
+				assert.NoError(t, p.Close())
+			}
+		})
+	}
 	return p
+}
+
+// bubble runs test as a subtest in a bubble.
+func bubble(t *testing.T, name string, test func(t *testing.T)) bool {
+	t.Helper()
+	return t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
+}
+
+// submit submits the tasks one by one.
+func submit[T, R any](t testing.TB, p *workpool.Pool[T, R], tasks ...T) {
+	t.Helper()
+	for _, task := range tasks {
+		require.NoError(t, p.Submit(t.Context(), task))
+	}
+}
+
+// submitN submits a task n times.
+func submitN[T, R any](t testing.TB, p *workpool.Pool[T, R], n int, task T) {
+	t.Helper()
+	submit(t, p, slices.Repeat([]T{task}, n)...)
+}
+
+// gives expects a call to return a value and no error, as in gives(t, 7)(p.Do(ctx, task)).
+func gives(t testing.TB, want any) func(got any, err error) {
+	t.Helper()
+	return func(got any, err error) {
+		t.Helper()
+		assert.NoError(t, err)
+		assert.Equal(t, want, got)
+	}
+}
+
+// fails expects a call to return an error that is each of these.
+func fails(t testing.TB, want ...error) func(_ any, err error) {
+	t.Helper()
+	return func(_ any, err error) {
+		t.Helper()
+		for _, one := range want {
+			assert.ErrorIs(t, err, one)
+		}
+	}
+}
+
+// panicked expects the error of a panic with this value.
+func panicked(t testing.TB, value any, err error) {
+	t.Helper()
+	var e *workpool.PanicError
+	if assert.ErrorAs(t, err, &e) {
+		assert.Equal(t, value, e.Value)
+	}
+}
+
+// cutShort expects the error of a Shutdown that has aborted so many tasks and left so many running.
+func cutShort(t testing.TB, aborted, running int, err error) *workpool.ShutdownError {
+	t.Helper()
+	var cut *workpool.ShutdownError
+	require.ErrorAs(t, err, &cut)
+	assert.Equal(t, []int{aborted, running}, []int{cut.Aborted, cut.Running})
+	return cut
+}
+
+// limited returns the context of t with a deadline.
+func limited(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // collect receives results until they end.

@@ -97,14 +97,12 @@ func surviving(f func()) {
 func eachHostility(t *testing.T, opts []workpool.Option, test func(t *testing.T, p *closures, h *hostility)) {
 	t.Helper()
 	for name, hostile := range hostilities {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t, append(slices.Clip(opts), workpool.WithoutResults())...)
-				h := new(hostility)
-				h.do = hostile(p)
-				test(t, p, h)
-				survived(t, p, h)
-			})
+		bubble(t, name, func(t *testing.T) {
+			p := newClosures(t, append(slices.Clip(opts), workpool.WithoutResults())...)
+			h := new(hostility)
+			h.do = hostile(p)
+			test(t, p, h)
+			survived(t, p, h)
 		})
 	}
 }
@@ -221,17 +219,15 @@ func TestRule11_ErrorsOfHandlersMayDoAnything(t *testing.T) {
 
 func TestRule11_ErrorsUnderRetryAndTimeoutMayDoAnything(t *testing.T) {
 	for name, hostile := range hostilities {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var handler workpool.Handler[closure, int] = workpool.Call[int]
-				handler = workpool.Retry(workpool.Timeout(handler, time.Minute), 3, seconds)
-				p := mustNew(t, handler, workpool.WithoutResults())
-				h := new(hostility)
-				h.do = hostile(p)
-				h.armed.Store(true)
-				surviving(func() { _, _ = p.Do(context.Background(), returning(0, hostileError{h})) })
-				survived(t, p, h)
-			})
+		bubble(t, name, func(t *testing.T) {
+			var handler workpool.Handler[closure, int] = workpool.Call[int]
+			handler = workpool.Retry(workpool.Timeout(handler, time.Minute), 3, seconds)
+			p := mustNew(t, handler, workpool.WithoutResults())
+			h := new(hostility)
+			h.do = hostile(p)
+			h.armed.Store(true)
+			surviving(func() { _, _ = p.Do(context.Background(), returning(0, hostileError{h})) })
+			survived(t, p, h)
 		})
 	}
 }
@@ -301,37 +297,35 @@ func TestRule11_ErrorsOfDroppedTasksMayDoAnything(t *testing.T) {
 func TestRule11_PanicsOfTheResultFunctionMayHaveAnyValue(t *testing.T) {
 	for name, hostile := range hostilities {
 		for _, unrun := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s/unrun=%v", name, unrun), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					h := new(hostility)
-					var told atomic.Int32
-					p := newClosures(t, workpool.WithWorkers(1), workpool.WithResultFunc(func(workpool.Result[closure, int]) {
-						if told.Add(1) == 1 {
-							panic(hostileError{h})
-						}
-					}))
-					h.do = hostile(p)
-					h.armed.Store(true)
-					if unrun {
-						p.Pause()
-						cancel, err := p.SubmitCancel(context.Background(), returning(0, nil))
-						require.NoError(t, err)
-						cancel()
-					} else {
-						require.NoError(t, p.Submit(context.Background(), returning(0, nil)))
+			bubble(t, fmt.Sprintf("%s/unrun=%v", name, unrun), func(t *testing.T) {
+				h := new(hostility)
+				var told atomic.Int32
+				p := newClosures(t, workpool.WithWorkers(1), workpool.WithResultFunc(func(workpool.Result[closure, int]) {
+					if told.Add(1) == 1 {
+						panic(hostileError{h})
 					}
-					synctest.Wait()
-					assert.Positive(t, told.Load())
-					h.armed.Store(false)
-					p.Resume()
-					_ = p.Submit(context.Background(), returning(0, nil))
-					synctest.Wait()
-					err := p.Shutdown(context.Background())
-					var panicked *workpool.PanicError
-					require.ErrorAs(t, err, &panicked)
-					assert.IsType(t, hostileError{}, panicked.Value)
-					assertSum(t, p.Stats())
-				})
+				}))
+				h.do = hostile(p)
+				h.armed.Store(true)
+				if unrun {
+					p.Pause()
+					cancel, err := p.SubmitCancel(context.Background(), returning(0, nil))
+					require.NoError(t, err)
+					cancel()
+				} else {
+					require.NoError(t, p.Submit(context.Background(), returning(0, nil)))
+				}
+				synctest.Wait()
+				assert.Positive(t, told.Load())
+				h.armed.Store(false)
+				p.Resume()
+				_ = p.Submit(context.Background(), returning(0, nil))
+				synctest.Wait()
+				err := p.Shutdown(context.Background())
+				var panicked *workpool.PanicError
+				require.ErrorAs(t, err, &panicked)
+				assert.IsType(t, hostileError{}, panicked.Value)
+				assertSum(t, p.Stats())
 			})
 		}
 	}
@@ -542,29 +536,27 @@ func TestRule11_TheContextOfThePoolMayDoAnything(t *testing.T) {
 	for name, hostile := range hostilities {
 		for stage, s := range stages {
 			for _, cause := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s/%s/cause=%v", name, stage, cause), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						h := new(hostility)
-						base, cancel := context.WithCancelCause(context.Background())
-						ctx := base
-						if !cause {
-							ctx = hostileContext{base, h, false}
-						}
-						p := newClosures(t, append(slices.Clip(s.opts), workpool.WithContext(ctx), workpool.WithoutResults())...)
-						h.do = hostile(p)
-						release := s.prepare(t, p)
-						var caller sync.WaitGroup
-						caller.Go(func() { surviving(func() { _, _ = p.Do(context.Background(), s.task) }) })
-						synctest.Wait()
-						require.True(t, s.there(p.Stats()), "%+v", p.Stats())
-						h.armed.Store(true)
-						surviving(func() { cancel(hostileError{h}) })
-						synctest.Wait()
-						h.armed.Store(false)
-						release()
-						caller.Wait()
-						survived(t, p, h)
-					})
+				bubble(t, fmt.Sprintf("%s/%s/cause=%v", name, stage, cause), func(t *testing.T) {
+					h := new(hostility)
+					base, cancel := context.WithCancelCause(context.Background())
+					ctx := base
+					if !cause {
+						ctx = hostileContext{base, h, false}
+					}
+					p := newClosures(t, append(slices.Clip(s.opts), workpool.WithContext(ctx), workpool.WithoutResults())...)
+					h.do = hostile(p)
+					release := s.prepare(t, p)
+					var caller sync.WaitGroup
+					caller.Go(func() { surviving(func() { _, _ = p.Do(context.Background(), s.task) }) })
+					synctest.Wait()
+					require.True(t, s.there(p.Stats()), "%+v", p.Stats())
+					h.armed.Store(true)
+					surviving(func() { cancel(hostileError{h}) })
+					synctest.Wait()
+					h.armed.Store(false)
+					release()
+					caller.Wait()
+					survived(t, p, h)
 				})
 			}
 		}
@@ -590,38 +582,34 @@ func (c listContext) Err() error {
 func TestRule11_ErrorsOfContextsNeedNotBeComparable(t *testing.T) {
 	for way, run := range callers {
 		for stage, s := range stages {
-			t.Run(way+"/"+stage, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					p := newClosures(t, append(slices.Clip(s.opts), workpool.WithoutResults())...)
-					release := s.prepare(t, p)
-					base, cancel := context.WithCancel(context.Background())
-					var caller sync.WaitGroup
-					caller.Go(func() { _ = run(listContext{base}, p, s.task) })
-					synctest.Wait()
-					require.True(t, s.there(p.Stats()), "%+v", p.Stats())
-					cancel()
-					synctest.Wait()
-					release()
-					_ = p.Shutdown(endedContext())
-					caller.Wait()
-					survived(t, p, new(hostility))
-				})
+			bubble(t, way+"/"+stage, func(t *testing.T) {
+				p := newClosures(t, append(slices.Clip(s.opts), workpool.WithoutResults())...)
+				release := s.prepare(t, p)
+				base, cancel := context.WithCancel(context.Background())
+				var caller sync.WaitGroup
+				caller.Go(func() { _ = run(listContext{base}, p, s.task) })
+				synctest.Wait()
+				require.True(t, s.there(p.Stats()), "%+v", p.Stats())
+				cancel()
+				synctest.Wait()
+				release()
+				_ = p.Shutdown(endedContext())
+				caller.Wait()
+				survived(t, p, new(hostility))
 			})
 		}
 	}
-	t.Run("WithContext", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			base, cancel := context.WithCancel(context.Background())
-			p := newClosures(t, workpool.WithContext(listContext{base}))
-			require.NoError(t, p.Submit(context.Background(), untilEnd))
-			synctest.Wait()
-			cancel()
-			synctest.Wait() // package context hears of such a context on a goroutine
-			err := p.Close()
-			var cut *workpool.ShutdownError
-			require.ErrorAs(t, err, &cut)
-			var list listError
-			assert.ErrorAs(t, cut.Cause, &list)
-		})
+	bubble(t, "WithContext", func(t *testing.T) {
+		base, cancel := context.WithCancel(context.Background())
+		p := newClosures(t, workpool.WithContext(listContext{base}))
+		require.NoError(t, p.Submit(context.Background(), untilEnd))
+		synctest.Wait()
+		cancel()
+		synctest.Wait() // package context hears of such a context on a goroutine
+		err := p.Close()
+		var cut *workpool.ShutdownError
+		require.ErrorAs(t, err, &cut)
+		var list listError
+		assert.ErrorAs(t, cut.Cause, &list)
 	})
 }

@@ -106,14 +106,12 @@ func TestKey_AHotKeyStarvesNoOne(t *testing.T) {
 		assert.Zero(t, time.Since(begin), "tasks of other keys are taken at once, by the workers that are idle")
 		cancel()
 		hot.Wait()
-		closed(t, p)
 	})
 }
 
 func TestKey_AnIdleKeyLeavesNothingBehind(t *testing.T) {
 	p := mustNew(t, func(_ context.Context, m [1 << 10]byte) (int, error) { return int(m[0]), nil },
 		workpool.WithoutResults(), workpool.WithKey(func(m [1 << 10]byte) [1 << 10]byte { return m }))
-	defer closed(t, p)
 	inUse := func() uint64 {
 		require.NoError(t, p.Wait(t.Context()))
 		runtime.GC()
@@ -138,12 +136,10 @@ func TestKey_WhatIsNotEqualToItselfIsNoKey(t *testing.T) {
 		g := newGate()
 		p := mustNew(t, g.handle, workpool.WithWorkers(2), workpool.WithoutResults(),
 			workpool.WithKey(func(int) float64 { return math.NaN() }))
-		require.NoError(t, p.Submit(t.Context(), 1))
-		require.NoError(t, p.Submit(t.Context(), 2))
+		submit(t, p, 1, 2)
 		<-g.began
 		<-g.began
 		close(g.end)
-		closed(t, p)
 	})
 }
 
@@ -152,7 +148,6 @@ func TestKey_AKeyThatCanNotBeComparedIsAnErrorOfTheCall(t *testing.T) {
 	var panicked *workpool.PanicError
 	require.ErrorAs(t, p.Submit(t.Context(), 1), &panicked)
 	assert.Zero(t, p.Stats().Submitted)
-	closed(t, p)
 }
 
 func TestKey_ARetryKeepsItsPlace(t *testing.T) {
@@ -265,8 +260,7 @@ func TestKey_AnAbortEndsThoseThatWaitForTheirTurn(t *testing.T) {
 		}
 		synctest.Wait()
 		assert.Equal(t, 9, p.Stats().Queued)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
+		ctx := limited(t, time.Second)
 		var cut *workpool.ShutdownError
 		require.ErrorAs(t, p.Shutdown(ctx), &cut)
 		assert.Equal(t, 9, cut.Aborted)
@@ -291,8 +285,7 @@ func TestKey_ATaskThatNoWorkerRanMakesRoomForTheNext(t *testing.T) {
 		require.NoError(t, p.Submit(t.Context(), 1)) // on the worker, for a second
 		go func() { assert.NoError(t, p.Submit(t.Context(), 2)) }()
 		synctest.Wait() // it runs beside the worker, for two
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
+		ctx := limited(t, time.Minute)
 		began := time.Now()
 		require.NoError(t, p.Submit(ctx, 3), "the worker is idle, and so is the key")
 		assert.Equal(t, 2*time.Second, time.Since(began))
@@ -313,15 +306,13 @@ func TestKey_ACallThatNobodyWaitsForMakesRoomForTheNext(t *testing.T) {
 			for range tk.calls {
 				ctx, cancel := context.WithTimeout(ctx, time.Second)
 				defer cancel()
-				_, err := p.Do(ctx, task{key: tk.key + 1, naps: 5 * time.Second})
-				assert.ErrorIs(t, err, context.DeadlineExceeded)
+				fails(t, context.DeadlineExceeded)(p.Do(ctx, task{key: tk.key + 1, naps: 5 * time.Second}))
 			}
 			time.Sleep(tk.naps)
 			return tk.key, nil
 		}, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithKey(func(tk task) int { return tk.key }))
 		require.NoError(t, p.Submit(t.Context(), task{key: 1, calls: 1}))
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
+		ctx := limited(t, time.Minute)
 		began := time.Now()
 		require.NoError(t, p.Submit(ctx, task{key: 2}))
 		assert.Equal(t, 5*time.Second, time.Since(began), "the end of the task that the handler called for")
@@ -334,7 +325,6 @@ func TestKey_ManyAtOnceLeaveNothingBehind(t *testing.T) {
 	const many = 100_000
 	keys := 1
 	p := mustNew(t, identity, workpool.WithoutResults(), workpool.WithQueueDepth(many), workpool.WithKey(func(n int) int { return n % keys }))
-	defer closed(t, p)
 	inUseAfter := func() uint64 {
 		p.Pause()
 		for n := range many {
@@ -399,7 +389,6 @@ func TestKey_ACallThatOutlivesItsHandler(t *testing.T) {
 			for i, answer := range answers {
 				assert.Equal(t, 20+i, (<-answer).Value)
 			}
-			closed(t, p)
 		})
 	}
 }

@@ -54,27 +54,24 @@ func TestWithKeyDepth_RefusesMistakes(t *testing.T) {
 // accepted.
 func TestWithKeyDepth_LimitsTheTasksOfAKey(t *testing.T) {
 	for _, depth := range []int{1, 2, 5} {
-		t.Run(fmt.Sprint(depth), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newOrders(t, workpool.WithWorkers(3), workpool.WithKeyDepth(depth), workpool.WithoutResults())
-				for range depth {
-					require.NoError(t, p.TrySubmit(t.Context(), order{1, napping}))
-				}
-				assert.ErrorIs(t, p.TrySubmit(t.Context(), order{1, napping}), workpool.ErrQueueFull)
-				_, err := p.TryDo(t.Context(), order{1, napping})
-				assert.ErrorIs(t, err, workpool.ErrQueueFull)
-				for key := range 10 { // and they still are accepted
-					require.NoError(t, p.TrySubmit(t.Context(), order{2 + key, napping}))
-				}
+		bubble(t, fmt.Sprint(depth), func(t *testing.T) {
+			p := newOrders(t, workpool.WithWorkers(3), workpool.WithKeyDepth(depth), workpool.WithoutResults())
+			for range depth {
+				require.NoError(t, p.TrySubmit(t.Context(), order{1, napping}))
+			}
+			assert.ErrorIs(t, p.TrySubmit(t.Context(), order{1, napping}), workpool.ErrQueueFull)
+			fails(t, workpool.ErrQueueFull)(p.TryDo(t.Context(), order{1, napping}))
+			for key := range 10 { // and they still are accepted
+				require.NoError(t, p.TrySubmit(t.Context(), order{2 + key, napping}))
+			}
 
-				begin := time.Now()
-				require.NoError(t, p.Submit(t.Context(), order{1, napping}))
-				assert.Equal(t, time.Second, time.Since(begin), "until the first has ended")
-				closed(t, p)
-				s := p.Stats()
-				assert.Equal(t, uint64(depth+11), s.Succeeded)
-				assert.Equal(t, uint64(2), s.Refused)
-			})
+			begin := time.Now()
+			require.NoError(t, p.Submit(t.Context(), order{1, napping}))
+			assert.Equal(t, time.Second, time.Since(begin), "until the first has ended")
+			closed(t, p)
+			s := p.Stats()
+			assert.Equal(t, uint64(depth+11), s.Succeeded)
+			assert.Equal(t, uint64(2), s.Refused)
 		})
 	}
 }
@@ -175,29 +172,27 @@ func TestWithKeyDepth_Overflows(t *testing.T) {
 			assert.NoError(t, submit(2, 4))
 		},
 	} {
-		t.Run(overflow.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newOrders(t, workpool.WithWorkers(2), workpool.WithKeyDepth(2), workpool.WithOverflow(overflow))
-				submit := func(key, value int) error {
-					return p.Submit(t.Context(), order{key, func(ctx context.Context) (int, error) {
-						time.Sleep(time.Second)
-						return value, nil
-					}})
-				}
-				require.NoError(t, submit(1, 1))
-				require.NoError(t, submit(1, 2))
-				synctest.Wait()
-				test(t, p, submit, func() int { // the value of the first that was dropped
-					r := receive(t, p)
-					assert.ErrorIs(t, r.Err, workpool.ErrDropped)
-					value, _ := r.Task.run(t.Context())
-					return value
-				})
-				closed(t, p)
-				s := p.Stats()
-				assertSum(t, s)
-				assert.Len(t, collect(p), int(s.Submitted-s.Dropped))
+		bubble(t, overflow.String(), func(t *testing.T) {
+			p := newOrders(t, workpool.WithWorkers(2), workpool.WithKeyDepth(2), workpool.WithOverflow(overflow))
+			submit := func(key, value int) error {
+				return p.Submit(t.Context(), order{key, func(ctx context.Context) (int, error) {
+					time.Sleep(time.Second)
+					return value, nil
+				}})
+			}
+			require.NoError(t, submit(1, 1))
+			require.NoError(t, submit(1, 2))
+			synctest.Wait()
+			test(t, p, submit, func() int { // the value of the first that was dropped
+				r := receive(t, p)
+				assert.ErrorIs(t, r.Err, workpool.ErrDropped)
+				value, _ := r.Task.run(t.Context())
+				return value
 			})
+			closed(t, p)
+			s := p.Stats()
+			assertSum(t, s)
+			assert.Len(t, collect(p), int(s.Submitted-s.Dropped))
 		})
 	}
 }
@@ -260,29 +255,26 @@ func TestWithKeyDepth_OfBatches(t *testing.T) {
 			{workpool.WithOverflow(workpool.CallerRuns), workpool.WithQueueDepth(1)},
 		} {
 			for _, depth := range []int{1, 3} {
-				t.Run(fmt.Sprintf("%s/depth=%d", name, depth), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						p := newOrders(t, append(opts, workpool.WithWorkers(3), workpool.WithKeyDepth(depth), workpool.WithoutResults())...)
-						var running [keys]atomic.Int32
-						var ran atomic.Int32
-						var list []order
-						for range tasks {
-							key := rand.IntN(keys)
-							list = append(list, order{key, func(context.Context) (int, error) {
-								assert.Equal(t, int32(1), running[key].Add(1), "two of a key at once")
-								defer running[key].Add(-1)
-								s := p.Stats()
-								assert.LessOrEqual(t, s.Queued+s.Running, depth*keys)
-								assertSum(t, s)
-								time.Sleep(time.Second)
-								ran.Add(1)
-								return 0, nil
-							}})
-						}
-						require.NoError(t, run(t.Context(), p, list))
-						assert.Equal(t, int32(tasks), ran.Load())
-						closed(t, p)
-					})
+				bubble(t, fmt.Sprintf("%s/depth=%d", name, depth), func(t *testing.T) {
+					p := newOrders(t, append(opts, workpool.WithWorkers(3), workpool.WithKeyDepth(depth), workpool.WithoutResults())...)
+					var running [keys]atomic.Int32
+					var ran atomic.Int32
+					var list []order
+					for range tasks {
+						key := rand.IntN(keys)
+						list = append(list, order{key, func(context.Context) (int, error) {
+							assert.Equal(t, int32(1), running[key].Add(1), "two of a key at once")
+							defer running[key].Add(-1)
+							s := p.Stats()
+							assert.LessOrEqual(t, s.Queued+s.Running, depth*keys)
+							assertSum(t, s)
+							time.Sleep(time.Second)
+							ran.Add(1)
+							return 0, nil
+						}})
+					}
+					require.NoError(t, run(t.Context(), p, list))
+					assert.Equal(t, int32(tasks), ran.Load())
 				})
 			}
 		}
@@ -319,7 +311,6 @@ func TestWithKeyDepth_InAHandler(t *testing.T) {
 			inner.Wait()
 			require.NoError(t, p.Wait(t.Context()))
 			assert.Equal(t, int32(11), ran.Load())
-			closed(t, p)
 		})
 	}
 }

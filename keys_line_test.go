@@ -62,28 +62,25 @@ func TestRule6_ATaskInLineRunsInPlaceWhenItsKeyIsIdle(t *testing.T) {
 		},
 	}
 	for name, use := range uses {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newOrders(t, workpool.WithWorkers(2), workpool.WithQueueDepth(0), workpool.WithKeyDepth(1), workpool.WithoutResults())
-				release, held := make(chan struct{}), make(chan struct{})
-				require.NoError(t, p.Submit(t.Context(), order{2, until(release)}))
-				var all sync.WaitGroup
-				all.Go(func() {
-					_, err := p.Do(t.Context(), order{1, func(ctx context.Context) (int, error) {
-						return 0, use(ctx, p, order{2, returning(0, nil)})
-					}})
-					assert.NoError(t, err)
-				})
-				synctest.Wait()
-				all.Go(func() { assert.NoError(t, p.Submit(t.Context(), order{3, until(held)})) }) // which takes the worker
-				synctest.Wait()
-				close(release)
-				synctest.Wait()
-				assert.Equal(t, 1, p.Stats().Running, "the other one alone")
-				close(held)
-				all.Wait()
-				closed(t, p)
+		bubble(t, name, func(t *testing.T) {
+			p := newOrders(t, workpool.WithWorkers(2), workpool.WithQueueDepth(0), workpool.WithKeyDepth(1), workpool.WithoutResults())
+			release, held := make(chan struct{}), make(chan struct{})
+			require.NoError(t, p.Submit(t.Context(), order{2, until(release)}))
+			var all sync.WaitGroup
+			all.Go(func() {
+				_, err := p.Do(t.Context(), order{1, func(ctx context.Context) (int, error) {
+					return 0, use(ctx, p, order{2, returning(0, nil)})
+				}})
+				assert.NoError(t, err)
 			})
+			synctest.Wait()
+			all.Go(func() { assert.NoError(t, p.Submit(t.Context(), order{3, until(held)})) }) // which takes the worker
+			synctest.Wait()
+			close(release)
+			synctest.Wait()
+			assert.Equal(t, 1, p.Stats().Running, "the other one alone")
+			close(held)
+			all.Wait()
 		})
 	}
 }
@@ -116,7 +113,6 @@ func TestRule6_ATaskInLineRunsInPlaceBehindAnotherOfItsKey(t *testing.T) {
 		assert.Equal(t, 1, p.Stats().Running, "the one of key 3")
 		close(held)
 		all.Wait()
-		closed(t, p)
 	})
 }
 
@@ -152,6 +148,5 @@ func TestRule6_ATaskGoesAheadOfOneThatIsParked(t *testing.T) {
 			t.Error("it waits for the next attempt of another one")
 		}
 		close(held)
-		closed(t, p)
 	})
 }

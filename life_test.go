@@ -21,9 +21,7 @@ func TestWait_ReturnsWhenAllIsQuiet(t *testing.T) {
 		for round := range 3 {
 			begin := time.Now()
 			var c crowd
-			for range 6 {
-				require.NoError(t, p.Submit(t.Context(), c.task))
-			}
+			submitN(t, p, 6, c.task)
 			p.DoChan(t.Context(), c.task)
 			require.NoError(t, p.Wait(t.Context()))
 			assert.Equal(t, 4*time.Second, time.Since(begin), "round %d", round)
@@ -31,7 +29,6 @@ func TestWait_ReturnsWhenAllIsQuiet(t *testing.T) {
 			assert.Zero(t, stats.Queued+stats.Running)
 			assert.Equal(t, 6*(1+round), stats.Undelivered, "receivers are not waited for")
 		}
-		closed(t, p)
 	})
 }
 
@@ -51,7 +48,6 @@ func TestWait_ManyAtOnce(t *testing.T) {
 		release()
 		synctest.Wait()
 		assert.Equal(t, int32(5), returned.Load())
-		closed(t, p)
 	})
 }
 
@@ -80,9 +76,7 @@ func TestWait_DuringAShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(1))
 		var c crowd
-		for range 3 {
-			require.NoError(t, p.Submit(t.Context(), c.task))
-		}
+		submitN(t, p, 3, c.task)
 		begin := time.Now()
 		go func() { assert.NoError(t, p.Shutdown(t.Context())) }()
 		require.NoError(t, p.Wait(t.Context()))
@@ -103,7 +97,6 @@ func TestWait_EndsWhenTheLastQueuedTaskIsTakenBack(t *testing.T) {
 		require.Empty(t, waited)
 		cancel()
 		require.NoError(t, <-waited)
-		closed(t, p)
 	})
 }
 
@@ -117,7 +110,6 @@ func TestWait_CoversTheResultFunction(t *testing.T) {
 		require.NoError(t, p.Submit(t.Context(), 1))
 		require.NoError(t, p.Wait(t.Context()))
 		assert.True(t, told.Load())
-		closed(t, p)
 	})
 }
 
@@ -194,7 +186,6 @@ func TestInfoFrom_TellsWhichTaskRunsWhere(t *testing.T) {
 			assert.False(t, seen[info.Index], "an index of its own")
 			seen[info.Index] = true
 		}
-		closed(t, p)
 	})
 }
 
@@ -216,6 +207,5 @@ func TestInfoFrom_TheInnermostPool(t *testing.T) {
 		})
 		require.NoError(t, err)
 		closed(t, inner)
-		closed(t, outer)
 	})
 }

@@ -189,12 +189,9 @@ func TestMap_HandlerSeesTheContextOfTheCaller(t *testing.T) {
 
 func TestMap_FunctionChecksItsArguments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, err := workpool.Map[int, int](t.Context(), upTo(3), nil)
-		require.ErrorIs(t, err, workpool.ErrInvalidOption)
-		_, err = workpool.Map(t.Context(), upTo(3), square, workpool.WithWorkers(0))
-		require.ErrorIs(t, err, workpool.ErrInvalidOption)
-		_, err = workpool.Map(t.Context(), upTo(3), square, nil)
-		require.ErrorIs(t, err, workpool.ErrInvalidOption)
+		fails(t, workpool.ErrInvalidOption)(workpool.Map[int, int](t.Context(), upTo(3), nil))
+		fails(t, workpool.ErrInvalidOption)(workpool.Map(t.Context(), upTo(3), square, workpool.WithWorkers(0)))
+		fails(t, workpool.ErrInvalidOption)(workpool.Map(t.Context(), upTo(3), square, nil))
 	})
 }
 
@@ -236,31 +233,29 @@ func TestMap_PoolClosesOnTheWay(t *testing.T) {
 		workpool.FinishRunning: workpool.ErrAborted,
 		workpool.Abort:         workpool.ErrAborted,
 	} {
-		t.Run(mode.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var started, finished atomic.Int32
-				p := mustNew(t, func(_ context.Context, i int) (int, error) {
-					started.Add(1)
-					time.Sleep(time.Second)
-					finished.Add(1)
-					return i, nil
-				}, workpool.WithWorkers(2), workpool.WithQueueDepth(2), workpool.WithShutdown(mode, 0))
-				go func() {
-					time.Sleep(1500 * time.Millisecond)
-					assert.NoError(t, p.Close())
-					assert.Equal(t, started.Load(), finished.Load())
-				}()
-				values, err := p.Map(t.Context(), upTo(100))
-				require.ErrorIs(t, err, wantErr)
-				if wantErr == nil {
-					assert.Equal(t, upTo(100), values)
-				} else {
-					assert.EqualValues(t, 4, started.Load())
-				}
-				synctest.Wait()
-				stats := p.Stats()
-				assert.Equal(t, stats.Submitted, stats.Succeeded+stats.Failed+stats.Aborted)
-			})
+		bubble(t, mode.String(), func(t *testing.T) {
+			var started, finished atomic.Int32
+			p := mustNew(t, func(_ context.Context, i int) (int, error) {
+				started.Add(1)
+				time.Sleep(time.Second)
+				finished.Add(1)
+				return i, nil
+			}, workpool.WithWorkers(2), workpool.WithQueueDepth(2), workpool.WithShutdown(mode, 0))
+			go func() {
+				time.Sleep(1500 * time.Millisecond)
+				assert.NoError(t, p.Close())
+				assert.Equal(t, started.Load(), finished.Load())
+			}()
+			values, err := p.Map(t.Context(), upTo(100))
+			require.ErrorIs(t, err, wantErr)
+			if wantErr == nil {
+				assert.Equal(t, upTo(100), values)
+			} else {
+				assert.EqualValues(t, 4, started.Load())
+			}
+			synctest.Wait()
+			stats := p.Stats()
+			assert.Equal(t, stats.Submitted, stats.Succeeded+stats.Failed+stats.Aborted)
 		})
 	}
 }
@@ -275,16 +270,13 @@ func TestMap_ErrorOfOneLeavesTheOtherAlone(t *testing.T) {
 			}
 			return i, ctx.Err()
 		}, workpool.WithWorkers(2))
-		defer closed(t, p)
 		var both sync.WaitGroup
 		both.Go(func() {
 			_, err := p.Map(t.Context(), []int{-1, -1, -1, -1, -1})
 			assert.Equal(t, failure, err)
 		})
 		both.Go(func() {
-			values, err := p.Map(t.Context(), upTo(20))
-			assert.NoError(t, err)
-			assert.Equal(t, upTo(20), values)
+			gives(t, upTo(20))(p.Map(t.Context(), upTo(20)))
 		})
 		both.Wait()
 	})
@@ -292,10 +284,7 @@ func TestMap_ErrorOfOneLeavesTheOtherAlone(t *testing.T) {
 
 func TestMap_FunctionWithFewTasksKeepsTheElasticMinimum(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		values, err := workpool.Map(t.Context(), upTo(1), square, workpool.WithElastic(2, time.Second))
-		require.NoError(t, err)
-		assert.Equal(t, []int{0}, values)
-		_, err = workpool.Map(t.Context(), upTo(1), square, workpool.WithWorkers(1), workpool.WithElastic(2, time.Second))
-		require.ErrorIs(t, err, workpool.ErrInvalidOption)
+		gives(t, []int{0})(workpool.Map(t.Context(), upTo(1), square, workpool.WithElastic(2, time.Second)))
+		fails(t, workpool.ErrInvalidOption)(workpool.Map(t.Context(), upTo(1), square, workpool.WithWorkers(1), workpool.WithElastic(2, time.Second)))
 	})
 }

@@ -144,8 +144,7 @@ var payloadUses = map[string]func(t *testing.T, p *payloads, r *remains){
 		p.Pause()
 		for p.TrySubmit(context.Background(), r.payload()) == nil {
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		defer cancel()
+		ctx := limited(t, time.Millisecond)
 		require.ErrorIs(t, p.Submit(ctx, r.payload()), context.DeadlineExceeded)
 		stats := p.Stats()
 		p.Resume()
@@ -212,7 +211,6 @@ func TestRule9_TasksAndValuesAreNotRetained(t *testing.T) {
 				use(t, p, &r)
 				require.NoError(t, p.Wait(t.Context()))
 				r.assertCollected(t)
-				closed(t, p)
 			})
 		}
 	}
@@ -296,9 +294,9 @@ func TestRule9_AStreamThatWasBrokenOffRetainsNothing(t *testing.T) {
 func TestRule9_AClosedPoolCanBeCollected(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	p := newClosures(t, workpool.WithContext(ctx))
-	_, err := p.Do(ctx, returning(1, nil))
+	p, err := workpool.New(workpool.Call[int], workpool.WithContext(ctx)) // not of newClosures, which closes it
 	require.NoError(t, err)
+	gives(t, 1)(p.Do(ctx, returning(1, nil)))
 	closed(t, p)
 	pool := weak.Make(p)
 	for range 20 {
@@ -334,7 +332,6 @@ func TestRule2_ADeepQueueGivesItsMemoryBack(t *testing.T) {
 	p.Resume()
 	require.NoError(t, p.Wait(t.Context()))
 	assert.Less(t, heap()-before, sane)
-	closed(t, p)
 }
 
 // A few long tasks among many short ones take the memory of a few.
@@ -351,16 +348,13 @@ func TestRule2_LongTasksDontKeepTheMemoryOfShortOnes(t *testing.T) {
 	}, workpool.WithQueueDepth(depth), workpool.WithWorkers(workers), workpool.WithoutResults())
 	for range workers - 1 {
 		require.NoError(t, p.Submit(t.Context(), large{1}))
-		for range 2 * depth {
-			require.NoError(t, p.Submit(t.Context(), large{}))
-		}
+		submitN(t, p, 2*depth, large{})
 	}
 	for p.Stats().Queued > 0 {
 		runtime.Gosched()
 	}
 	assert.Less(t, heap()-before, 3*(workers+depth)*size)
 	close(release)
-	closed(t, p)
 }
 
 func TestRule2_MemoryStaysFlat(t *testing.T) {
@@ -439,7 +433,6 @@ func TestSubmit_AllocatesNothing(t *testing.T) {
 func TestTrySubmit_AllocatesNothing(t *testing.T) {
 	done := make(chan struct{}, 1)
 	p := mustNew(t, square, workpool.WithResultFunc(func(workpool.Result[int, int]) { done <- struct{}{} }))
-	defer closed(t, p)
 	assert.Zero(t, testing.AllocsPerRun(2000, func() {
 		if err := p.TrySubmit(context.Background(), 3); err != nil {
 			t.Error(err)
@@ -450,7 +443,6 @@ func TestTrySubmit_AllocatesNothing(t *testing.T) {
 
 func TestDo_AllocatesNextToNothing(t *testing.T) {
 	p := mustNew(t, square, workpool.WithWorkers(2))
-	defer closed(t, p)
 	assert.LessOrEqual(t, testing.AllocsPerRun(2000, func() {
 		if _, err := p.Do(context.Background(), 3); err != nil {
 			t.Error(err)
@@ -482,7 +474,6 @@ func TestRule9_TasksAreNotRetainedWithoutAReceiver(t *testing.T) {
 			<-started
 			r.assertCollected(t)
 			close(release)
-			closed(t, p)
 		})
 	}
 }
@@ -523,7 +514,6 @@ func TestRule9_ContextOfARequestIsNotRetained(t *testing.T) {
 				require.NoError(t, p.Wait(context.Background()))
 			}
 			r.assertCollected(t)
-			closed(t, p)
 		})
 	}
 }

@@ -38,7 +38,6 @@ func TestRetry_RunsAFailedTaskAgain(t *testing.T) {
 		require.NoError(t, r.Err)
 		assert.Equal(t, 4, r.Attempt)
 		assert.Equal(t, (1+2+3)*time.Second, time.Since(begin))
-		closed(t, p)
 	})
 }
 
@@ -52,7 +51,6 @@ func TestRetry_EndsWithTheLastError(t *testing.T) {
 		assert.EqualValues(t, 1, p.Stats().Failed)
 		_, err := p.Map(t.Context(), upTo(2))
 		assert.Equal(t, errFailed, err)
-		closed(t, p)
 	})
 }
 
@@ -97,7 +95,6 @@ func TestRetry_NotWhenTheContextHasEndedNorAfterAPanic(t *testing.T) {
 		_, err = p.Do(t.Context(), 0)
 		var panicked *workpool.PanicError
 		require.ErrorAs(t, err, &panicked)
-		closed(t, p)
 	})
 }
 
@@ -129,7 +126,6 @@ func TestExponentialBackoff_IsRandomBelowADoublingLimit(t *testing.T) {
 		require.ErrorIs(t, err, workpool.ErrInvalidOption)
 		require.ErrorIs(t, err, errFailed)
 		require.ErrorContains(t, err, "-1s")
-		closed(t, p)
 	})
 }
 
@@ -151,7 +147,6 @@ func TestTimeout_EndsTheContextOfAnAttempt(t *testing.T) {
 		value, err := p.Do(t.Context(), 0)
 		require.NoError(t, err)
 		assert.Zero(t, value)
-		closed(t, p)
 	})
 }
 
@@ -172,18 +167,13 @@ func (l *ticks) Wait(ctx context.Context) error {
 func TestLimit_WaitsBeforeEachAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
-		limited := workpool.Retry(workpool.Limit(failing(2), new(ticks)), 2, func(int) time.Duration { return 0 })
-		p := mustNew(t, limited, workpool.WithWorkers(1))
-		values, err := p.Map(t.Context(), upTo(5))
-		require.NoError(t, err)
-		assert.Equal(t, upTo(5), values)
+		handler := workpool.Retry(workpool.Limit(failing(2), new(ticks)), 2, func(int) time.Duration { return 0 })
+		p := mustNew(t, handler, workpool.WithWorkers(1))
+		gives(t, upTo(5))(p.Map(t.Context(), upTo(5)))
 		assert.Equal(t, 9*time.Second, time.Since(begin), "ten attempts, the first at once")
 
-		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		defer cancel()
-		r := <-p.DoChan(ctx, 1)
+		r := <-p.DoChan(limited(t, time.Millisecond), 1)
 		require.ErrorIs(t, r.Err, context.DeadlineExceeded)
-		closed(t, p)
 	})
 }
 
@@ -199,11 +189,8 @@ func TestRetry_OfATimeout(t *testing.T) {
 		}, 10*time.Second), 3, seconds)
 		begin := time.Now()
 		p := mustNew(t, handle)
-		value, err := p.Do(t.Context(), 4)
-		require.NoError(t, err)
-		assert.Equal(t, 4, value)
+		gives(t, 4)(p.Do(t.Context(), 4))
 		assert.Equal(t, (10+1+10+2)*time.Second, time.Since(begin))
-		closed(t, p)
 	})
 }
 
@@ -230,8 +217,7 @@ func TestHandlers_AroundANilHandlerAreNil(t *testing.T) {
 		workpool.Limit[int, struct{}](nil, new(ticks)),
 		workpool.NoValue[int](nil),
 	} {
-		_, err := workpool.New(handler)
-		require.ErrorIs(t, err, workpool.ErrInvalidOption)
+		fails(t, workpool.ErrInvalidOption)(workpool.New(handler))
 	}
 }
 

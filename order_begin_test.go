@@ -150,7 +150,6 @@ func TestRule8_TasksBeginInTheOrderOfAcceptance(t *testing.T) {
 							}
 						}
 						all.Wait()
-						closed(t, p)
 					})
 				})
 			})
@@ -200,7 +199,6 @@ func TestRule8_TasksThatWaitForAnOlderOneNeverHang(t *testing.T) {
 						}
 					}
 				})
-				closed(t, p)
 			})
 		})
 	}
@@ -259,7 +257,6 @@ func TestRule8_ARaceOfMirrorsNeverHangs(t *testing.T) {
 						race(p, list)
 					}
 				})
-				closed(t, p)
 			})
 		}
 	}
@@ -302,6 +299,5 @@ func TestRule8_TheTasksOfEachCallerBeginInOrder(t *testing.T) {
 		for c := range callers {
 			assert.Equal(t, upTo(tasks), began[c])
 		}
-		closed(t, p)
 	})
 }

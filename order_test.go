@@ -30,9 +30,7 @@ func TestOrdered_ASlowTaskHoldsUpItsFollowersAndKeepsTheWindow(t *testing.T) {
 			p := mustNew(t, slow, workpool.WithOrdered(), workpool.WithWorkers(workers),
 				workpool.WithQueueDepth(depth), workpool.WithResultBuffer(buffer))
 			go func() {
-				accepted, err := p.SubmitAll(t.Context(), count(tasks))
-				assert.NoError(t, err)
-				assert.Equal(t, tasks, accepted)
+				gives(t, tasks)(p.SubmitAll(t.Context(), count(tasks)))
 				assert.NoError(t, p.Shutdown(t.Context()))
 			}()
 			time.Sleep(time.Minute)
@@ -61,7 +59,6 @@ func TestOrdered_StreamYieldsInTheOrderOfItsInput(t *testing.T) {
 			return n, nil
 		}
 		p := mustNew(t, nap, workpool.WithOrdered(), workpool.WithWorkers(7), workpool.WithQueueDepth(3))
-		defer closed(t, p)
 		next := 0
 		for r := range p.Stream(t.Context(), count(1000)) {
 			require.NoError(t, r.Err)
@@ -174,9 +171,7 @@ func TestOrdered_CallsTakeNoPlaceInTheOrder(t *testing.T) {
 		p := mustNew(t, identity, workpool.WithOrdered(), workpool.WithWorkers(2))
 		for n := range 10 {
 			require.NoError(t, p.Submit(t.Context(), n))
-			value, err := p.Do(t.Context(), 100+n)
-			require.NoError(t, err)
-			assert.Equal(t, 100+n, value)
+			gives(t, 100+n)(p.Do(t.Context(), 100+n))
 		}
 		closed(t, p)
 		for i, r := range collect(p) {

@@ -42,8 +42,7 @@ func overflowing(t *testing.T, opts ...workpool.Option) *workpool.Pool[int, int]
 	opts = append([]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(2)}, opts...)
 	p := mustNew(t, func(_ context.Context, n int) (int, error) { return n, nil }, opts...)
 	p.Pause()
-	require.NoError(t, p.Submit(t.Context(), 0))
-	require.NoError(t, p.Submit(t.Context(), 1))
+	submit(t, p, 0, 1)
 	return p
 }
 
@@ -61,48 +60,44 @@ func TestOverflow_Submit(t *testing.T) {
 		{workpool.CallerRuns, nil, map[int]int{0: 0, 1: 1, 2: 2, 3: 3, 4: 4}},
 	} {
 		for _, tells := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%v/resultFunc=%v", c.overflow, tells), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					opts := []workpool.Option{workpool.WithOverflow(c.overflow)}
-					var mu sync.Mutex
-					var results []workpool.Result[int, int]
-					if tells {
-						opts = append(opts, workpool.WithResultFunc(func(r workpool.Result[int, int]) {
-							mu.Lock()
-							defer mu.Unlock()
-							results = append(results, r)
-						}))
+			bubble(t, fmt.Sprintf("%v/resultFunc=%v", c.overflow, tells), func(t *testing.T) {
+				opts := []workpool.Option{workpool.WithOverflow(c.overflow)}
+				var mu sync.Mutex
+				var results []workpool.Result[int, int]
+				if tells {
+					opts = append(opts, workpool.WithResultFunc(func(r workpool.Result[int, int]) {
+						mu.Lock()
+						defer mu.Unlock()
+						results = append(results, r)
+					}))
+				}
+				p := overflowing(t, opts...)
+				ctx := limited(t, time.Second)
+				require.ErrorIs(t, p.Submit(ctx, 2), c.err)
+				fails(t, c.err)(p.SubmitCancel(ctx, 3))
+				accepted, err := p.SubmitAll(ctx, slices.Values([]int{4}))
+				require.ErrorIs(t, err, c.err)
+				assert.Equal(t, c.err == nil, accepted == 1)
+				require.ErrorIs(t, p.TrySubmit(t.Context(), 5), workpool.ErrQueueFull)
+				synctest.Wait()
+				dropped := uint64(0)
+				for _, fate := range c.fates {
+					if fate < 0 {
+						dropped++
 					}
-					p := overflowing(t, opts...)
-					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-					defer cancel()
-					require.ErrorIs(t, p.Submit(ctx, 2), c.err)
-					_, err := p.SubmitCancel(ctx, 3)
-					require.ErrorIs(t, err, c.err)
-					accepted, err := p.SubmitAll(ctx, slices.Values([]int{4}))
-					require.ErrorIs(t, err, c.err)
-					assert.Equal(t, c.err == nil, accepted == 1)
-					require.ErrorIs(t, p.TrySubmit(t.Context(), 5), workpool.ErrQueueFull)
-					synctest.Wait()
-					dropped := uint64(0)
-					for _, fate := range c.fates {
-						if fate < 0 {
-							dropped++
-						}
-					}
-					s := p.Stats()
-					assert.Equal(t, []uint64{uint64(len(c.fates)), dropped, dropped}, []uint64{s.Submitted, s.Aborted, s.Dropped})
-					assert.Equal(t, 2, s.Queued)
-					if !tells && c.overflow == workpool.CallerRuns {
-						assert.Equal(t, workpool.Result[int, int]{Index: 2, Task: 2, Value: 2, Attempt: 1}, receive(t, p), "on no worker")
-						delete(c.fates, 2)
-					}
-					closed(t, p)
-					if !tells {
-						results = collect(p)
-					}
-					assert.Equal(t, c.fates, fates(t, results))
-				})
+				}
+				s := p.Stats()
+				assert.Equal(t, []uint64{uint64(len(c.fates)), dropped, dropped}, []uint64{s.Submitted, s.Aborted, s.Dropped})
+				assert.Equal(t, 2, s.Queued)
+				if !tells && c.overflow == workpool.CallerRuns {
+					assert.Equal(t, workpool.Result[int, int]{Index: 2, Task: 2, Value: 2, Attempt: 1}, receive(t, p), "on no worker")
+					delete(c.fates, 2)
+				}
+				closed(t, p)
+				if !tells {
+					results = collect(p)
+				}
+				assert.Equal(t, c.fates, fates(t, results))
 			})
 			c.fates = maps.Clone(c.fates)
 			if c.overflow == workpool.CallerRuns {
@@ -115,20 +110,17 @@ func TestOverflow_Submit(t *testing.T) {
 // Results of dropped tasks are bounded like all others.
 func TestOverflow_ADropNeedsRoomForItsResult(t *testing.T) {
 	for _, overflow := range []workpool.Overflow{workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns} {
-		t.Run(overflow.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := overflowing(t, workpool.WithOverflow(overflow), workpool.WithResultBuffer(3))
-				for n := 2; n < 5; n++ {
-					require.NoError(t, p.Submit(t.Context(), n))
-				}
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-				defer cancel()
-				require.ErrorIs(t, p.Submit(ctx, 5), context.DeadlineExceeded)
-				receive(t, p)
-				require.NoError(t, p.Submit(t.Context(), 6))
-				closed(t, p)
-				assert.Len(t, collect(p), 5)
-			})
+		bubble(t, overflow.String(), func(t *testing.T) {
+			p := overflowing(t, workpool.WithOverflow(overflow), workpool.WithResultBuffer(3))
+			for n := 2; n < 5; n++ {
+				require.NoError(t, p.Submit(t.Context(), n))
+			}
+			ctx := limited(t, time.Second)
+			require.ErrorIs(t, p.Submit(ctx, 5), context.DeadlineExceeded)
+			receive(t, p)
+			require.NoError(t, p.Submit(t.Context(), 6))
+			closed(t, p)
+			assert.Len(t, collect(p), 5)
 		})
 	}
 }
@@ -148,25 +140,22 @@ func TestOverflow_TasksOfMapAndStreamAreNotDropped(t *testing.T) {
 	}
 	for name, batch := range batches {
 		for _, overflow := range []workpool.Overflow{workpool.Reject, workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns} {
-			t.Run(fmt.Sprintf("%s/%v", name, overflow), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithOverflow(overflow))
-					p.Pause()
-					done := make(chan error, 1)
-					go func() { done <- batch(t.Context(), p) }()
-					synctest.Wait()
-					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-					for n := range 4 { // DropOldest waits, since there is nothing to drop
-						if err := p.Submit(ctx, n); err != nil {
-							assert.Condition(t, func() bool { return errors.Is(err, workpool.ErrQueueFull) || errors.Is(err, context.DeadlineExceeded) }, "%v", err)
-						}
+			bubble(t, fmt.Sprintf("%s/%v", name, overflow), func(t *testing.T) {
+				p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithOverflow(overflow))
+				p.Pause()
+				done := make(chan error, 1)
+				go func() { done <- batch(t.Context(), p) }()
+				synctest.Wait()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				for n := range 4 { // DropOldest waits, since there is nothing to drop
+					if err := p.Submit(ctx, n); err != nil {
+						assert.Condition(t, func() bool { return errors.Is(err, workpool.ErrQueueFull) || errors.Is(err, context.DeadlineExceeded) }, "%v", err)
 					}
-					cancel()
-					require.Empty(t, done)
-					p.Resume()
-					require.NoError(t, <-done)
-					closed(t, p)
-				})
+				}
+				cancel()
+				require.Empty(t, done)
+				p.Resume()
+				require.NoError(t, <-done)
 			})
 		}
 	}
@@ -178,9 +167,7 @@ func TestOverflow_DropOldestKeepsToKeyAndPriority(t *testing.T) {
 		p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(3),
 			workpool.WithOverflow(workpool.DropOldest), workpool.WithKey(byTens))
 		p.Pause()
-		for _, n := range []int{1, 11, 12, 13} {
-			require.NoError(t, p.Submit(t.Context(), n))
-		}
+		submit(t, p, 1, 11, 12, 13)
 		closed(t, p)
 		assert.Equal(t, map[int]int{1: 1, 11: 11, 12: -1, 13: 13}, fates(t, collect(p)), "behind 11 of the same key")
 	})
@@ -188,9 +175,7 @@ func TestOverflow_DropOldestKeepsToKeyAndPriority(t *testing.T) {
 		p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(2),
 			workpool.WithOverflow(workpool.DropOldest), workpool.WithPriority(sign))
 		p.Pause()
-		for _, n := range []int{-1, -2, 1, 2, 3} {
-			require.NoError(t, p.Submit(t.Context(), n))
-		}
+		submit(t, p, -1, -2, 1, 2, 3)
 		closed(t, p)
 		assert.Equal(t, []int{1}, dropped(collect(p)))
 	})
@@ -208,31 +193,29 @@ func dropped(results []workpool.Result[int, int]) (tasks []int) {
 
 func TestOverflow_FromInsideAHandler(t *testing.T) {
 	for _, overflow := range []workpool.Overflow{workpool.Block, workpool.Reject, workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns} {
-		t.Run(overflow.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var p *workpool.Pool[int, int]
-				p = mustNew(t, func(ctx context.Context, n int) (int, error) {
-					if n == 0 {
-						return 0, p.Submit(ctx, 1)
-					}
-					return n, nil
-				}, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithOverflow(overflow))
-				require.NoError(t, p.Submit(t.Context(), 0))
-				require.NoError(t, p.Wait(t.Context()))
-				closed(t, p)
-				results := collect(p)
-				switch overflow {
-				case workpool.Reject:
-					require.Len(t, results, 1)
-					require.ErrorIs(t, results[0].Err, workpool.ErrQueueFull)
-				case workpool.DropNewest:
-					require.Len(t, results, 2)
-					require.ErrorIs(t, results[0].Err, workpool.ErrDropped)
-				default:
-					require.Len(t, results, 2)
-					assert.Equal(t, 1, results[0].Value)
+		bubble(t, overflow.String(), func(t *testing.T) {
+			var p *workpool.Pool[int, int]
+			p = mustNew(t, func(ctx context.Context, n int) (int, error) {
+				if n == 0 {
+					return 0, p.Submit(ctx, 1)
 				}
-			})
+				return n, nil
+			}, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithOverflow(overflow))
+			require.NoError(t, p.Submit(t.Context(), 0))
+			require.NoError(t, p.Wait(t.Context()))
+			closed(t, p)
+			results := collect(p)
+			switch overflow {
+			case workpool.Reject:
+				require.Len(t, results, 1)
+				require.ErrorIs(t, results[0].Err, workpool.ErrQueueFull)
+			case workpool.DropNewest:
+				require.Len(t, results, 2)
+				require.ErrorIs(t, results[0].Err, workpool.ErrDropped)
+			default:
+				require.Len(t, results, 2)
+				assert.Equal(t, 1, results[0].Value)
+			}
 		})
 	}
 }
@@ -280,7 +263,6 @@ func TestSubmitCancel_CancelsARunningTask(t *testing.T) {
 		r := receive(t, p)
 		require.ErrorIs(t, r.Err, context.Canceled)
 		assert.NotZero(t, r.Worker)
-		closed(t, p)
 	})
 }
 
@@ -316,7 +298,6 @@ func TestSubmitCancel_LeavesOtherTasksAlone(t *testing.T) {
 			}
 			require.NoError(t, receive(t, p).Err)
 		}
-		closed(t, p)
 	})
 }
 
@@ -349,47 +330,44 @@ func TestSubmitCancel_ItsContextBoundsTheWaitingAlone(t *testing.T) {
 // hold more than it may.
 func TestOverflow_ADropWithoutResultBufferNeedsAReceiver(t *testing.T) {
 	for _, overflow := range []workpool.Overflow{workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns} {
-		t.Run(overflow.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				end := make(chan struct{})
-				p := mustNew(t, func(_ context.Context, n int) (int, error) {
-					if n == 1 {
-						<-end
-					}
-					return n, nil
-				}, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithResultBuffer(0), workpool.WithOverflow(overflow))
-				require.NoError(t, p.Submit(t.Context(), 1))
-				synctest.Wait()
-				require.NoError(t, p.Submit(t.Context(), 2))
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-				defer cancel()
-				require.ErrorIs(t, p.Submit(ctx, 3), context.DeadlineExceeded)
-				assert.Equal(t, 2, p.Stats().Queued+p.Stats().Running+p.Stats().Undelivered)
+		bubble(t, overflow.String(), func(t *testing.T) {
+			end := make(chan struct{})
+			p := mustNew(t, func(_ context.Context, n int) (int, error) {
+				if n == 1 {
+					<-end
+				}
+				return n, nil
+			}, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithResultBuffer(0), workpool.WithOverflow(overflow))
+			require.NoError(t, p.Submit(t.Context(), 1))
+			synctest.Wait()
+			require.NoError(t, p.Submit(t.Context(), 2))
+			ctx := limited(t, time.Second)
+			require.ErrorIs(t, p.Submit(ctx, 3), context.DeadlineExceeded)
+			assert.Equal(t, 2, p.Stats().Queued+p.Stats().Running+p.Stats().Undelivered)
 
-				results := make(chan workpool.Result[int, int], 9)
-				go func() {
-					for r := range p.Results() {
-						results <- r
-					}
-					close(results)
-				}()
-				synctest.Wait()
-				require.NoError(t, p.Submit(t.Context(), 4))
-				first := <-results
-				switch overflow {
-				case workpool.DropOldest:
-					assert.Equal(t, 2, first.Task)
-				default:
-					assert.Equal(t, 4, first.Task)
+			results := make(chan workpool.Result[int, int], 9)
+			go func() {
+				for r := range p.Results() {
+					results <- r
 				}
-				close(end)
-				closed(t, p)
-				n := 1
-				for range results {
-					n++
-				}
-				assert.Equal(t, 3, n)
-			})
+				close(results)
+			}()
+			synctest.Wait()
+			require.NoError(t, p.Submit(t.Context(), 4))
+			first := <-results
+			switch overflow {
+			case workpool.DropOldest:
+				assert.Equal(t, 2, first.Task)
+			default:
+				assert.Equal(t, 4, first.Task)
+			}
+			close(end)
+			closed(t, p)
+			n := 1
+			for range results {
+				n++
+			}
+			assert.Equal(t, 3, n)
 		})
 	}
 }

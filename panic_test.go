@@ -28,8 +28,7 @@ func answers(t *testing.T, p *closures, task closure) map[string]error {
 		break
 	}
 	_, errs["Do"] = p.Do(t.Context(), task)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-	defer cancel()
+	ctx := limited(t, time.Hour)
 	_, errs["Do with a deadline"] = p.Do(ctx, task)
 	errs["DoChan"] = (<-p.DoChan(t.Context(), task)).Err
 	_, errs["TryDo"] = p.TryDo(t.Context(), task)
@@ -90,26 +89,23 @@ func TestPanicError_Values(t *testing.T) {
 		{"nil, which is no Goexit", nil, new(runtime.PanicNilError)},
 		{"another PanicError", &workpool.PanicError{Value: cause}, cause},
 	} {
-		t.Run(row.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t)
-				defer closed(t, p)
-				_, err := p.Do(t.Context(), func(context.Context) (int, error) { panic(row.value) })
-				var panicked *workpool.PanicError
-				require.ErrorAs(t, err, &panicked)
-				assert.NotEmpty(t, panicked.Stack)
-				if row.value == nil {
-					assert.IsType(t, row.unwrap, panicked.Value) //nolint:testifylint // the value is the error
-					return
-				}
-				assert.Equal(t, row.value, panicked.Value)
-				assert.Contains(t, err.Error(), fmt.Sprint(row.value))
-				if row.unwrap == nil {
-					assert.NoError(t, errors.Unwrap(err))
-				} else {
-					assert.ErrorIs(t, err, row.unwrap)
-				}
-			})
+		bubble(t, row.name, func(t *testing.T) {
+			p := newClosures(t)
+			_, err := p.Do(t.Context(), func(context.Context) (int, error) { panic(row.value) })
+			var panicked *workpool.PanicError
+			require.ErrorAs(t, err, &panicked)
+			assert.NotEmpty(t, panicked.Stack)
+			if row.value == nil {
+				assert.IsType(t, row.unwrap, panicked.Value) //nolint:testifylint // the value is the error
+				return
+			}
+			assert.Equal(t, row.value, panicked.Value)
+			assert.Contains(t, err.Error(), fmt.Sprint(row.value))
+			if row.unwrap == nil {
+				assert.NoError(t, errors.Unwrap(err))
+			} else {
+				assert.ErrorIs(t, err, row.unwrap)
+			}
 		})
 	}
 }
@@ -119,9 +115,7 @@ func TestPanicError_Values(t *testing.T) {
 func TestPanic_InDeferredFunctions(t *testing.T) {
 	isPanic := func(value any) func(t *testing.T, err error) {
 		return func(t *testing.T, err error) {
-			var panicked *workpool.PanicError
-			require.ErrorAs(t, err, &panicked)
-			assert.Equal(t, value, panicked.Value)
+			panicked(t, value, err)
 		}
 	}
 	isGoexit := func(t *testing.T, err error) { require.ErrorIs(t, err, workpool.ErrGoexit) }
@@ -159,21 +153,16 @@ func TestPanic_InDeferredFunctions(t *testing.T) {
 			panic("first")
 		}, func(t *testing.T, err error) { require.NoError(t, err) }},
 	} {
-		t.Run(row.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t, workpool.WithWorkers(1))
-				for range 3 {
-					for way, err := range answers(t, p, row.task) {
-						t.Log(way)
-						row.check(t, err)
-					}
+		bubble(t, row.name, func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1))
+			for range 3 {
+				for way, err := range answers(t, p, row.task) {
+					t.Log(way)
+					row.check(t, err)
 				}
-				value, err := p.Do(t.Context(), returning(8, nil))
-				require.NoError(t, err)
-				assert.Equal(t, 8, value)
-				assert.Equal(t, 1, p.Stats().Workers)
-				closed(t, p)
-			})
+			}
+			gives(t, 8)(p.Do(t.Context(), returning(8, nil)))
+			assert.Equal(t, 1, p.Stats().Workers)
 		})
 	}
 }
@@ -181,9 +170,7 @@ func TestPanic_InDeferredFunctions(t *testing.T) {
 func TestPanic_ValueBeforeItIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(1))
-		for _, task := range []closure{returning(9, nil), catchFire, returning(8, errors.New("half done")), exit} {
-			require.NoError(t, p.Submit(t.Context(), task))
-		}
+		submit(t, p, returning(9, nil), catchFire, returning(8, errors.New("half done")), exit)
 		closed(t, p)
 		results := byIndex(t, collect(p))
 		assert.Equal(t, 9, results[0].Value)
@@ -209,32 +196,30 @@ func TestRule7_APanicOfTheResultFunction(t *testing.T) {
 		}},
 		{"Goexit", runtime.Goexit, func(t *testing.T, err error) { require.ErrorIs(t, err, workpool.ErrGoexit) }},
 	} {
-		t.Run(row.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var calls atomic.Int32
-				p := mustNew(t, square, workpool.WithWorkers(2), workpool.WithResultFunc(func(r workpool.Result[int, int]) {
-					calls.Add(1)
-					if r.Task%10 == 3 {
-						row.end()
-					}
-				}))
-				accepted, err := p.SubmitAll(t.Context(), count(50))
-				require.NoError(t, err)
-				require.Equal(t, 50, accepted)
-				require.NoError(t, p.Wait(t.Context()), "the pool goes on")
-				assert.Equal(t, int32(50), calls.Load(), "one call a task")
+		bubble(t, row.name, func(t *testing.T) {
+			var calls atomic.Int32
+			p := mustNew(t, square, workpool.WithWorkers(2), workpool.WithResultFunc(func(r workpool.Result[int, int]) {
+				calls.Add(1)
+				if r.Task%10 == 3 {
+					row.end()
+				}
+			}))
+			accepted, err := p.SubmitAll(t.Context(), count(50))
+			require.NoError(t, err)
+			require.Equal(t, 50, accepted)
+			require.NoError(t, p.Wait(t.Context()), "the pool goes on")
+			assert.Equal(t, int32(50), calls.Load(), "one call a task")
 
-				value, err := p.Do(t.Context(), 3)
-				require.NoError(t, err, "Do does not go through the result function")
-				assert.Equal(t, 9, value)
+			value, err := p.Do(t.Context(), 3)
+			require.NoError(t, err, "Do does not go through the result function")
+			assert.Equal(t, 9, value)
 
-				first := p.Close()
-				row.check(t, first)
-				row.check(t, p.Shutdown(t.Context()))
-				assert.Equal(t, first, p.Close(), "all report the same")
-				stats := p.Stats()
-				assert.Equal(t, uint64(51), stats.Succeeded, "the tasks themselves were fine")
-			})
+			first := p.Close()
+			row.check(t, first)
+			row.check(t, p.Shutdown(t.Context()))
+			assert.Equal(t, first, p.Close(), "all report the same")
+			stats := p.Stats()
+			assert.Equal(t, uint64(51), stats.Succeeded, "the tasks themselves were fine")
 		})
 	}
 }
@@ -306,31 +291,28 @@ func TestRule7_AllWorkersPanicAtOnce(t *testing.T) {
 			assert.Equal(t, []int{1, 2, 3, 4, 5, 6, 7, 8}, workers)
 		}
 		assert.Equal(t, 8, p.Stats().Workers)
-		closed(t, p)
 	})
 }
 
 func TestRule7_PanicWhileThePoolCloses(t *testing.T) {
 	for name, task := range map[string]func(){"panic": func() { panic("late") }, "Goexit": runtime.Goexit} {
 		for _, mode := range []workpool.ShutdownMode{workpool.Drain, workpool.FinishRunning, workpool.Abort} {
-			t.Run(fmt.Sprintf("%s/%v", name, mode), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					p := newClosures(t, workpool.WithWorkers(2), workpool.WithShutdown(mode, 0))
-					for range 6 {
-						require.NoError(t, p.Submit(t.Context(), func(context.Context) (int, error) {
-							time.Sleep(time.Second)
-							task()
-							return 0, nil
-						}))
-					}
-					synctest.Wait()
-					closed(t, p)
-					results := collect(p)
-					require.Len(t, results, 6)
-					for _, r := range results {
-						assert.Error(t, r.Err)
-					}
-				})
+			bubble(t, fmt.Sprintf("%s/%v", name, mode), func(t *testing.T) {
+				p := newClosures(t, workpool.WithWorkers(2), workpool.WithShutdown(mode, 0))
+				for range 6 {
+					require.NoError(t, p.Submit(t.Context(), func(context.Context) (int, error) {
+						time.Sleep(time.Second)
+						task()
+						return 0, nil
+					}))
+				}
+				synctest.Wait()
+				closed(t, p)
+				results := collect(p)
+				require.Len(t, results, 6)
+				for _, r := range results {
+					assert.Error(t, r.Err)
+				}
 			})
 		}
 	}

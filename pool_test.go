@@ -101,8 +101,7 @@ func TestNew_RefusesBadOptions(t *testing.T) {
 			}
 		})
 	}
-	_, err := workpool.New[int, int](nil)
-	require.ErrorIs(t, err, workpool.ErrInvalidOption)
+	fails(t, workpool.ErrInvalidOption)(workpool.New[int, int](nil))
 }
 
 func TestNew_Defaults(t *testing.T) {
@@ -178,11 +177,8 @@ func TestRule10_APoolLivesInABubble(t *testing.T) {
 		require.NoError(t, p.Wait(t.Context()))
 		receive(t, p)
 		receive(t, p)
-		value, err := p.Do(t.Context(), returning(2, nil))
-		require.NoError(t, err)
-		assert.Equal(t, 2, value)
-		_, err = p.Map(t.Context(), []closure{returning(1, nil), exit, returning(3, nil)})
-		require.ErrorIs(t, err, workpool.ErrGoexit)
+		gives(t, 2)(p.Do(t.Context(), returning(2, nil)))
+		fails(t, workpool.ErrGoexit)(p.Map(t.Context(), []closure{returning(1, nil), exit, returning(3, nil)}))
 		for range p.Stream(t.Context(), slices.Values([]closure{returning(1, nil), returning(2, nil), returning(3, nil)})) {
 			break
 		}

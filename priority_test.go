@@ -24,9 +24,7 @@ func TestPriority_HigherFirstWithAShareForTheOthers(t *testing.T) {
 			workpool.WithPriority(sign))
 		p.Pause()
 		for range 160 {
-			for _, n := range []int{-1, 0, 1} {
-				require.NoError(t, p.Submit(t.Context(), n))
-			}
+			submit(t, p, -1, 0, 1)
 		}
 		closed(t, p)
 		results := collect(p)
@@ -43,9 +41,7 @@ func TestPriority_AHigherOneOvertakesABacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate()
 		p := mustNew(t, g.handle, workpool.WithWorkers(1), workpool.WithPriority(sign))
-		for range 50 {
-			require.NoError(t, p.Submit(t.Context(), -1))
-		}
+		submitN(t, p, 50, -1)
 		<-g.began
 		require.NoError(t, p.Submit(t.Context(), 1))
 		g.end <- 0
@@ -131,7 +127,6 @@ func TestPriority_FunctionThatPanicsOrErrsIsAnErrorOfTheCall(t *testing.T) {
 			assert.ErrorContains(t, err, "Priority(7)", name)
 		}
 		assert.Zero(t, p.Stats().Submitted)
-		closed(t, p)
 	})
 }
 
@@ -171,35 +166,33 @@ func TestPriority_NamesOfConstants(t *testing.T) {
 func TestPriority_TasksOfOneKeyInLine(t *testing.T) {
 	for _, order := range [][]int{{-1, 0, 1}, {-1, 1, 0}, {0, -1, 1}, {0, 1, -1}, {1, -1, 0}, {1, 0, -1}} {
 		for _, closes := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%v/closes=%v", order, closes), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults(),
-						workpool.WithPriority(sign), workpool.WithKey(func(int) int { return 0 }))
-					p.Pause()
-					for _, n := range order {
-						require.NoError(t, p.TrySubmit(t.Context(), n))
-					}
-					var want error
-					if closes {
-						want = workpool.ErrClosed
-					}
-					answers := make(chan error, 6)
-					for _, n := range append(order, order...) {
-						go func() { answers <- p.Submit(t.Context(), n) }()
-						synctest.Wait()
-					}
-					require.Equal(t, 6, p.Stats().Waiting)
-					if closes {
-						go func() { assert.NoError(t, p.Close()) }()
-					} else {
-						p.Resume()
-					}
+			bubble(t, fmt.Sprintf("%v/closes=%v", order, closes), func(t *testing.T) {
+				p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults(),
+					workpool.WithPriority(sign), workpool.WithKey(func(int) int { return 0 }))
+				p.Pause()
+				for _, n := range order {
+					require.NoError(t, p.TrySubmit(t.Context(), n))
+				}
+				var want error
+				if closes {
+					want = workpool.ErrClosed
+				}
+				answers := make(chan error, 6)
+				for _, n := range append(order, order...) {
+					go func() { answers <- p.Submit(t.Context(), n) }()
 					synctest.Wait()
-					for range 6 {
-						require.ErrorIs(t, <-answers, want)
-					}
-					closed(t, p)
-				})
+				}
+				require.Equal(t, 6, p.Stats().Waiting)
+				if closes {
+					go func() { assert.NoError(t, p.Close()) }()
+				} else {
+					p.Resume()
+				}
+				synctest.Wait()
+				for range 6 {
+					require.ErrorIs(t, <-answers, want)
+				}
+				closed(t, p)
 			})
 		}
 	}

@@ -308,9 +308,7 @@ func randomTraffic(t *testing.T, producers, rounds int, opts ...workpool.Option)
 				tasks[i] = first + i
 				enter(first + i)
 			}
-			n, err := p.SubmitAll(background, slices.Values(tasks))
-			assert.NoError(t, err)
-			assert.Equal(t, size, n)
+			gives(t, size)(p.SubmitAll(background, slices.Values(tasks)))
 		},
 		func(n int) {
 			value, err := p.Do(background, n)
@@ -445,9 +443,7 @@ func thousandsAtOnce(t *testing.T) {
 			<-start
 			for i := range calls {
 				n := caller*calls + i
-				value, err := p.Do(t.Context(), n)
-				assert.NoError(t, err)
-				assert.Equal(t, 2*n, value)
+				gives(t, 2*n)(p.Do(t.Context(), n))
 				if p.TrySubmit(context.Background(), n) != nil {
 					assert.NoError(t, p.Submit(t.Context(), n))
 				}

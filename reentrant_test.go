@@ -58,9 +58,7 @@ func TestRule6_ATaskMayUseItsOwnPool(t *testing.T) {
 					}
 					return 10 * n, nil
 				}, opts...)
-				value, err := p.Do(t.Context(), 0)
-				require.NoError(t, err)
-				assert.Equal(t, 60, value)
+				gives(t, 60)(p.Do(t.Context(), 0))
 				require.NoError(t, p.Submit(t.Context(), 0))
 				r := receive(t, p)
 				require.NoError(t, r.Err)
@@ -146,13 +144,8 @@ func TestRule6_Recursion(t *testing.T) {
 					}
 					return use(ctx, p, n-1, n-2)
 				}, opts...)
-				value, err := fibonacci.Do(t.Context(), 12)
-				require.NoError(t, err)
-				assert.Equal(t, 144, value)
-				value, err = fibonacci.Do(t.Context(), 1500)
-				require.NoError(t, err)
-				assert.Equal(t, 1, value)
-				closed(t, fibonacci)
+				gives(t, 144)(fibonacci.Do(t.Context(), 12))
+				gives(t, 1)(fibonacci.Do(t.Context(), 1500))
 			})
 		})
 	}
@@ -175,14 +168,11 @@ func TestRule6_TwoPoolsThatCallEachOther(t *testing.T) {
 		var all sync.WaitGroup
 		for range 3 {
 			all.Go(func() {
-				value, err := ping.Do(t.Context(), 50)
-				assert.NoError(t, err)
-				assert.Equal(t, 50, value)
+				gives(t, 50)(ping.Do(t.Context(), 50))
 			})
 			all.Wait() // one at a time: two callers may hold the one worker that each needs of the other
 		}
 		closed(t, ping)
-		closed(t, pong)
 	})
 }
 
@@ -205,7 +195,6 @@ func TestRule6_NestedTaskRunsOnTheCallingWorker(t *testing.T) {
 		info, err := p.Do(t.Context(), 3)
 		require.NoError(t, err)
 		assert.Equal(t, workpool.Info{Pool: "nested", Worker: 1, Index: 0, Attempt: 1}, info)
-		closed(t, p)
 	})
 }
 
@@ -223,7 +212,6 @@ func TestRule6_NestedTasksUseIdleWorkers(t *testing.T) {
 		_, err := p.Do(t.Context(), 0)
 		require.NoError(t, err)
 		assert.Equal(t, time.Second, time.Since(begin), "three tasks on three idle workers")
-		closed(t, p)
 	})
 }
 
@@ -242,33 +230,30 @@ func TestRule6_WaitingForOneselfIsAnError(t *testing.T) {
 		},
 	}
 	for name, derive := range derivations {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				handler := func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
-					ctx, cancel := derive(ctx)
-					defer cancel()
-					assert.ErrorIs(t, p.Shutdown(ctx), workpool.ErrReentrant)
-					assert.ErrorIs(t, p.Wait(ctx), workpool.ErrReentrant)
-					return n, nil
-				}
-				p := newSelfUsing(t, handler, workpool.WithWorkers(2))
-				_, err := p.Do(t.Context(), 1)
-				require.NoError(t, err)
-				timed, cancel := context.WithTimeout(t.Context(), time.Hour)
+		bubble(t, name, func(t *testing.T) {
+			handler := func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
+				ctx, cancel := derive(ctx)
 				defer cancel()
-				_, err = p.Do(timed, 1)
-				require.NoError(t, err)
-				_, err = p.Map(t.Context(), []int{1, 2, 3})
-				require.NoError(t, err)
-				for r := range p.Stream(t.Context(), slices.Values([]int{1, 2, 3})) {
-					require.NoError(t, r.Err)
-				}
-				require.NoError(t, p.Submit(timed, 1))
-				require.NoError(t, p.TrySubmit(t.Context(), 2))
-				require.NoError(t, p.Wait(t.Context()), "the pool is still open, and Wait is for others")
-				closed(t, p)
-				require.Len(t, collect(p), 2)
-			})
+				assert.ErrorIs(t, p.Shutdown(ctx), workpool.ErrReentrant)
+				assert.ErrorIs(t, p.Wait(ctx), workpool.ErrReentrant)
+				return n, nil
+			}
+			p := newSelfUsing(t, handler, workpool.WithWorkers(2))
+			_, err := p.Do(t.Context(), 1)
+			require.NoError(t, err)
+			timed := limited(t, time.Hour)
+			_, err = p.Do(timed, 1)
+			require.NoError(t, err)
+			_, err = p.Map(t.Context(), []int{1, 2, 3})
+			require.NoError(t, err)
+			for r := range p.Stream(t.Context(), slices.Values([]int{1, 2, 3})) {
+				require.NoError(t, r.Err)
+			}
+			require.NoError(t, p.Submit(timed, 1))
+			require.NoError(t, p.TrySubmit(t.Context(), 2))
+			require.NoError(t, p.Wait(t.Context()), "the pool is still open, and Wait is for others")
+			closed(t, p)
+			require.Len(t, collect(p), 2)
 		})
 	}
 }
@@ -353,14 +338,12 @@ func TestRule6_InnerTaskHasItsOwnDeadline(t *testing.T) {
 		_, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
 			short, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()
-			_, err := p.Do(short, untilEnd)
-			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			fails(t, context.DeadlineExceeded)(p.Do(short, untilEnd))
 			assert.NoError(t, ctx.Err())
 			return 0, nil
 		})
 		require.NoError(t, err)
 		assert.Equal(t, time.Second, time.Since(begin))
-		closed(t, p)
 	})
 }
 
@@ -377,7 +360,6 @@ func TestRule6_NestedCallGivesUpOnAHandlerThatIgnoresItsContext(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Equal(t, time.Second, time.Since(begin))
 		close(release)
-		closed(t, p)
 	})
 }
 
@@ -467,7 +449,6 @@ func TestRule6_NestedWhileThePoolShrinks(t *testing.T) {
 		all.Wait()
 		synctest.Wait()
 		assert.Equal(t, 1, p.Stats().Workers)
-		closed(t, p)
 	})
 }
 
@@ -480,13 +461,10 @@ func TestRule6_NestedDuringADrainIsRefused(t *testing.T) {
 			assert.NoError(t, ctx.Err(), "a drain cancels nothing")
 			assert.ErrorIs(t, p.Submit(ctx, returning(1, nil)), workpool.ErrClosed)
 			assert.ErrorIs(t, p.TrySubmit(t.Context(), returning(1, nil)), workpool.ErrClosed)
-			_, err := p.SubmitAll(ctx, slices.Values([]closure{returning(1, nil)}))
-			assert.ErrorIs(t, err, workpool.ErrClosed)
-			_, err = p.Do(ctx, returning(1, nil))
-			assert.ErrorIs(t, err, workpool.ErrClosed)
+			fails(t, workpool.ErrClosed)(p.SubmitAll(ctx, slices.Values([]closure{returning(1, nil)})))
+			fails(t, workpool.ErrClosed)(p.Do(ctx, returning(1, nil)))
 			assert.ErrorIs(t, (<-p.DoChan(ctx, returning(1, nil))).Err, workpool.ErrClosed)
-			_, err = p.Map(ctx, []closure{returning(1, nil)})
-			assert.ErrorIs(t, err, workpool.ErrClosed)
+			fails(t, workpool.ErrClosed)(p.Map(ctx, []closure{returning(1, nil)}))
 			results := streamed(p.Stream(ctx, slices.Values([]closure{returning(1, nil), returning(2, nil)})))
 			if assert.Len(t, results, 2, "of the task that was pulled, and of the Stream") {
 				assert.ErrorIs(t, results[0].Err, workpool.ErrClosed)
@@ -562,9 +540,7 @@ func TestRule6_ManyOutsideAndInsideAtOnce(t *testing.T) {
 				for range 8 {
 					callers.Go(func() {
 						for n := range 20 {
-							value, err := p.Do(t.Context(), n)
-							assert.NoError(t, err)
-							assert.Equal(t, 1, value)
+							gives(t, 1)(p.Do(t.Context(), n))
 						}
 					})
 				}
@@ -572,7 +548,6 @@ func TestRule6_ManyOutsideAndInsideAtOnce(t *testing.T) {
 				close(stop)
 				disturber.Wait()
 			})
-			closed(t, p)
 		})
 	}
 }
@@ -674,7 +649,6 @@ func TestRule8_ResumeReachesTheTasksOfANestedMap(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, int32(2), behind.Load())
 		close(end)
-		closed(t, p)
 	})
 }
 
@@ -696,7 +670,6 @@ func TestRule8_TasksOfAMapInsideAHandlerMeet(t *testing.T) {
 				return 0, err
 			})
 			assert.Equal(t, 0, p.Stats().Running)
-			closed(t, p)
 		})
 	}
 }
@@ -785,9 +758,7 @@ func TestRetryAfter_InsideAHandler(t *testing.T) {
 							}
 							return after(3, delay)(ctx, n)
 						}, opts...)
-						value, err := p.Do(t.Context(), 0)
-						require.NoError(t, err)
-						assert.Equal(t, 3, value)
+						gives(t, 3)(p.Do(t.Context(), 0))
 						closed(t, p)
 						assert.EqualValues(t, 4, p.Stats().Retried)
 					})

@@ -20,13 +20,9 @@ func TestResize_DownLetsBusyWorkersFinish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(5))
 		var before, after crowd
-		for range 5 {
-			require.NoError(t, p.Submit(t.Context(), before.task))
-		}
+		submitN(t, p, 5, before.task)
 		synctest.Wait()
-		for range 12 {
-			require.NoError(t, p.Submit(t.Context(), after.task))
-		}
+		submitN(t, p, 12, after.task)
 		require.NoError(t, p.Resize(2))
 		assert.Equal(t, int32(5), before.now.Load(), "no running task is touched")
 		assert.Equal(t, 5, p.Stats().Workers, "three of them have to finish first")
@@ -50,9 +46,7 @@ func TestResize_OfAnIdlePoolShowsAtOnce(t *testing.T) {
 			require.NoError(t, p.Resize(size))
 			assert.Equal(t, size, p.Stats().Workers)
 			var c crowd
-			for range 40 {
-				require.NoError(t, p.Submit(t.Context(), c.task))
-			}
+			submitN(t, p, 40, c.task)
 			for range 40 {
 				r := receive(t, p)
 				assert.GreaterOrEqual(t, r.Worker, 1)
@@ -82,7 +76,6 @@ func TestResize_LeavesNoGoroutineOfASurplusWorker(t *testing.T) {
 			synctest.Wait()
 			assert.Equal(t, size, goroutinesOfBubble()-others)
 		}
-		closed(t, p)
 	})
 }
 
@@ -91,9 +84,7 @@ func TestResize_WhilePaused(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(20))
 		p.Pause()
 		var c crowd
-		for range 20 {
-			require.NoError(t, p.Submit(t.Context(), c.task))
-		}
+		submitN(t, p, 20, c.task)
 		require.NoError(t, p.Resize(6))
 		require.NoError(t, p.Resize(5))
 		synctest.Wait()
@@ -127,7 +118,6 @@ func TestPause_KeepsWorkersFromTakingTasks(t *testing.T) {
 		p.Resume()
 		require.NoError(t, p.Wait(t.Context()))
 		assert.Equal(t, uint64(4), p.Stats().Succeeded)
-		closed(t, p)
 	})
 }
 
@@ -145,9 +135,7 @@ func TestPause_HoldsMapAndStreamWithoutLoss(t *testing.T) {
 				p.Resume()
 			}
 		}()
-		values, err := p.Map(t.Context(), upTo(10))
-		require.NoError(t, err)
-		assert.Equal(t, upTo(10), values)
+		gives(t, upTo(10))(p.Map(t.Context(), upTo(10)))
 		assert.Len(t, byIndex(t, streamed(p.Stream(t.Context(), count(10)))), 10)
 		closed(t, p)
 		synctest.Wait()
@@ -159,9 +147,7 @@ func TestPause_EndsWithTheOpenPool(t *testing.T) {
 	eachMode(t, func(t *testing.T, mode workpool.ShutdownMode) {
 		p := newClosures(t, workpool.WithShutdown(mode, 0))
 		p.Pause()
-		for range 5 {
-			require.NoError(t, p.Submit(t.Context(), returning(1, nil)))
-		}
+		submitN(t, p, 5, returning(1, nil))
 		closed(t, p)
 		p.Pause()
 		p.Resume()
@@ -202,7 +188,6 @@ func TestResize_UpMakesRoomForWhoWaits(t *testing.T) {
 		}()
 		submit(t, p, slices.Repeat([]closure{task}, 2))()
 		release()
-		closed(t, p)
 	})
 }
 
@@ -229,9 +214,7 @@ func TestResume_StartsWorkersBesideSurplusOnes(t *testing.T) {
 		require.NoError(t, p.Resize(4))
 		p.Pause()
 		var ran atomic.Int32
-		for range 5 {
-			require.NoError(t, p.Submit(t.Context(), counted(&ran)))
-		}
+		submitN(t, p, 5, counted(&ran))
 		p.Resume()
 		synctest.Wait()
 		assert.EqualValues(t, 5, ran.Load())
@@ -241,7 +224,6 @@ func TestResume_StartsWorkersBesideSurplusOnes(t *testing.T) {
 		}
 		synctest.Wait()
 		assert.Equal(t, 4, p.Stats().Workers)
-		closed(t, p)
 	})
 }
 

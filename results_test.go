@@ -109,9 +109,7 @@ func TestWithoutResults(t *testing.T) {
 	assert.Empty(t, collect(p), "ends at once")
 	_, err := p.SubmitAll(t.Context(), count(1000))
 	require.NoError(t, err)
-	value, err := p.Do(t.Context(), 4)
-	require.NoError(t, err)
-	assert.Equal(t, 4, value)
+	gives(t, 4)(p.Do(t.Context(), 4))
 	closed(t, p)
 	assert.Equal(t, uint64(250+1), p.Stats().Succeeded)
 	assert.Equal(t, uint64(750), p.Stats().Failed)
@@ -197,63 +195,61 @@ func TestResults_AnotherReceiverGetsWhatTheFirstHasNotComeTo(t *testing.T) {
 	}
 	for name, end := range ways {
 		for _, early := range []bool{false, true} { // the second is there before the first ends
-			t.Run(fmt.Sprintf("%s/early=%v", name, early), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					p := newClosures(t, workpool.WithWorkers(1))
-					for i := range results {
-						require.NoError(t, p.Submit(t.Context(), returning(1+i, nil)))
-					}
-					synctest.Wait()
-					release := make(chan struct{})
-					var mu sync.Mutex
-					var got []int
-					note := func(r workpool.Result[closure, int]) {
-						mu.Lock()
-						defer mu.Unlock()
-						got = append(got, r.Value)
-					}
-					var receivers sync.WaitGroup
-					receivers.Go(func() {
-						defer func() { _ = recover() }()
-						n := 0
-						for r := range p.Results() {
-							note(r)
-							<-release
-							if end == nil {
-								break
-							}
-							if n++; name == "another loop" && n == 1 {
-								for r := range p.Results() {
-									note(r)
-								}
-							}
-							end()
+			bubble(t, fmt.Sprintf("%s/early=%v", name, early), func(t *testing.T) {
+				p := newClosures(t, workpool.WithWorkers(1))
+				for i := range results {
+					require.NoError(t, p.Submit(t.Context(), returning(1+i, nil)))
+				}
+				synctest.Wait()
+				release := make(chan struct{})
+				var mu sync.Mutex
+				var got []int
+				note := func(r workpool.Result[closure, int]) {
+					mu.Lock()
+					defer mu.Unlock()
+					got = append(got, r.Value)
+				}
+				var receivers sync.WaitGroup
+				receivers.Go(func() {
+					defer func() { _ = recover() }()
+					n := 0
+					for r := range p.Results() {
+						note(r)
+						<-release
+						if end == nil {
+							break
 						}
-					})
-					synctest.Wait()
-					assert.Equal(t, results-1, p.Stats().Undelivered)
-					other := func() {
-						receivers.Go(func() {
+						if n++; name == "another loop" && n == 1 {
 							for r := range p.Results() {
 								note(r)
 							}
-						})
-						synctest.Wait()
+						}
+						end()
 					}
-					if early {
-						other()
-						assert.ElementsMatch(t, []int{1, 2, 3, 4, 5}, got)
-					}
-					close(release)
-					synctest.Wait()
-					if !early {
-						other()
-					}
-					assert.ElementsMatch(t, []int{1, 2, 3, 4, 5}, got)
-					assert.Zero(t, p.Stats().Undelivered)
-					closed(t, p)
-					receivers.Wait()
 				})
+				synctest.Wait()
+				assert.Equal(t, results-1, p.Stats().Undelivered)
+				other := func() {
+					receivers.Go(func() {
+						for r := range p.Results() {
+							note(r)
+						}
+					})
+					synctest.Wait()
+				}
+				if early {
+					other()
+					assert.ElementsMatch(t, []int{1, 2, 3, 4, 5}, got)
+				}
+				close(release)
+				synctest.Wait()
+				if !early {
+					other()
+				}
+				assert.ElementsMatch(t, []int{1, 2, 3, 4, 5}, got)
+				assert.Zero(t, p.Stats().Undelivered)
+				closed(t, p)
+				receivers.Wait()
 			})
 		}
 	}
@@ -281,7 +277,6 @@ func TestResults_OfAReceiverThatIsStuckComeFirst(t *testing.T) {
 			assert.Equal(t, 1+n, receive(t, p).Value)
 		}
 		close(release)
-		closed(t, p)
 	})
 }
 
@@ -305,7 +300,6 @@ func TestResults_SizesOfTasks(t *testing.T) {
 		assert.Len(t, seen, 100)
 	}
 	closed(t, none)
-	closed(t, much)
 }
 
 // Each order of ends: every task has its own, and on one worker they come in order.

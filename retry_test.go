@@ -55,7 +55,6 @@ func TestRetryAfter_HoldsNoWorker(t *testing.T) {
 			}
 			return n, nil
 		}, workpool.WithWorkers(1))
-		defer closed(t, p)
 		require.NoError(t, p.Submit(t.Context(), -1))
 		synctest.Wait()
 		assert.Equal(t, workpool.Stats{Queued: 1, Submitted: 1}, counts(p.Stats()))
@@ -78,8 +77,7 @@ func TestRetryAfter_ParkedTasksTakeRoom(t *testing.T) {
 		}
 		assert.LessOrEqual(t, accepted, 3+2)
 		assert.GreaterOrEqual(t, accepted, 3)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
+		ctx := limited(t, time.Second)
 		err := p.Submit(ctx, 0)
 		require.ErrorIs(t, err, workpool.ErrQueueFull)
 		require.ErrorContains(t, err, "wait for their next attempt")
@@ -98,9 +96,7 @@ func TestRetryAfter_IsWaitedForByADrain(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			begin := time.Now()
 			p := mustNew(t, after(3, time.Hour), append(opts, workpool.WithWorkers(2))...)
-			for n := range 5 {
-				require.NoError(t, p.Submit(t.Context(), n))
-			}
+			submit(t, p, upTo(5)...)
 			require.NoError(t, p.Shutdown(t.Context()))
 			assert.Equal(t, 2*time.Hour, time.Since(begin))
 			for _, r := range collect(p) {
@@ -150,16 +146,11 @@ func TestRetryAfter_AnAttemptAfterTheAbortIsTheLast(t *testing.T) {
 func TestRetryAfter_CallersWaitForTheLastAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, after(3, time.Second), workpool.WithWorkers(1))
-		defer closed(t, p)
-		value, err := p.Do(t.Context(), 5)
-		require.NoError(t, err)
-		assert.Equal(t, 5, value)
+		gives(t, 5)(p.Do(t.Context(), 5))
 		r := <-p.DoChan(t.Context(), 6)
 		require.NoError(t, r.Err)
 		assert.Equal(t, 3, r.Attempt)
-		values, err := p.Map(t.Context(), upTo(10))
-		require.NoError(t, err)
-		assert.Equal(t, upTo(10), values)
+		gives(t, upTo(10))(p.Map(t.Context(), upTo(10)))
 		n := 0
 		for r := range p.Stream(t.Context(), count(10)) {
 			require.NoError(t, r.Err)
@@ -173,16 +164,12 @@ func TestRetryAfter_CallersWaitForTheLastAttempt(t *testing.T) {
 func TestRetryAfter_AParkedTaskIsTakenBackWhenItsCallerLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, after(2, time.Hour), workpool.WithWorkers(1))
-		defer closed(t, p)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
+		ctx := limited(t, time.Second)
 		begin := time.Now()
-		_, err := p.Do(ctx, 1)
-		require.ErrorIs(t, err, context.DeadlineExceeded)
+		fails(t, context.DeadlineExceeded)(p.Do(ctx, 1))
 		r := <-p.DoChan(ctx, 1)
 		require.ErrorIs(t, r.Err, context.DeadlineExceeded)
-		_, err = p.Map(ctx, upTo(3))
-		require.ErrorIs(t, err, context.DeadlineExceeded)
+		fails(t, context.DeadlineExceeded)(p.Map(ctx, upTo(3)))
 		assert.Equal(t, time.Second, time.Since(begin))
 		require.NoError(t, p.Wait(t.Context()))
 		assert.Equal(t, time.Second, time.Since(begin), "nothing is parked any more")
@@ -196,21 +183,17 @@ func TestRetryAfter_AnAttemptThatNobodyWaitsForIsTheLast(t *testing.T) {
 			time.Sleep(2 * time.Second) // whatever becomes of the context
 			return 0, workpool.RetryAfter(time.Hour, errNotYet)
 		}, workpool.WithWorkers(5))
-		defer closed(t, p)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
+		ctx := limited(t, time.Second)
 		begin := time.Now()
 		var group sync.WaitGroup
 		group.Go(func() {
-			_, err := p.Do(ctx, 1)
-			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			fails(t, context.DeadlineExceeded)(p.Do(ctx, 1))
 		})
 		group.Go(func() {
 			assert.ErrorIs(t, (<-p.DoChan(ctx, 1)).Err, context.DeadlineExceeded)
 		})
 		group.Go(func() {
-			_, err := p.Map(ctx, upTo(1))
-			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			fails(t, context.DeadlineExceeded)(p.Map(ctx, upTo(1)))
 		})
 		group.Go(func() {
 			for r := range p.Stream(ctx, count(1)) {
@@ -234,9 +217,7 @@ func TestRetryAfter_WithoutDelayGoesToTheEndOfTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, after(3, 0), workpool.WithWorkers(1), workpool.WithQueueDepth(10))
 		p.Pause()
-		for n := range 3 {
-			require.NoError(t, p.Submit(t.Context(), n))
-		}
+		submit(t, p, upTo(3)...)
 		closed(t, p)
 		for i, r := range collect(p) {
 			assert.Equal(t, i, r.Value)
@@ -249,7 +230,6 @@ func TestRetryAfter_WithoutDelayGoesToTheEndOfTheQueue(t *testing.T) {
 func TestRetryAfter_ANegativeDelayIsAMistake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, after(2, -time.Second))
-		defer closed(t, p)
 		_, err := p.Do(t.Context(), 1)
 		require.ErrorIs(t, err, workpool.ErrInvalidOption)
 		require.ErrorIs(t, err, errNotYet)
@@ -269,10 +249,7 @@ func TestRetryAfter_MayBeWrapped(t *testing.T) {
 			}
 			return value, err
 		}, workpool.WithWorkers(1))
-		value, err := p.Do(t.Context(), 3)
-		require.NoError(t, err)
-		assert.Equal(t, 3, value)
-		closed(t, p)
+		gives(t, 3)(p.Do(t.Context(), 3))
 	})
 }
 
@@ -353,8 +330,7 @@ func TestRetryAfter_AnAttemptInPlaceOfAHandlerLeavesItsRoom(t *testing.T) {
 func TestRetryAfter_AParkedTaskThatIsTakenBackLeavesNothingBehind(t *testing.T) {
 	for name, call := range map[string]func(ctx context.Context, p *workpool.Pool[int, int]){
 		"Do": func(ctx context.Context, p *workpool.Pool[int, int]) {
-			_, err := p.Do(ctx, 1)
-			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			fails(t, context.DeadlineExceeded)(p.Do(ctx, 1))
 		},
 		"DoChan": func(ctx context.Context, p *workpool.Pool[int, int]) {
 			assert.ErrorIs(t, (<-p.DoChan(ctx, 1)).Err, context.DeadlineExceeded)
@@ -366,34 +342,31 @@ func TestRetryAfter_AParkedTaskThatIsTakenBackLeavesNothingBehind(t *testing.T) 
 			cancel()
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var ended atomic.Int32
-				p := mustNew(t, func(ctx context.Context, _ int) (int, error) {
-					context.AfterFunc(ctx, func() { ended.Add(1) })
-					return 0, workpool.RetryAfter(time.Hour, nil)
-				}, workpool.WithoutResults())
-				inUse := func() int64 {
-					runtime.GC()
-					var m runtime.MemStats
-					runtime.ReadMemStats(&m)
-					return int64(m.HeapAlloc)
+		bubble(t, name, func(t *testing.T) {
+			var ended atomic.Int32
+			p := mustNew(t, func(ctx context.Context, _ int) (int, error) {
+				context.AfterFunc(ctx, func() { ended.Add(1) })
+				return 0, workpool.RetryAfter(time.Hour, nil)
+			}, workpool.WithoutResults())
+			inUse := func() int64 {
+				runtime.GC()
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				return int64(m.HeapAlloc)
+			}
+			run := func(n int) {
+				for range n {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					call(ctx, p)
+					cancel()
 				}
-				run := func(n int) {
-					for range n {
-						ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-						call(ctx, p)
-						cancel()
-					}
-				}
-				run(200)
-				before := inUse()
-				run(2000)
-				synctest.Wait()
-				assert.Less(t, (inUse()-before)/2000, int64(50), "bytes a call")
-				assert.EqualValues(t, 2200, ended.Load(), "contexts of handlers that ended")
-				closed(t, p)
-			})
+			}
+			run(200)
+			before := inUse()
+			run(2000)
+			synctest.Wait()
+			assert.Less(t, (inUse()-before)/2000, int64(50), "bytes a call")
+			assert.EqualValues(t, 2200, ended.Load(), "contexts of handlers that ended")
 		})
 	}
 }
@@ -439,7 +412,6 @@ func TestRetryAfter_CancelledBeforeItsNextAttempt(t *testing.T) {
 		assert.ErrorIs(t, r.Err, context.Canceled)
 		assert.ErrorIs(t, r.Err, errNotYet)
 		assert.Equal(t, 1, r.Attempt)
-		closed(t, p)
 	})
 }
 

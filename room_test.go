@@ -50,7 +50,6 @@ func TestRule2_RoomBesideABlockedInputIsThereForOthers(t *testing.T) {
 				synctest.Wait()
 				require.NoError(t, p.Wait(ctx))
 				end()
-				closed(t, p)
 			})
 		})
 	}
@@ -97,27 +96,25 @@ func TestRule2_HoldsExactlyWhatItMay(t *testing.T) {
 	for _, workers := range []int{1, 2, 3} {
 		for _, depth := range []int{0, 1, 4, 9} {
 			for _, buffer := range []int{0, 1, 3, 7} {
-				t.Run(fmt.Sprintf("workers=%d/depth=%d/buffer=%d", workers, depth, buffer), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						p := newClosures(t, workpool.WithWorkers(workers), workpool.WithQueueDepth(depth), workpool.WithResultBuffer(buffer))
-						var others sync.WaitGroup
-						others.Go(func() {
-							for i := 0; p.Submit(t.Context(), returning(i, nil)) == nil; i++ {
-							}
-						})
-						synctest.Wait()
-						for received := range 40 {
-							s := p.Stats()
-							require.Equal(t, workers+depth+buffer, int(s.Submitted)-received, "%+v", s)
-							require.Equal(t, []int{depth, 0, buffer + workers, workers, 1}, []int{s.Queued, s.Running, s.Undelivered, s.Held, s.Waiting})
-							require.ErrorIs(t, p.TrySubmit(t.Context(), returning(0, nil)), workpool.ErrQueueFull)
-							receive(t, p)
-							synctest.Wait()
+				bubble(t, fmt.Sprintf("workers=%d/depth=%d/buffer=%d", workers, depth, buffer), func(t *testing.T) {
+					p := newClosures(t, workpool.WithWorkers(workers), workpool.WithQueueDepth(depth), workpool.WithResultBuffer(buffer))
+					var others sync.WaitGroup
+					others.Go(func() {
+						for i := 0; p.Submit(t.Context(), returning(i, nil)) == nil; i++ {
 						}
-						closed(t, p)
-						others.Wait()
-						assert.Len(t, collect(p), int(p.Stats().Submitted)-40)
 					})
+					synctest.Wait()
+					for received := range 40 {
+						s := p.Stats()
+						require.Equal(t, workers+depth+buffer, int(s.Submitted)-received, "%+v", s)
+						require.Equal(t, []int{depth, 0, buffer + workers, workers, 1}, []int{s.Queued, s.Running, s.Undelivered, s.Held, s.Waiting})
+						require.ErrorIs(t, p.TrySubmit(t.Context(), returning(0, nil)), workpool.ErrQueueFull)
+						receive(t, p)
+						synctest.Wait()
+					}
+					closed(t, p)
+					others.Wait()
+					assert.Len(t, collect(p), int(p.Stats().Submitted)-40)
 				})
 			}
 		}
@@ -151,51 +148,48 @@ func TestRule2_AReceiverThatIsAheadHoldsNothing(t *testing.T) {
 func TestRule2_EachTaskThatBeginsLeavesRoomForOne(t *testing.T) {
 	const depth = 4
 	for _, waiting := range []int{0, 1, 5} {
-		t.Run(fmt.Sprintf("waiting=%d", waiting), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(depth), workpool.WithoutResults())
-				step := make(chan struct{})
-				task := func(context.Context) (int, error) { //nolint:unparam // a task
-					<-step
-					return 0, nil
-				}
-				full := func() {
-					t.Helper()
-					synctest.Wait()
-					require.ErrorIs(t, p.TrySubmit(t.Context(), task), workpool.ErrQueueFull)
-					require.Equal(t, depth, p.Stats().Queued)
-				}
-				p.Pause()
-				for range depth {
+		bubble(t, fmt.Sprintf("waiting=%d", waiting), func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(depth), workpool.WithoutResults())
+			step := make(chan struct{})
+			task := func(context.Context) (int, error) { //nolint:unparam // a task
+				<-step
+				return 0, nil
+			}
+			full := func() {
+				t.Helper()
+				synctest.Wait()
+				require.ErrorIs(t, p.TrySubmit(t.Context(), task), workpool.ErrQueueFull)
+				require.Equal(t, depth, p.Stats().Queued)
+			}
+			p.Pause()
+			for range depth {
+				require.NoError(t, p.TrySubmit(t.Context(), task))
+			}
+			full()
+			var submitters sync.WaitGroup
+			for range waiting {
+				submitters.Go(func() { assert.NoError(t, p.Submit(t.Context(), task)) })
+			}
+			synctest.Wait()
+			require.Equal(t, waiting, p.Stats().Waiting)
+			p.Resume()
+			for begun := 1; begun <= 7; begun++ {
+				synctest.Wait()
+				require.Equal(t, max(0, waiting-begun), p.Stats().Waiting)
+				if begun > waiting {
 					require.NoError(t, p.TrySubmit(t.Context(), task))
 				}
 				full()
-				var submitters sync.WaitGroup
-				for range waiting {
-					submitters.Go(func() { assert.NoError(t, p.Submit(t.Context(), task)) })
-				}
-				synctest.Wait()
-				require.Equal(t, waiting, p.Stats().Waiting)
-				p.Resume()
-				for begun := 1; begun <= 7; begun++ {
-					synctest.Wait()
-					require.Equal(t, max(0, waiting-begun), p.Stats().Waiting)
-					if begun > waiting {
-						require.NoError(t, p.TrySubmit(t.Context(), task))
-					}
-					full()
-					step <- struct{}{}
-				}
-				synctest.Wait()
-				require.NoError(t, p.Resize(3))
-				for range 3 {
-					require.NoError(t, p.TrySubmit(t.Context(), task))
-				}
-				full()
-				close(step)
-				submitters.Wait()
-				closed(t, p)
-			})
+				step <- struct{}{}
+			}
+			synctest.Wait()
+			require.NoError(t, p.Resize(3))
+			for range 3 {
+				require.NoError(t, p.TrySubmit(t.Context(), task))
+			}
+			full()
+			close(step)
+			submitters.Wait()
 		})
 	}
 }
@@ -225,7 +219,6 @@ func TestRule2_APauseAndAResizeTakeRoomFromABlockedInput(t *testing.T) {
 				close(release)
 				synctest.Wait()
 				assert.EqualValues(t, 8, p.Stats().Succeeded)
-				closed(t, p)
 			})
 		})
 	}

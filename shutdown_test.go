@@ -47,8 +47,7 @@ func TestRule5_ShutdownRunsEverything(t *testing.T) {
 		require.ErrorIs(t, <-waiting, workpool.ErrClosed, "at once")
 		require.ErrorIs(t, p.Submit(t.Context(), 8), workpool.ErrClosed)
 		require.ErrorIs(t, p.TrySubmit(t.Context(), 8), workpool.ErrClosed)
-		_, err = p.Do(t.Context(), 8)
-		require.ErrorIs(t, err, workpool.ErrClosed)
+		fails(t, workpool.ErrClosed)(p.Do(t.Context(), 8))
 		require.NoError(t, <-ended)
 		assert.Equal(t, 3*time.Hour, time.Since(start))
 		assert.Equal(t, uint64(6), p.Stats().Succeeded)
@@ -63,8 +62,7 @@ func TestRule5_ShutdownCutShort(t *testing.T) {
 			_, err := p.SubmitAll(t.Context(), count(5))
 			require.NoError(t, err)
 			start := time.Now()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
+			ctx := limited(t, time.Minute)
 			err = p.Shutdown(ctx)
 			assert.Equal(t, time.Minute, time.Since(start), "at once")
 			var cut *workpool.ShutdownError
@@ -197,12 +195,13 @@ func TestStress_SubmitAgainstShutdown(t *testing.T) {
 	}
 	for round := range rounds {
 		var down, late atomic.Bool
-		p := mustNew(t, func(_ context.Context, n int) (int, error) {
+		p, err := workpool.New(func(_ context.Context, n int) (int, error) {
 			if down.Load() {
 				late.Store(true)
 			}
 			return n, nil
 		}, workpool.WithWorkers(1+round%3), workpool.WithQueueDepth(round%4), workpool.WithResultBuffer(round%5))
+		require.NoError(t, err)
 		var accepted, answered atomic.Int64
 		var wg sync.WaitGroup
 		enough, many := make(chan struct{}), rand.Int64N(20)
@@ -243,8 +242,7 @@ func TestShutdown_AllAgreeOnTheFailureOfAResultFunction(t *testing.T) {
 			return n, nil
 		}, workpool.WithResultFunc(func(workpool.Result[int, int]) { panic("result function") }))
 		require.NoError(t, p.Submit(t.Context(), 1))
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
+		ctx := limited(t, time.Second)
 		var cut *workpool.ShutdownError
 		require.ErrorAs(t, p.Shutdown(ctx), &cut)
 
@@ -324,38 +322,36 @@ func TestRule1_ATaskInTheMiddleIsInterrupted(t *testing.T) {
 			assert.Equal(t, 5, p.Stats().Undelivered)
 		}, 5},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				end := make(chan struct{})
-				p := pool{newClosures(t, append(c.opts, workpool.WithWorkers(1), workpool.WithContext(ctx))...), cancel, sync.OnceFunc(func() { close(end) })}
-				waits := func(ctx context.Context) (int, error) {
-					select {
-					case <-end:
-						return 0, nil
-					case <-ctx.Done():
-						return 0, context.Cause(ctx)
-					}
+		bubble(t, name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			end := make(chan struct{})
+			p := pool{newClosures(t, append(c.opts, workpool.WithWorkers(1), workpool.WithContext(ctx))...), cancel, sync.OnceFunc(func() { close(end) })}
+			waits := func(ctx context.Context) (int, error) {
+				select {
+				case <-end:
+					return 0, nil
+				case <-ctx.Done():
+					return 0, context.Cause(ctx)
 				}
-				short := returning(1, nil)
-				inOneGo(t, p.closures, short, waits, short, short, short)
-				require.Equal(t, 3, p.Stats().Queued)
-				c.act(t, p)
-				_ = p.Close()
-				ok := 0
-				for _, r := range collect(p.closures) {
-					if r.Err == nil {
-						ok++
-					} else {
-						assert.ErrorIs(t, r.Err, workpool.ErrAborted)
-					}
+			}
+			short := returning(1, nil)
+			inOneGo(t, p.closures, short, waits, short, short, short)
+			require.Equal(t, 3, p.Stats().Queued)
+			c.act(t, p)
+			_ = p.Close()
+			ok := 0
+			for _, r := range collect(p.closures) {
+				if r.Err == nil {
+					ok++
+				} else {
+					assert.ErrorIs(t, r.Err, workpool.ErrAborted)
 				}
-				assert.Equal(t, c.ok, ok)
-				s := p.Stats()
-				assert.EqualValues(t, 5, s.Succeeded+s.Failed+s.Aborted)
-				assert.Zero(t, s.Queued+s.Running+s.Undelivered+s.Workers)
-			})
+			}
+			assert.Equal(t, c.ok, ok)
+			s := p.Stats()
+			assert.EqualValues(t, 5, s.Succeeded+s.Failed+s.Aborted)
+			assert.Zero(t, s.Queued+s.Running+s.Undelivered+s.Workers)
 		})
 	}
 }

@@ -52,16 +52,13 @@ func TestStats_Waiting(t *testing.T) {
 		all.Wait()
 		assert.Zero(t, p.Stats().Waiting)
 		assert.Zero(t, p.Stats().Refused)
-		closed(t, p)
 	})
 }
 
 func TestStats_Held(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(3), workpool.WithResultBuffer(1))
-		for range 4 {
-			require.NoError(t, p.Submit(t.Context(), returning(0, nil)))
-		}
+		submitN(t, p, 4, returning(0, nil))
 		synctest.Wait()
 		s := p.Stats()
 		assert.Equal(t, 3, s.Held)
@@ -101,7 +98,6 @@ func TestStats_Parked(t *testing.T) {
 		assert.Zero(t, s.Parked)
 		assert.Equal(t, uint64(2), s.Retried)
 		assert.Equal(t, uint64(1), s.Succeeded)
-		closed(t, p)
 	})
 }
 
@@ -112,39 +108,37 @@ func TestStats_CancelledAndRefused(t *testing.T) {
 		if way == "Submit" { // whose context bounds the wait for room alone
 			continue
 		}
-		t.Run(way, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults())
-				release := occupy(t, p, 1)
-				ctx, cancel := context.WithCancel(t.Context())
-				var all sync.WaitGroup
-				for i := range 2 { // one is queued, the other one in line
-					all.Go(func() { assert.Error(t, run(ctx, p, returning(0, nil))) })
-					synctest.Wait()
-					assert.Equal(t, 1, p.Stats().Queued)
-					assert.Equal(t, i, p.Stats().Waiting)
-				}
-				cancel()
-				all.Wait()
-				s := p.Stats()
-				assert.Positive(t, s.Cancelled)
-				assert.Equal(t, uint64(2), s.Cancelled+s.Refused, "the one in line may have got the room of the other")
-				assert.Equal(t, s.Cancelled, s.Aborted)
-				assert.Zero(t, s.Queued+s.Waiting)
-				assertSum(t, s)
-				before := s
-				if way != "Stream" { // which takes no task then
-					assert.Error(t, run(ctx, p, returning(0, nil)), "its context has ended")
-					before.Refused++
-					assert.Equal(t, before, p.Stats())
-				}
-				release()
-				closed(t, p)
-				assert.Error(t, run(t.Context(), p, returning(0, nil)), "the pool has closed")
-				s = p.Stats()
-				assert.Equal(t, before.Refused+1, s.Refused)
-				assert.Equal(t, before.Cancelled, s.Cancelled)
-			})
+		bubble(t, way, func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults())
+			release := occupy(t, p, 1)
+			ctx, cancel := context.WithCancel(t.Context())
+			var all sync.WaitGroup
+			for i := range 2 { // one is queued, the other one in line
+				all.Go(func() { assert.Error(t, run(ctx, p, returning(0, nil))) })
+				synctest.Wait()
+				assert.Equal(t, 1, p.Stats().Queued)
+				assert.Equal(t, i, p.Stats().Waiting)
+			}
+			cancel()
+			all.Wait()
+			s := p.Stats()
+			assert.Positive(t, s.Cancelled)
+			assert.Equal(t, uint64(2), s.Cancelled+s.Refused, "the one in line may have got the room of the other")
+			assert.Equal(t, s.Cancelled, s.Aborted)
+			assert.Zero(t, s.Queued+s.Waiting)
+			assertSum(t, s)
+			before := s
+			if way != "Stream" { // which takes no task then
+				assert.Error(t, run(ctx, p, returning(0, nil)), "its context has ended")
+				before.Refused++
+				assert.Equal(t, before, p.Stats())
+			}
+			release()
+			closed(t, p)
+			assert.Error(t, run(t.Context(), p, returning(0, nil)), "the pool has closed")
+			s = p.Stats()
+			assert.Equal(t, before.Refused+1, s.Refused)
+			assert.Equal(t, before.Cancelled, s.Cancelled)
 		})
 	}
 }
@@ -152,22 +146,20 @@ func TestStats_CancelledAndRefused(t *testing.T) {
 // What an abort has ended is neither dropped nor cancelled.
 func TestStats_AbortedIsNotCancelled(t *testing.T) {
 	for way, run := range callers {
-		t.Run(way, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults())
-				require.NoError(t, p.Submit(t.Context(), untilEnd))
-				synctest.Wait()
-				var all sync.WaitGroup
-				all.Go(func() { _ = run(t.Context(), p, returning(0, nil)) })
-				synctest.Wait()
-				require.Equal(t, 1, p.Stats().Queued)
-				_ = p.Shutdown(endedContext())
-				all.Wait()
-				s := p.Stats()
-				assert.Equal(t, uint64(1), s.Aborted)
-				assert.Zero(t, s.Dropped+s.Cancelled)
-				_ = p.Close()
-			})
+		bubble(t, way, func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults())
+			require.NoError(t, p.Submit(t.Context(), untilEnd))
+			synctest.Wait()
+			var all sync.WaitGroup
+			all.Go(func() { _ = run(t.Context(), p, returning(0, nil)) })
+			synctest.Wait()
+			require.Equal(t, 1, p.Stats().Queued)
+			_ = p.Shutdown(endedContext())
+			all.Wait()
+			s := p.Stats()
+			assert.Equal(t, uint64(1), s.Aborted)
+			assert.Zero(t, s.Dropped+s.Cancelled)
+			_ = p.Close()
 		})
 	}
 }

@@ -46,9 +46,7 @@ func TestStream_YieldsTheOutcomeOfEachTask(t *testing.T) {
 			case 1:
 				assert.Equal(t, failure, r.Err)
 			case 2:
-				var panicked *workpool.PanicError
-				require.ErrorAs(t, r.Err, &panicked)
-				assert.Equal(t, i, panicked.Value)
+				panicked(t, i, r.Err)
 			case 3:
 				assert.Equal(t, workpool.ErrGoexit, r.Err)
 			}
@@ -92,7 +90,6 @@ func TestStream_BreakAtEveryIndex(t *testing.T) {
 					values, err := p.Map(t.Context(), upTo(5))
 					require.NoError(t, err, "the pool goes on")
 					assert.Equal(t, upTo(5), values)
-					closed(t, p)
 				})
 			}
 		})
@@ -103,37 +100,35 @@ func TestStream_IsLazyAndBounded(t *testing.T) {
 	for _, options := range []struct{ workers, depth, buffer int }{
 		{1, 0, 0}, {1, 1, 0}, {1, 0, 1}, {2, 3, 0}, {3, 0, 4}, {4, 2, 3},
 	} {
-		t.Run(fmt.Sprintf("%+v", options), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := mustNew(t, square, workpool.WithWorkers(options.workers),
-					workpool.WithQueueDepth(options.depth), workpool.WithResultBuffer(options.buffer))
-				var pulled atomic.Int64
-				endless := func(yield func(int) bool) {
-					for i := 0; ; i++ {
-						pulled.Add(1)
-						if !yield(i) {
-							return
-						}
+		bubble(t, fmt.Sprintf("%+v", options), func(t *testing.T) {
+			p := mustNew(t, square, workpool.WithWorkers(options.workers),
+				workpool.WithQueueDepth(options.depth), workpool.WithResultBuffer(options.buffer))
+			var pulled atomic.Int64
+			endless := func(yield func(int) bool) {
+				for i := 0; ; i++ {
+					pulled.Add(1)
+					if !yield(i) {
+						return
 					}
 				}
-				s := p.Stream(t.Context(), endless)
-				synctest.Wait()
-				require.Zero(t, pulled.Load(), "nothing is pulled before the range")
+			}
+			s := p.Stream(t.Context(), endless)
+			synctest.Wait()
+			require.Zero(t, pulled.Load(), "nothing is pulled before the range")
 
-				bound := int64(options.workers + options.depth + options.buffer)
-				yielded := int64(0)
-				for range s {
-					yielded++
-					synctest.Wait()
-					assert.LessOrEqual(t, pulled.Load()-yielded, bound)
-					if yielded == 20 {
-						break
-					}
+			bound := int64(options.workers + options.depth + options.buffer)
+			yielded := int64(0)
+			for range s {
+				yielded++
+				synctest.Wait()
+				assert.LessOrEqual(t, pulled.Load()-yielded, bound)
+				if yielded == 20 {
+					break
 				}
-				after := pulled.Load()
-				closed(t, p)
-				assert.Equal(t, after, pulled.Load())
-			})
+			}
+			after := pulled.Load()
+			closed(t, p)
+			assert.Equal(t, after, pulled.Load())
 		})
 	}
 }
@@ -161,7 +156,6 @@ func TestStream_SlowLoopBodyHoldsNobodyElse(t *testing.T) {
 			inner := byIndex(t, streamed(p.Stream(t.Context(), count(7))))
 			require.Len(t, inner, 7)
 		}
-		closed(t, p)
 	})
 }
 
@@ -182,7 +176,6 @@ func TestStream_RangedTwice(t *testing.T) {
 			both.Go(func() { assert.Len(t, byIndex(t, streamed(s)), 10) })
 		}
 		both.Wait()
-		closed(t, p)
 	})
 }
 
@@ -233,7 +226,6 @@ func TestStream_InputThatIgnoresTheEnd(t *testing.T) {
 		}) {
 			break
 		}
-		closed(t, p)
 	})
 }
 
@@ -258,7 +250,6 @@ func TestRule8_StreamYieldsWhileASlowTaskRuns(t *testing.T) {
 			}
 		}
 		assert.Equal(t, 1+fast, yielded)
-		closed(t, p)
 	})
 }
 
@@ -277,7 +268,6 @@ func TestRule8_StreamRunsASingleTaskAtOnce(t *testing.T) {
 			assert.Equal(t, r.Task*r.Task, r.Value)
 			answered <- struct{}{}
 		}
-		closed(t, p)
 	})
 }
 
@@ -315,20 +305,17 @@ func TestStream_LoopThatEndsEarly(t *testing.T) {
 		},
 	}
 	for name, end := range ends {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := mustNew(t, func(ctx context.Context, i int) (int, error) {
-					if i == 0 {
-						return 0, nil
-					}
-					return untilEnd(ctx)
-				}, workpool.WithWorkers(3))
-				end(p.Stream(t.Context(), count(100)))
-				s := p.Stats()
-				assert.Zero(t, s.Running+s.Queued)
-				assert.Equal(t, s.Submitted, s.Succeeded+s.Failed+s.Aborted)
-				closed(t, p)
-			})
+		bubble(t, name, func(t *testing.T) {
+			p := mustNew(t, func(ctx context.Context, i int) (int, error) {
+				if i == 0 {
+					return 0, nil
+				}
+				return untilEnd(ctx)
+			}, workpool.WithWorkers(3))
+			end(p.Stream(t.Context(), count(100)))
+			s := p.Stats()
+			assert.Zero(t, s.Running+s.Queued)
+			assert.Equal(t, s.Submitted, s.Succeeded+s.Failed+s.Aborted)
 		})
 	}
 }
@@ -336,31 +323,28 @@ func TestStream_LoopThatEndsEarly(t *testing.T) {
 func TestRule7_APanicOfTheInputIsTheLastResult(t *testing.T) {
 	cause := errors.New("the file ended")
 	for name, end := range map[string]func(){"panic": func() { panic(cause) }, "Goexit": runtime.Goexit} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := mustNew(t, square, workpool.WithWorkers(2))
-				results := streamed(p.Stream(t.Context(), func(yield func(int) bool) {
-					count(5)(yield)
-					end()
-				}))
-				require.Len(t, results, 6)
-				last := results[5]
-				if name == "panic" {
-					var panicked *workpool.PanicError
-					require.ErrorAs(t, last.Err, &panicked)
-					require.ErrorIs(t, last.Err, cause)
-					assert.NotEmpty(t, panicked.Stack)
-				} else {
-					require.ErrorIs(t, last.Err, workpool.ErrGoexit)
-				}
-				assert.Zero(t, last.Attempt)
-				assert.EqualValues(t, 5, last.Index, "the position that failed")
-				for i, r := range byIndex(t, results)[:5] {
-					assert.NoError(t, r.Err)
-					assert.Equal(t, i*i, r.Value)
-				}
-				closed(t, p)
-			})
+		bubble(t, name, func(t *testing.T) {
+			p := mustNew(t, square, workpool.WithWorkers(2))
+			results := streamed(p.Stream(t.Context(), func(yield func(int) bool) {
+				count(5)(yield)
+				end()
+			}))
+			require.Len(t, results, 6)
+			last := results[5]
+			if name == "panic" {
+				var panicked *workpool.PanicError
+				require.ErrorAs(t, last.Err, &panicked)
+				require.ErrorIs(t, last.Err, cause)
+				assert.NotEmpty(t, panicked.Stack)
+			} else {
+				require.ErrorIs(t, last.Err, workpool.ErrGoexit)
+			}
+			assert.Zero(t, last.Attempt)
+			assert.EqualValues(t, 5, last.Index, "the position that failed")
+			for i, r := range byIndex(t, results)[:5] {
+				assert.NoError(t, r.Err)
+				assert.Equal(t, i*i, r.Value)
+			}
 		})
 	}
 }
@@ -447,7 +431,6 @@ func TestStream_ContextEndsOnTheWay(t *testing.T) {
 		}
 		assert.Equal(t, started.Load(), ran, "what ran has been yielded")
 		assert.Len(t, results, int(pulled.Load())+1, "what was pulled has been yielded")
-		closed(t, p)
 	})
 }
 
@@ -488,40 +471,37 @@ func TestStream_OfNothing(t *testing.T) {
 // The end does not wait for an input that is blocked, which is told when it next yields.
 func TestStream_EndsWhileTheInputIsBlocked(t *testing.T) {
 	for _, breaks := range []bool{false, true} { // or its context ends
-		t.Run(fmt.Sprintf("breaks=%v", breaks), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-				defer cancel()
-				p := mustNew(t, square)
-				unblock, goesOn := make(chan struct{}), make(chan bool, 1)
-				input := func(yield func(int) bool) {
-					if yield(0) && yield(1) {
-						<-unblock
-						goesOn <- yield(2)
-					}
+		bubble(t, fmt.Sprintf("breaks=%v", breaks), func(t *testing.T) {
+			ctx := limited(t, time.Second)
+			p := mustNew(t, square)
+			unblock, goesOn := make(chan struct{}), make(chan bool, 1)
+			input := func(yield func(int) bool) {
+				if yield(0) && yield(1) {
+					<-unblock
+					goesOn <- yield(2)
 				}
-				begin := time.Now()
-				var results []workpool.Result[int, int]
-				for r := range p.Stream(ctx, input) {
-					results = append(results, r)
-					if synctest.Wait(); breaks {
-						break
-					}
+			}
+			begin := time.Now()
+			var results []workpool.Result[int, int]
+			for r := range p.Stream(ctx, input) {
+				results = append(results, r)
+				if synctest.Wait(); breaks {
+					break
 				}
-				if breaks {
-					assert.LessOrEqual(t, time.Since(begin), 100*time.Millisecond)
-				} else {
-					assert.LessOrEqual(t, time.Since(begin), time.Second+100*time.Millisecond)
-					require.Len(t, byIndex(t, results), 3)
-					assert.NoError(t, results[0].Err)
-					assert.NoError(t, results[1].Err)
-					require.ErrorIs(t, results[2].Err, context.DeadlineExceeded, "why the Stream ended early")
-				}
-				close(unblock)
-				assert.False(t, <-goesOn)
-				closed(t, p)
-				assert.Equal(t, uint64(2), p.Stats().Submitted)
-			})
+			}
+			if breaks {
+				assert.LessOrEqual(t, time.Since(begin), 100*time.Millisecond)
+			} else {
+				assert.LessOrEqual(t, time.Since(begin), time.Second+100*time.Millisecond)
+				require.Len(t, byIndex(t, results), 3)
+				assert.NoError(t, results[0].Err)
+				assert.NoError(t, results[1].Err)
+				require.ErrorIs(t, results[2].Err, context.DeadlineExceeded, "why the Stream ended early")
+			}
+			close(unblock)
+			assert.False(t, <-goesOn)
+			closed(t, p)
+			assert.Equal(t, uint64(2), p.Stats().Submitted)
 		})
 	}
 }

@@ -22,8 +22,7 @@ func TestRule3_SubmitWaitsForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate()
 		p := mustNew(t, g.handle, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults())
-		require.NoError(t, p.Submit(t.Context(), 1))
-		require.NoError(t, p.Submit(t.Context(), 2))
+		submit(t, p, 1, 2)
 		<-g.began
 		submitted := make(chan error)
 		go func() { submitted <- p.Submit(context.Background(), 3) }()
@@ -96,7 +95,6 @@ func TestRule3_ContextThatEndsAsRoomComes(t *testing.T) {
 			require.NoError(t, p.TrySubmit(t.Context(), 4), "the room that it left is free")
 			<-g.began
 			g.end <- 4
-			closed(t, p)
 		})
 	}
 }
@@ -141,9 +139,7 @@ func TestSubmit_LeavesTheHandler(t *testing.T) {
 			}
 			return n, a.Submit(context.WithValue(ctx, derived{}, 1), n-1)
 		}, workpool.WithWorkers(9), workpool.WithQueueDepth(0), workpool.WithoutResults())
-		for range 3 {
-			require.NoError(t, a.Submit(t.Context(), 3))
-		}
+		submitN(t, a, 3, 3)
 		for a.Stats().Submitted < 12 {
 			time.Sleep(time.Second)
 		}
@@ -208,16 +204,13 @@ func TestRule3_ContextsOfAllKindsSideBySide(t *testing.T) {
 			n++
 		}
 	}
-	closed(t, p)
 }
 
 func TestSubmitAll_AcceptsEverything(t *testing.T) {
 	eachShape(t, 1, func(t *testing.T, opts []workpool.Option) {
 		p := mustNew(t, square, opts...)
 		go func() {
-			accepted, err := p.SubmitAll(t.Context(), count(300))
-			assert.NoError(t, err)
-			assert.Equal(t, 300, accepted)
+			gives(t, 300)(p.SubmitAll(t.Context(), count(300)))
 			assert.NoError(t, p.Shutdown(t.Context()))
 		}()
 		results := byIndex(t, collect(p))
@@ -324,46 +317,44 @@ func TestRule1_IndexIsTheOrderOfAcceptance(t *testing.T) {
 		if slices.Contains([]string{"Map", "Stream", "Group"}, name) { // whose Index is the position
 			continue
 		}
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(100), workpool.WithoutResults())
-				release := occupy(t, p, 1)
-				var ran []int
-				var indexes []uint64
-				task := func(n int) closure {
-					return func(ctx context.Context) (int, error) {
-						info, _ := workpool.InfoFrom(ctx)
-						ran, indexes = append(ran, n), append(indexes, info.Index)
-						return 0, nil
-					}
+		bubble(t, name, func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(100), workpool.WithoutResults())
+			release := occupy(t, p, 1)
+			var ran []int
+			var indexes []uint64
+			task := func(n int) closure {
+				return func(ctx context.Context) (int, error) {
+					info, _ := workpool.InfoFrom(ctx)
+					ran, indexes = append(ran, n), append(indexes, info.Index)
+					return 0, nil
 				}
-				one, endOne := feeding(t, p, sequenceWays["SubmitAll"])
-				two, endTwo := feeding(t, p, sequenceWays["SubmitAll"])
-				var waits []func()
-				var order []int
-				var expected []uint64
-				for n := range 30 {
-					switch n % 3 {
-					case 0:
-						one <- task(n)
-					case 1:
-						two <- task(n)
-					case 2:
-						waits = append(waits, submit(t, p, []closure{task(n)}))
-					}
-					synctest.Wait()
-					order, expected = append(order, n), append(expected, uint64(1+n))
+			}
+			one, endOne := feeding(t, p, sequenceWays["SubmitAll"])
+			two, endTwo := feeding(t, p, sequenceWays["SubmitAll"])
+			var waits []func()
+			var order []int
+			var expected []uint64
+			for n := range 30 {
+				switch n % 3 {
+				case 0:
+					one <- task(n)
+				case 1:
+					two <- task(n)
+				case 2:
+					waits = append(waits, submit(t, p, []closure{task(n)}))
 				}
-				endOne()
-				endTwo()
-				release()
-				for _, wait := range waits {
-					wait()
-				}
-				closed(t, p)
-				assert.Equal(t, order, ran)
-				assert.Equal(t, expected, indexes)
-			})
+				synctest.Wait()
+				order, expected = append(order, n), append(expected, uint64(1+n))
+			}
+			endOne()
+			endTwo()
+			release()
+			for _, wait := range waits {
+				wait()
+			}
+			closed(t, p)
+			assert.Equal(t, order, ran)
+			assert.Equal(t, expected, indexes)
 		})
 	}
 }
