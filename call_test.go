@@ -17,35 +17,6 @@ import (
 	"github.com/seed-a18b2dc9/workpool"
 )
 
-// A call is one of the two ways to run a task and get its answer.
-type call func(ctx context.Context, p *closures, task closure) (int, error)
-
-func do(ctx context.Context, p *closures, task closure) (int, error) { return p.Do(ctx, task) }
-
-func doChan(ctx context.Context, p *closures, task closure) (int, error) {
-	r := <-p.DoChan(ctx, task)
-	return r.Value, r.Err
-}
-
-// outcome is what a call came back with, and when.
-type outcome struct {
-	value int
-	err   error
-	after time.Duration
-}
-
-// inBackground starts the call and waits until everything in the bubble stands still.
-func inBackground(ctx context.Context, call call, p *closures, task closure) <-chan outcome {
-	done := make(chan outcome, 1)
-	begin := time.Now()
-	go func() {
-		value, err := call(ctx, p, task)
-		done <- outcome{value, err, time.Since(begin)}
-	}()
-	synctest.Wait()
-	return done
-}
-
 func TestDo_AnswersToItsCallerAlone(t *testing.T) {
 	eachCall(t, func(t *testing.T, call call) {
 		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithResultBuffer(0))
@@ -86,17 +57,6 @@ func TestDoChan_YieldsOneResultAndStaysOpen(t *testing.T) {
 			assertSilent(t, answer)
 		}
 	})
-}
-
-// assertSilent asserts that the channel holds nothing and is not closed.
-func assertSilent[T, R any](t *testing.T, answer <-chan workpool.Result[T, R]) {
-	t.Helper()
-	synctest.Wait()
-	select {
-	case r, open := <-answer:
-		assert.Fail(t, "one Result is all there is", "got %v, open: %v", r, open)
-	default:
-	}
 }
 
 func TestDoChan_ReturnsWhileTheTaskRuns(t *testing.T) {
@@ -444,28 +404,6 @@ func TestDo_GivingUpRacesWithTheAnswer(t *testing.T) {
 	assert.Equal(t, stats.Submitted, stats.Succeeded+stats.Failed+stats.Aborted)
 }
 
-func tryDo(ctx context.Context, p *closures, task closure) (int, error) { return p.TryDo(ctx, task) }
-
-// eachCall runs test for Do, TryDo and DoChan, in a bubble each.
-func eachCall(t *testing.T, test func(t *testing.T, call call)) {
-	t.Helper()
-	eachWaitingCall(t, test)
-	t.Run("TryDo", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { test(t, tryDo) })
-	})
-}
-
-// eachWaitingCall runs test for those that wait for room.
-func eachWaitingCall(t *testing.T, test func(t *testing.T, call call)) {
-	t.Helper()
-	t.Run("Do", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { test(t, do) })
-	})
-	t.Run("DoChan", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { test(t, doChan) })
-	})
-}
-
 // What becomes of a running and of a queued task when the pool ends.
 func TestDo_EndOfThePool(t *testing.T) {
 	ended, cancel := context.WithCancel(context.Background())
@@ -579,4 +517,420 @@ func TestRule3_AQueuedTaskIsTakenBackAtOnce(t *testing.T) {
 			assert.Equal(t, 8, ended)
 		})
 	}
+}
+
+func TestTryDo_RunsWhereThereIsRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1))
+		gives(t, 1)(p.TryDo(t.Context(), returning(1, nil)))
+
+		release := occupy(t, p, 1)
+		answer := inBackground(t.Context(), func(ctx context.Context, p *closures, task closure) (int, error) {
+			return p.TryDo(ctx, task)
+		}, p, returning(2, nil))
+		require.Equal(t, 1, p.Stats().Queued, "it waits for the answer, not for room")
+		release()
+		assert.Equal(t, outcome{2, nil, 0}, <-answer)
+	})
+}
+
+// Also with WithOverflow: it is asked whether there is room.
+func TestTryDo_RefusesAtOnceWhereThereIsNone(t *testing.T) {
+	for _, overflow := range []workpool.Overflow{workpool.Block, workpool.Reject, workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns} {
+		bubble(t, overflow.String(), func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithOverflow(overflow))
+			release := occupy(t, p, 1)
+			require.NoError(t, p.Submit(t.Context(), returning(1, nil)))
+			before := p.Stats()
+			fails(t, workpool.ErrQueueFull)(p.TryDo(t.Context(), returning(2, nil)))
+			after := p.Stats()
+			before.Refused++
+			assert.Equal(t, before, after, "only that it was refused has changed")
+			release()
+			closed(t, p)
+			assert.Len(t, collect(p), 2)
+		})
+	}
+}
+
+func TestTryDo_OfAClosedPoolAndAnEndedContext(t *testing.T) {
+	p := newClosures(t)
+	_, err := p.TryDo(endedContext(), returning(1, nil))
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.NotErrorIs(t, err, workpool.ErrQueueFull)
+	closed(t, p)
+	fails(t, workpool.ErrClosed)(p.TryDo(t.Context(), returning(1, nil)))
+}
+
+func TestTryDo_TheEndOfItsContextFreesIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		release := occupy(t, p, 1)
+		ctx := limited(t, time.Second)
+		ran := new(atomic.Int32)
+		fails(t, context.DeadlineExceeded)(p.TryDo(ctx, counted(ran)))
+		assert.Zero(t, p.Stats().Queued)
+		assert.Equal(t, uint64(1), p.Stats().Cancelled)
+		release()
+		closed(t, p)
+		assert.Zero(t, ran.Load())
+	})
+}
+
+// In a handler the task runs in its place, whatever is full.
+func TestTryDo_InAHandler(t *testing.T) {
+	eachTight(t, func(t *testing.T, opts []workpool.Option) {
+		p := newSelfUsing(t, func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
+			if n == 0 {
+				return 0, nil
+			}
+			value, err := p.TryDo(ctx, n-1)
+			return value + n, err
+		}, opts...)
+		gives(t, 55)(p.TryDo(t.Context(), 10))
+	})
+}
+
+func TestDoChan_NeverBlocks(t *testing.T) {
+	for name, opts := range map[string][]workpool.Option{
+		"depth 0":  {workpool.WithQueueDepth(0)},
+		"depth 1":  {workpool.WithQueueDepth(1)},
+		"keys":     {workpool.WithQueueDepth(1), workpool.WithKey(func(closure) int { return 1 })},
+		"ordered":  {workpool.WithQueueDepth(1), workpool.WithOrdered()},
+		"priority": {workpool.WithQueueDepth(1), workpool.WithPriority(func(closure) workpool.Priority { return workpool.Low })},
+		"elastic":  {workpool.WithQueueDepth(1), workpool.WithElastic(0, time.Second)},
+	} {
+		for _, canEnd := range []bool{false, true} {
+			bubble(t, name, func(t *testing.T) {
+				const calls = 20
+				p := newClosures(t, append(opts, workpool.WithWorkers(1))...)
+				ctx := context.Background()
+				if canEnd {
+					ctx = t.Context()
+				}
+				release := make(chan struct{})
+				first := p.DoChan(ctx, until(release))
+				synctest.Wait()
+				var began []int // one worker: no two at once
+				var answers []<-chan workpool.Result[closure, int]
+				for i := range calls { // this goroutine alone: if one blocked, all would
+					answers = append(answers, p.DoChan(ctx, func(context.Context) (int, error) {
+						began = append(began, i)
+						return i, nil
+					}))
+				}
+				s := p.Stats()
+				assert.Equal(t, calls, s.Queued+s.Waiting)
+				assert.Equal(t, 1, s.Running)
+				for _, answer := range answers {
+					assertSilent(t, answer)
+					assert.Equal(t, 1, cap(answer))
+				}
+				close(release)
+				require.NoError(t, (<-first).Err)
+				for i, answer := range answers {
+					r := <-answer
+					require.NoError(t, r.Err)
+					assert.Equal(t, i, r.Value)
+					assert.Equal(t, 1, r.Attempt)
+				}
+				assert.Equal(t, upTo(calls), began, "in the order of the calls")
+			})
+		}
+	}
+}
+
+// It is in line when the pool closes, or its context ends.
+func TestDoChan_AnswersFromTheLine(t *testing.T) {
+	for name, test := range map[string]struct {
+		end  func(p *closures, cancel context.CancelFunc)
+		want []error
+	}{
+		"context":  {func(_ *closures, cancel context.CancelFunc) { cancel() }, []error{workpool.ErrQueueFull, context.Canceled}},
+		"Shutdown": {func(p *closures, _ context.CancelFunc) { go func() { _ = p.Shutdown(context.Background()) }() }, []error{workpool.ErrClosed}},
+		"abort":    {func(p *closures, _ context.CancelFunc) { _ = p.Shutdown(endedContext()) }, []error{workpool.ErrClosed}},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
+			release := occupy(t, p, 1)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			ran := new(atomic.Int32)
+			bound, free := p.DoChan(ctx, counted(ran)), p.DoChan(context.Background(), counted(ran))
+			synctest.Wait()
+			require.Equal(t, 2, p.Stats().Waiting)
+			test.end(p, cancel)
+			synctest.Wait()
+			select {
+			case r := <-bound:
+				for _, want := range test.want {
+					assert.ErrorIs(t, r.Err, want)
+				}
+				assert.Equal(t, 1, r.Attempt)
+				assert.Zero(t, r.Worker)
+				assert.NotNil(t, r.Task)
+			default:
+				t.Error("no answer")
+			}
+			if name == "context" {
+				assertSilent(t, free)
+				assert.Equal(t, 1, p.Stats().Waiting)
+				release()
+				require.NoError(t, (<-free).Err)
+			} else {
+				assert.ErrorIs(t, (<-free).Err, workpool.ErrClosed)
+				release()
+			}
+			_ = p.Close()
+			s := p.Stats()
+			assertSum(t, s)
+			assert.Equal(t, uint64(2-ran.Load()), s.Refused, "%+v", s)
+		})
+	}
+}
+
+// Only one answer comes, even where the context ends as the task does.
+func TestDoChan_AnswersOnce(t *testing.T) {
+	p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(1))
+	for range 2_000 {
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		var answers []<-chan workpool.Result[closure, int]
+		all.Go(cancel)
+		for range 4 {
+			answers = append(answers, p.DoChan(ctx, returning(1, nil)))
+		}
+		all.Wait()
+		for _, answer := range answers {
+			r := <-answer
+			if r.Err != nil {
+				assert.ErrorIs(t, r.Err, context.Canceled)
+			}
+			assert.Empty(t, answer)
+		}
+	}
+	closed(t, p)
+	assertSum(t, p.Stats())
+}
+
+// full returns a pool without room, in which a task of Do waits in the queue.
+func full(t *testing.T, overflow workpool.Overflow) (p *closures, queued <-chan outcome, release func()) {
+	t.Helper()
+	p = newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithOverflow(overflow))
+	release = occupy(t, p, 1)
+	queued = inBackground(t.Context(), do, p, returning(1, nil))
+	require.Equal(t, 1, p.Stats().Queued)
+	return p, queued, release
+}
+
+func TestWithOverflow_OfCalls(t *testing.T) {
+	eachOverflow := func(t *testing.T, overflow workpool.Overflow, test func(t *testing.T, call call, p *closures, queued <-chan outcome, release func())) {
+		t.Run(overflow.String(), func(t *testing.T) {
+			eachWaitingCall(t, func(t *testing.T, call call) {
+				p, queued, release := full(t, overflow)
+				test(t, call, p, queued, release)
+				release()
+				closed(t, p)
+				s := p.Stats()
+				assertSum(t, s)
+				assert.Zero(t, s.Cancelled)
+			})
+		})
+	}
+	eachOverflow(t, workpool.Reject, func(t *testing.T, call call, p *closures, queued <-chan outcome, release func()) {
+		fails(t, workpool.ErrQueueFull)(call(t.Context(), p, returning(2, nil)))
+		assert.Equal(t, uint64(1), p.Stats().Refused)
+		release()
+		assert.NoError(t, (<-queued).err)
+	})
+	eachOverflow(t, workpool.DropOldest, func(t *testing.T, call call, p *closures, queued <-chan outcome, release func()) {
+		answer := inBackground(t.Context(), call, p, returning(2, nil))
+		assert.ErrorIs(t, (<-queued).err, workpool.ErrDropped)
+		assert.Equal(t, uint64(1), p.Stats().Dropped)
+		release()
+		assert.Equal(t, outcome{2, nil, 0}, <-answer)
+	})
+	eachOverflow(t, workpool.DropNewest, func(t *testing.T, call call, p *closures, queued <-chan outcome, release func()) {
+		fails(t, workpool.ErrDropped)(call(t.Context(), p, returning(2, nil)))
+		assert.Equal(t, uint64(1), p.Stats().Dropped)
+		release()
+		assert.NoError(t, (<-queued).err)
+	})
+	eachOverflow(t, workpool.CallerRuns, func(t *testing.T, call call, p *closures, queued <-chan outcome, release func()) {
+		value, err := call(t.Context(), p, func(ctx context.Context) (int, error) {
+			info, _ := workpool.InfoFrom(ctx)
+			assert.Zero(t, info.Worker)
+			assert.Equal(t, 2, p.Stats().Running)
+			return 2, nil
+		})
+		assert.Equal(t, 2, value)
+		assert.NoError(t, err)
+		release()
+		assert.NoError(t, (<-queued).err)
+	})
+	eachOverflow(t, workpool.Block, func(t *testing.T, call call, p *closures, queued <-chan outcome, release func()) {
+		answer := inBackground(t.Context(), call, p, returning(2, nil))
+		assert.Equal(t, 1, p.Stats().Waiting)
+		release()
+		assert.Equal(t, outcome{2, nil, 0}, <-answer)
+		assert.NoError(t, (<-queued).err)
+	})
+}
+
+// With CallerRuns a call gives up waiting for the task that runs in its place, too.
+func TestWithOverflow_CallerRunsDoesNotHoldACallerWhoseContextEnds(t *testing.T) {
+	eachWaitingCall(t, func(t *testing.T, call call) {
+		p, queued, release := full(t, workpool.CallerRuns)
+		ctx := limited(t, time.Second)
+		ends := make(chan struct{})
+		fails(t, context.DeadlineExceeded)(call(ctx, p, until(ends)))
+		close(ends)
+		release()
+		assert.NoError(t, (<-queued).err)
+		closed(t, p)
+	})
+}
+
+// A Do of a full pool with DropOldest drops neither tasks of a Map nor of a Stream.
+func TestWithOverflow_DropOldestSparesBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithOverflow(workpool.DropOldest))
+		release := occupy(t, p, 1)
+		var batches sync.WaitGroup
+		batches.Go(func() {
+			gives(t, []int{1, 2})(p.Map(t.Context(), []closure{returning(1, nil), returning(2, nil)}))
+		})
+		synctest.Wait()
+		dropped := inBackground(t.Context(), do, p, returning(3, nil))
+		last := inBackground(t.Context(), do, p, returning(4, nil))
+		assert.ErrorIs(t, (<-dropped).err, workpool.ErrDropped)
+		release()
+		assert.Equal(t, outcome{4, nil, 0}, <-last)
+		batches.Wait()
+	})
+}
+
+func TestTrySubmit_HasTheValuesOfItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type key struct{}
+		p := newClosures(t)
+		got := make(chan any, 1)
+		require.NoError(t, p.TrySubmit(context.WithValue(t.Context(), key{}, 7), func(ctx context.Context) (int, error) {
+			got <- ctx.Value(key{})
+			return 0, nil
+		}))
+		assert.Equal(t, 7, <-got)
+		assert.ErrorIs(t, p.TrySubmit(endedContext(), returning(0, nil)), context.Canceled)
+		closed(t, p)
+		assert.ErrorIs(t, p.TrySubmit(t.Context(), returning(0, nil)), workpool.ErrClosed)
+	})
+}
+
+func TestNoValue_RunsAFunctionThatHasOnlyAnError(t *testing.T) {
+	failure := errors.New("no such thing")
+	p := mustNew(t, workpool.NoValue(func(_ context.Context, fails bool) error {
+		if fails {
+			return failure
+		}
+		return nil
+	}))
+	_, err := p.Do(t.Context(), false)
+	require.NoError(t, err)
+	_, err = p.Do(t.Context(), true)
+	assert.True(t, err == failure)
+	closed(t, p)
+	fails(t, workpool.ErrInvalidOption)(workpool.New(workpool.NoValue[int](nil)))
+}
+
+func TestInfoFrom_TellsWhichTaskRunsWhere(t *testing.T) {
+	type key struct{}
+	synctest.Test(t, func(t *testing.T) {
+		_, ok := workpool.InfoFrom(t.Context())
+		assert.False(t, ok, "not the context of a handler")
+
+		seen := map[uint64]bool{}
+		p := newClosures(t, workpool.WithWorkers(3), workpool.WithName("thumbnails"))
+		for range 20 {
+			value := make(chan workpool.Info, 1)
+			require.NoError(t, p.Submit(t.Context(), func(ctx context.Context) (int, error) {
+				info, ok := workpool.InfoFrom(ctx)
+				assert.True(t, ok)
+				child, cancel := context.WithTimeout(context.WithValue(ctx, key{}, 1), time.Hour)
+				defer cancel()
+				derived, ok := workpool.InfoFrom(child)
+				assert.True(t, ok)
+				assert.Equal(t, info, derived)
+				value <- info
+				return 0, nil
+			}))
+			r, info := receive(t, p), <-value
+			assert.Equal(t, workpool.Info{Pool: "thumbnails", Worker: r.Worker, Index: r.Index, Attempt: r.Attempt}, info)
+			assert.Contains(t, []int{1, 2, 3}, info.Worker)
+			assert.False(t, seen[info.Index], "an index of its own")
+			seen[info.Index] = true
+		}
+	})
+}
+
+func TestInfoFrom_TheInnermostPool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		outer := newClosures(t, workpool.WithName("outer"))
+		inner := newClosures(t, workpool.WithName("inner"))
+		_, err := outer.Do(t.Context(), func(ctx context.Context) (int, error) {
+			_, err := inner.Do(ctx, func(ctx context.Context) (int, error) {
+				info, ok := workpool.InfoFrom(ctx)
+				assert.True(t, ok)
+				assert.Equal(t, "inner", info.Pool)
+				return 0, nil
+			})
+			info, ok := workpool.InfoFrom(ctx)
+			assert.True(t, ok)
+			assert.Equal(t, "outer", info.Pool)
+			return 0, err
+		})
+		require.NoError(t, err)
+		closed(t, inner)
+	})
+}
+
+// A goroutine that a handler has left behind asks which task it belongs to, while the
+// worker goes on with others. With -race, it must not read what the worker writes.
+func TestInfoFrom_ByAGoroutineThatWasLeftBehind(t *testing.T) {
+	const tasks = 500
+	p := mustNew(t, func(ctx context.Context, n int) (int, error) {
+		want, _ := workpool.InfoFrom(ctx)
+		go func() {
+			for range 20 {
+				got, ok := workpool.InfoFrom(ctx)
+				if !ok || got != want {
+					panic(fmt.Sprintf("%v is now %v", want, got))
+				}
+				_, _, _ = ctx.Err(), ctx.Done(), ctx.Value(n)
+			}
+		}()
+		if want.Attempt == 1 && n%5 == 0 {
+			return 0, workpool.RetryAfter(0, nil)
+		}
+		return n, nil
+	}, workpool.WithWorkers(3), workpool.WithoutResults())
+	var all sync.WaitGroup
+	all.Go(func() {
+		_, err := p.Map(context.Background(), upTo(tasks))
+		assert.NoError(t, err)
+	})
+	all.Go(func() {
+		for r := range p.Stream(context.Background(), count(tasks)) {
+			assert.NoError(t, r.Err)
+		}
+	})
+	all.Go(func() {
+		for i := range tasks {
+			_, err := p.Do(t.Context(), i)
+			assert.NoError(t, err)
+		}
+	})
+	for i := range tasks {
+		require.NoError(t, p.Submit(context.Background(), i))
+	}
+	all.Wait()
 }

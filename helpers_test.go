@@ -484,3 +484,377 @@ func panicAfter(n int) iter.Seq[int] {
 		panic("no more")
 	}
 }
+
+// endedContext returns a context that has ended.
+func endedContext() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// assertSum checks that a snapshot adds up.
+func assertSum(t testing.TB, s workpool.Stats) bool {
+	t.Helper()
+	return assert.Equal(t, s.Submitted, uint64(s.Queued)+uint64(s.Running)+s.Succeeded+s.Failed+s.Aborted, "%+v", s)
+}
+
+// callers are the ways to have one task answered to its caller, to whom a context belongs.
+var callers = map[string]func(ctx context.Context, p *closures, task closure) error{
+	"Do": func(ctx context.Context, p *closures, task closure) error {
+		_, err := p.Do(ctx, task)
+		return err
+	},
+	"DoChan": func(ctx context.Context, p *closures, task closure) error {
+		return (<-p.DoChan(ctx, task)).Err
+	},
+	"Map": func(ctx context.Context, p *closures, task closure) error {
+		_, err := p.Map(ctx, []closure{task})
+		return err
+	},
+	"Stream": func(ctx context.Context, p *closures, task closure) error {
+		var errs []error
+		for r := range p.Stream(ctx, slices.Values([]closure{task})) {
+			errs = append(errs, r.Err)
+		}
+		return errors.Join(errs...)
+	},
+	"Group": func(ctx context.Context, p *closures, task closure) error {
+		g := p.Group(ctx)
+		if err := g.Submit(task); err != nil {
+			_, _ = g.Wait()
+			return err
+		}
+		_, err := g.Wait()
+		return err
+	},
+	"Submit": func(ctx context.Context, p *closures, task closure) error {
+		if err := p.Submit(ctx, task); err != nil {
+			return err
+		}
+		return p.Wait(context.Background())
+	},
+	"SubmitCancel": func(ctx context.Context, p *closures, task closure) error {
+		cancel, err := p.SubmitCancel(ctx, task)
+		if err != nil {
+			return err
+		}
+		defer cancel()
+		return p.Wait(ctx)
+	},
+}
+
+// A selfUser is a handler that gets the pool it runs on.
+type selfUser[T, R any] func(ctx context.Context, p *workpool.Pool[T, R], task T) (R, error)
+
+// newSelfUsing makes a pool whose handler uses the pool itself.
+func newSelfUsing[T, R any](t testing.TB, handler selfUser[T, R], opts ...workpool.Option) *workpool.Pool[T, R] {
+	t.Helper()
+	var p *workpool.Pool[T, R]
+	p = mustNew(t, func(ctx context.Context, task T) (R, error) { return handler(ctx, p, task) }, opts...)
+	return p
+}
+
+// tight are the pools on which a task that waits for a worker waits for
+// itself: nearly all is taken by the task.
+var tight = map[string][]workpool.Option{
+	"one worker, depth 0":  {workpool.WithWorkers(1), workpool.WithQueueDepth(0)},
+	"one worker, depth 1":  {workpool.WithWorkers(1), workpool.WithQueueDepth(1)},
+	"two workers, depth 1": {workpool.WithWorkers(2), workpool.WithQueueDepth(1)},
+	"defaults":             nil,
+}
+
+func eachTight(t *testing.T, test func(t *testing.T, opts []workpool.Option)) {
+	t.Helper()
+	for name, opts := range tight {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, slices.Clip(opts)) })
+		})
+	}
+}
+
+// nested are the ways in which a handler runs tasks of its own pool and waits for them. Each
+// returns the sum of their values.
+var nested = map[string]func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error){
+	"Do": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+		for _, task := range tasks {
+			value, doErr := p.Do(ctx, task)
+			sum, err = sum+value, errors.Join(err, doErr)
+		}
+		return sum, err
+	},
+	"TryDo": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+		for _, task := range tasks {
+			value, doErr := p.TryDo(ctx, task)
+			sum, err = sum+value, errors.Join(err, doErr)
+		}
+		return sum, err
+	},
+	"DoChan": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+		var answers []<-chan workpool.Result[int, int]
+		for _, task := range tasks {
+			answers = append(answers, p.DoChan(ctx, task))
+		}
+		for _, answer := range answers {
+			r := <-answer
+			sum, err = sum+r.Value, errors.Join(err, r.Err)
+		}
+		return sum, err
+	},
+	"Map": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+		values, err := p.Map(ctx, tasks)
+		for _, value := range values {
+			sum += value
+		}
+		return sum, err
+	},
+	"Stream": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+		for r := range p.Stream(ctx, slices.Values(tasks)) {
+			sum, err = sum+r.Value, errors.Join(err, r.Err)
+		}
+		return sum, err
+	},
+	"Group": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+		g := p.Group(ctx)
+		for _, task := range tasks {
+			err = errors.Join(err, g.Submit(task))
+		}
+		values, waitErr := g.Wait()
+		for _, value := range values {
+			sum += value
+		}
+		return sum, errors.Join(err, waitErr)
+	},
+	"Do from goroutines of its own": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+		var mu sync.Mutex
+		var all sync.WaitGroup
+		for _, task := range tasks {
+			all.Go(func() {
+				value, doErr := p.Do(ctx, task)
+				mu.Lock()
+				defer mu.Unlock()
+				sum, err = sum+value, errors.Join(err, doErr)
+			})
+		}
+		all.Wait()
+		return sum, err
+	},
+}
+
+var errFailed = errors.New("failed")
+
+// failing returns a handler that fails before a number of the attempt.
+func failing(attempts int) workpool.Handler[int, int] {
+	return func(ctx context.Context, n int) (int, error) {
+		if info, _ := workpool.InfoFrom(ctx); info.Attempt < attempts {
+			return 0, errFailed
+		}
+		return n, nil
+	}
+}
+
+func seconds(attempt int) time.Duration { return time.Duration(attempt) * time.Second }
+
+var errNotYet = errors.New("not yet")
+
+// after returns a handler that succeeds at a number of the attempt, and asks for
+// each further one after d.
+func after(attempts int, d time.Duration) workpool.Handler[int, int] {
+	return func(ctx context.Context, n int) (int, error) {
+		if info, _ := workpool.InfoFrom(ctx); info.Attempt < attempts {
+			return 0, workpool.RetryAfter(d, errNotYet)
+		}
+		return n, nil
+	}
+}
+
+// A call is one of the two ways to run a task and get its answer.
+type call func(ctx context.Context, p *closures, task closure) (int, error)
+
+func do(ctx context.Context, p *closures, task closure) (int, error) { return p.Do(ctx, task) }
+
+func doChan(ctx context.Context, p *closures, task closure) (int, error) {
+	r := <-p.DoChan(ctx, task)
+	return r.Value, r.Err
+}
+
+func tryDo(ctx context.Context, p *closures, task closure) (int, error) { return p.TryDo(ctx, task) }
+
+// outcome is what a call came back with, and when.
+type outcome struct {
+	value int
+	err   error
+	after time.Duration
+}
+
+// inBackground starts the call and waits until everything in the bubble stands still.
+func inBackground(ctx context.Context, call call, p *closures, task closure) <-chan outcome {
+	done := make(chan outcome, 1)
+	begin := time.Now()
+	go func() {
+		value, err := call(ctx, p, task)
+		done <- outcome{value, err, time.Since(begin)}
+	}()
+	synctest.Wait()
+	return done
+}
+
+// assertSilent asserts that the channel holds nothing and is not closed.
+func assertSilent[T, R any](t *testing.T, answer <-chan workpool.Result[T, R]) {
+	t.Helper()
+	synctest.Wait()
+	select {
+	case r, open := <-answer:
+		assert.Fail(t, "one Result is all there is", "got %v, open: %v", r, open)
+	default:
+	}
+}
+
+// eachCall runs test for Do, TryDo and DoChan, in a bubble each.
+func eachCall(t *testing.T, test func(t *testing.T, call call)) {
+	t.Helper()
+	eachWaitingCall(t, test)
+	t.Run("TryDo", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { test(t, tryDo) })
+	})
+}
+
+// eachWaitingCall runs test for those that wait for room.
+func eachWaitingCall(t *testing.T, test func(t *testing.T, call call)) {
+	t.Helper()
+	t.Run("Do", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { test(t, do) })
+	})
+	t.Run("DoChan", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { test(t, doChan) })
+	})
+}
+
+// An order is a task of a key.
+type order struct {
+	key int
+	run closure
+}
+
+func keyOf(o order) int { return o.key }
+
+func runOrder(ctx context.Context, o order) (int, error) { return o.run(ctx) }
+
+func newOrders(t testing.TB, opts ...workpool.Option) *workpool.Pool[order, int] {
+	t.Helper()
+	return mustNew(t, runOrder, append([]workpool.Option{workpool.WithKey(keyOf)}, opts...)...)
+}
+
+// napping is a task that takes a second.
+func napping(context.Context) (int, error) {
+	time.Sleep(time.Second)
+	return 0, nil
+}
+
+// A handIn is a way to run tasks. It hands them in from one goroutine, in order, and
+// returns when all have ended.
+type handIn func(ctx context.Context, p *closures, tasks []closure) error
+
+// handsIn are the ways of which rule 8 promises that tasks begin in their order.
+var handsIn = map[string]handIn{
+	"Submit": func(ctx context.Context, p *closures, tasks []closure) error {
+		var received sync.WaitGroup
+		defer received.Wait()
+		received.Go(func() { receiveN(p, len(tasks)) })
+		for _, task := range tasks {
+			if err := p.Submit(ctx, task); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
+	"SubmitAll": func(ctx context.Context, p *closures, tasks []closure) error {
+		var received sync.WaitGroup
+		defer received.Wait()
+		received.Go(func() { receiveN(p, len(tasks)) })
+		_, err := p.SubmitAll(ctx, slices.Values(tasks))
+		return err
+	},
+	"DoChan": func(ctx context.Context, p *closures, tasks []closure) error {
+		var answers []<-chan workpool.Result[closure, int]
+		for _, task := range tasks {
+			answers = append(answers, p.DoChan(ctx, task))
+		}
+		var err error
+		for _, answer := range answers {
+			if r := <-answer; r.Err != nil {
+				err = r.Err
+			}
+		}
+		return err
+	},
+	"Map": func(ctx context.Context, p *closures, tasks []closure) error {
+		_, err := p.Map(ctx, tasks)
+		return err
+	},
+	"Stream": func(ctx context.Context, p *closures, tasks []closure) error {
+		var err error
+		for r := range p.Stream(ctx, slices.Values(tasks)) {
+			if r.Err != nil {
+				err = r.Err
+			}
+		}
+		return err
+	},
+	"Group": func(ctx context.Context, p *closures, tasks []closure) error {
+		g := p.Group(ctx)
+		for _, task := range tasks {
+			if g.Submit(task) != nil {
+				break // Wait says why
+			}
+		}
+		_, err := g.Wait()
+		return err
+	},
+}
+
+// receiveN receives n results.
+func receiveN(p *closures, n int) {
+	if n == 0 {
+		return
+	}
+	for range p.Results() {
+		if n--; n == 0 {
+			return
+		}
+	}
+}
+
+func eachHandIn(t *testing.T, test func(t *testing.T, run handIn)) {
+	t.Helper()
+	for name, run := range handsIn {
+		t.Run(name, func(t *testing.T) { test(t, run) })
+	}
+}
+
+// rounds is how many rounds a test of hangs makes, of which each takes some tens of
+// microseconds.
+func rounds(few, many int) int {
+	if testing.Short() {
+		return few
+	}
+	return many
+}
+
+// heap returns how many bytes are in use.
+func heap() int {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+func count(n int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i := range n {
+			if !yield(i) {
+				return
+			}
+		}
+	}
+}

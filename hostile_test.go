@@ -33,11 +33,15 @@ func (h *hostility) strike() {
 // A hostileError is one whose every method strikes.
 type hostileError struct{ *hostility }
 
-func (e hostileError) Error() string  { e.strike(); return "hostile" }
+func (e hostileError) Error() string { e.strike(); return "hostile" }
+
 func (e hostileError) String() string { e.strike(); return "hostile" }
-func (e hostileError) Is(error) bool  { e.strike(); return false }
-func (e hostileError) As(any) bool    { e.strike(); return false }
-func (e hostileError) Unwrap() error  { e.strike(); return nil }
+
+func (e hostileError) Is(error) bool { e.strike(); return false }
+
+func (e hostileError) As(any) bool { e.strike(); return false }
+
+func (e hostileError) Unwrap() error { e.strike(); return nil }
 
 // A hostileContext is one whose every method strikes. An opaque one hides the context
 // behind it.
@@ -48,21 +52,17 @@ type hostileContext struct {
 }
 
 func (c hostileContext) Deadline() (time.Time, bool) { c.strike(); return c.Context.Deadline() }
-func (c hostileContext) Done() <-chan struct{}       { c.strike(); return c.Context.Done() }
-func (c hostileContext) Err() error                  { c.strike(); return c.Context.Err() }
+
+func (c hostileContext) Done() <-chan struct{} { c.strike(); return c.Context.Done() }
+
+func (c hostileContext) Err() error { c.strike(); return c.Context.Err() }
+
 func (c hostileContext) Value(key any) any {
 	c.strike()
 	if c.opaque {
 		return nil
 	}
 	return c.Context.Value(key)
-}
-
-// endedContext returns a context that has ended.
-func endedContext() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
 }
 
 // hostilities are what hostile values do to a pool.
@@ -123,57 +123,6 @@ func survived(t *testing.T, p *closures, h *hostility) {
 	s := p.Stats()
 	assertSum(t, s)
 	assert.Zero(t, s.Running+s.Queued+s.Waiting+s.Held+s.Parked)
-}
-
-// assertSum checks that a snapshot adds up.
-func assertSum(t testing.TB, s workpool.Stats) bool {
-	t.Helper()
-	return assert.Equal(t, s.Submitted, uint64(s.Queued)+uint64(s.Running)+s.Succeeded+s.Failed+s.Aborted, "%+v", s)
-}
-
-// callers are the ways to have one task answered to its caller, to whom a context belongs.
-var callers = map[string]func(ctx context.Context, p *closures, task closure) error{
-	"Do": func(ctx context.Context, p *closures, task closure) error {
-		_, err := p.Do(ctx, task)
-		return err
-	},
-	"DoChan": func(ctx context.Context, p *closures, task closure) error {
-		return (<-p.DoChan(ctx, task)).Err
-	},
-	"Map": func(ctx context.Context, p *closures, task closure) error {
-		_, err := p.Map(ctx, []closure{task})
-		return err
-	},
-	"Stream": func(ctx context.Context, p *closures, task closure) error {
-		var errs []error
-		for r := range p.Stream(ctx, slices.Values([]closure{task})) {
-			errs = append(errs, r.Err)
-		}
-		return errors.Join(errs...)
-	},
-	"Group": func(ctx context.Context, p *closures, task closure) error {
-		g := p.Group(ctx)
-		if err := g.Submit(task); err != nil {
-			_, _ = g.Wait()
-			return err
-		}
-		_, err := g.Wait()
-		return err
-	},
-	"Submit": func(ctx context.Context, p *closures, task closure) error {
-		if err := p.Submit(ctx, task); err != nil {
-			return err
-		}
-		return p.Wait(context.Background())
-	},
-	"SubmitCancel": func(ctx context.Context, p *closures, task closure) error {
-		cancel, err := p.SubmitCancel(ctx, task)
-		if err != nil {
-			return err
-		}
-		defer cancel()
-		return p.Wait(ctx)
-	},
 }
 
 // errorPlaces are the ends of a task that have an error of the user in them.
@@ -572,6 +521,7 @@ func (listError) Error() string { return "list" }
 type listContext struct{ context.Context }
 
 func (c listContext) Value(any) any { return nil }
+
 func (c listContext) Err() error {
 	if c.Context.Err() == nil {
 		return nil

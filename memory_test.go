@@ -2,7 +2,9 @@ package workpool_test
 
 import (
 	"context"
+	"errors"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -307,15 +309,6 @@ func TestRule9_AClosedPoolCanBeCollected(t *testing.T) {
 	assert.Fail(t, "something retains the pool: its context, or that of a call")
 }
 
-// heap returns how many bytes are in use.
-func heap() int {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc)
-}
-
 // What a deep queue has taken is given back, though each task came with a context
 // of its own.
 func TestRule2_ADeepQueueGivesItsMemoryBack(t *testing.T) {
@@ -514,6 +507,164 @@ func TestRule9_ContextOfARequestIsNotRetained(t *testing.T) {
 				require.NoError(t, p.Wait(context.Background()))
 			}
 			r.assertCollected(t)
+		})
+	}
+}
+
+// A chain is tasks each of which is handed in by the one before. Memory and stacks don't grow
+// with its length.
+func TestRule2_ChainsOfTasksTakeNoMemory(t *testing.T) {
+	type task = int
+	type hand func(ctx context.Context, p *workpool.Pool[task, int], n task) error
+	submit := func(ctx context.Context, p *workpool.Pool[task, int], n task) error { return p.Submit(ctx, n) }
+	hands := map[string]hand{
+		"Submit":    submit,
+		"TrySubmit": func(ctx context.Context, p *workpool.Pool[task, int], n task) error { return p.TrySubmit(ctx, n) },
+		"SubmitAll": func(ctx context.Context, p *workpool.Pool[task, int], n task) error {
+			_, err := p.SubmitAll(ctx, slices.Values([]task{n}))
+			return err
+		},
+		"SubmitCancel": func(ctx context.Context, p *workpool.Pool[task, int], n task) error {
+			_, err := p.SubmitCancel(ctx, n)
+			return err
+		},
+		"DoChan": func(ctx context.Context, p *workpool.Pool[task, int], n task) error {
+			p.DoChan(ctx, n)
+			return nil
+		},
+	}
+	if testing.Short() {
+		delete(hands, "SubmitCancel")
+	}
+	starts := map[string]func(p *workpool.Pool[task, int]) error{
+		"Submit": func(p *workpool.Pool[task, int]) error { return p.Submit(context.Background(), 0) },
+		"values": func(p *workpool.Pool[task, int]) error {
+			return p.Submit(context.WithValue(context.Background(), "k", "v"), 0) //nolint:staticcheck // any key will do
+		},
+		"Do": func(p *workpool.Pool[task, int]) error {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			_, err := p.Do(ctx, 0)
+			return err
+		},
+		"Map": func(p *workpool.Pool[task, int]) error {
+			_, err := p.Map(context.Background(), []task{0})
+			return err
+		},
+		"Group": func(p *workpool.Pool[task, int]) error {
+			g := p.Group(context.Background())
+			if err := g.Submit(0); err != nil {
+				return err
+			}
+			_, err := g.Wait()
+			return err
+		},
+	}
+	arounds := map[string]func(h workpool.Handler[task, int]) workpool.Handler[task, int]{
+		"directly": func(h workpool.Handler[task, int]) workpool.Handler[task, int] { return h },
+		"Timeout": func(h workpool.Handler[task, int]) workpool.Handler[task, int] {
+			return workpool.Timeout(h, time.Minute)
+		},
+		"two Timeouts": func(h workpool.Handler[task, int]) workpool.Handler[task, int] {
+			return workpool.Retry(workpool.Timeout(workpool.Timeout(h, time.Minute), time.Minute), 2, seconds)
+		},
+	}
+	generations, sane := rounds(20_000, 100_000), 1<<20
+	defer debug.SetMaxStack(debug.SetMaxStack(1 << 20))
+	for handed, hand := range hands {
+		for started, start := range starts {
+			for around, wrap := range arounds {
+				if handed == "DoChan" && (around != "directly" || started != "Submit" && started != "values") {
+					continue // the next task would end with the handler, or with the first caller
+				}
+				t.Run(handed+"/"+started+"/"+around, func(t *testing.T) {
+					var p *workpool.Pool[task, int]
+					half, done := make(chan int, 1), make(chan struct{})
+					handler := wrap(func(ctx context.Context, n task) (int, error) {
+						switch n {
+						case 100:
+							half <- heap()
+						case generations:
+							close(done)
+							return 0, nil
+						}
+						err := hand(ctx, p, n+1)
+						for err != nil && errors.Is(err, workpool.ErrQueueFull) {
+							err = hand(ctx, p, n+1)
+						}
+						return 0, err
+					})
+					p = mustNew(t, handler, workpool.WithoutResults(), workpool.WithWorkers(2))
+					within(t, func() {
+						require.NoError(t, start(p))
+						before := <-half
+						<-done
+						assert.Less(t, heap()-before, sane)
+					})
+				})
+			}
+		}
+	}
+}
+
+// The same with calls and batches in each handler, whose own tasks do nothing.
+func TestRule2_ChainsThroughBatchesTakeNoMemory(t *testing.T) {
+	generations, sane := rounds(10_000, 100_000), 1<<20
+	inside := map[string]func(ctx context.Context, p *workpool.Pool[int, int]) error{
+		"Do": func(ctx context.Context, p *workpool.Pool[int, int]) error {
+			_, err := p.Do(ctx, -1)
+			return err
+		},
+		"Map": func(ctx context.Context, p *workpool.Pool[int, int]) error {
+			_, err := p.Map(ctx, []int{-1, -1, -1})
+			return err
+		},
+		"Group": func(ctx context.Context, p *workpool.Pool[int, int]) error {
+			g := p.Group(ctx)
+			for range 3 {
+				if err := g.Submit(-1); err != nil {
+					return err
+				}
+			}
+			_, err := g.Wait()
+			return err
+		},
+		"Stream": func(ctx context.Context, p *workpool.Pool[int, int]) error {
+			for r := range p.Stream(ctx, slices.Values([]int{-1, -1})) {
+				if r.Err != nil {
+					return r.Err
+				}
+			}
+			return nil
+		},
+	}
+	for name, use := range inside {
+		t.Run(name, func(t *testing.T) {
+			var p *workpool.Pool[int, int]
+			first, last := make(chan int, 1), make(chan struct{})
+			p = mustNew(t, func(ctx context.Context, n int) (int, error) {
+				switch n {
+				case -1:
+					return 0, nil
+				case 100:
+					first <- heap()
+				case generations:
+					close(last)
+					return 0, nil
+				}
+				if err := use(ctx, p); err != nil {
+					return 0, err
+				}
+				return 0, p.Submit(ctx, n+1)
+			}, workpool.WithoutResults(), workpool.WithWorkers(2))
+			within(t, func() {
+				require.NoError(t, p.Submit(context.Background(), 0))
+				before := <-first
+				<-last
+				assert.Less(t, heap()-before, sane)
+			})
+			closed(t, p)
+			assert.Zero(t, p.Stats().Failed)
 		})
 	}
 }

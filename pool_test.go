@@ -1,12 +1,15 @@
 package workpool_test
 
 import (
+	"bytes"
 	"context"
 	"math"
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/pprof"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -192,4 +195,117 @@ func TestRule10_APoolLivesInABubble(t *testing.T) {
 		closed(t, p)
 		assert.Zero(t, time.Since(begin))
 	})
+}
+
+// Every method of a zero Pool returns, as that of a closed one does.
+func TestPool_TheZeroOneBehavesAsAClosedOne(t *testing.T) {
+	within(t, func() {
+		var p closures
+		task := returning(1, nil)
+		for _, ctx := range []context.Context{context.Background(), t.Context()} {
+			assert.ErrorIs(t, p.Submit(ctx, task), workpool.ErrClosed)
+			assert.ErrorIs(t, p.TrySubmit(ctx, task), workpool.ErrClosed)
+			accepted, err := p.SubmitAll(ctx, slices.Values([]closure{task}))
+			assert.ErrorIs(t, err, workpool.ErrClosed)
+			assert.Zero(t, accepted)
+			cancel, err := p.SubmitCancel(ctx, task)
+			assert.ErrorIs(t, err, workpool.ErrClosed)
+			cancel()
+			fails(t, workpool.ErrClosed)(p.Do(ctx, task))
+			fails(t, workpool.ErrClosed)(p.TryDo(ctx, task))
+			assert.ErrorIs(t, (<-p.DoChan(ctx, task)).Err, workpool.ErrClosed)
+			for _, tasks := range [][]closure{nil, {task}} {
+				fails(t, workpool.ErrClosed)(p.Map(ctx, tasks))
+				results := streamed(p.Stream(ctx, slices.Values(tasks)))
+				require.NotEmpty(t, results)
+				assert.ErrorIs(t, results[len(results)-1].Err, workpool.ErrClosed)
+				assert.Zero(t, results[len(results)-1].Attempt)
+			}
+			g := p.Group(ctx)
+			assert.ErrorIs(t, g.Submit(task), workpool.ErrClosed)
+			fails(t, workpool.ErrClosed)(g.Wait())
+			assert.NoError(t, p.Wait(ctx))
+			assert.NoError(t, p.Shutdown(ctx))
+		}
+		assert.Empty(t, collect(&p))
+		assert.ErrorIs(t, p.Resize(3), workpool.ErrClosed)
+		p.Pause()
+		p.Resume()
+		s := p.Stats()
+		assert.True(t, s.Closed)
+		assert.False(t, s.Paused)
+		assertSum(t, s)
+		assert.NoError(t, p.Shutdown(endedContext()))
+		assert.NoError(t, p.Close())
+		assert.NoError(t, p.Close())
+	})
+}
+
+// What a zero Pool refuses counts as refused, as with a closed one.
+func TestStats_OfTheZeroPool(t *testing.T) {
+	var zero closures
+	shut := newClosures(t)
+	closed(t, shut)
+	for name, use := range map[string]func(p *closures){
+		"Submit":    func(p *closures) { _ = p.Submit(context.Background(), returning(1, nil)) },
+		"TrySubmit": func(p *closures) { _ = p.TrySubmit(context.Background(), returning(1, nil)) },
+		"Cancel":    func(p *closures) { _, _ = p.SubmitCancel(context.Background(), returning(1, nil)) },
+		"Do":        func(p *closures) { _, _ = p.Do(context.Background(), returning(1, nil)) },
+		"TryDo":     func(p *closures) { _, _ = p.TryDo(context.Background(), returning(1, nil)) },
+		"DoChan":    func(p *closures) { <-p.DoChan(context.Background(), returning(1, nil)) },
+		"Map":       func(p *closures) { _, _ = p.Map(context.Background(), []closure{returning(1, nil)}) },
+		"Group":     func(p *closures) { _ = p.Group(context.Background()).Submit(returning(1, nil)) },
+	} {
+		was, wasShut := zero.Stats().Refused, shut.Stats().Refused
+		use(&zero)
+		use(shut)
+		assert.Equal(t, wasShut+1, shut.Stats().Refused, name)
+		assert.Equal(t, was+1, zero.Stats().Refused, name)
+	}
+}
+
+// Workers have a label of their own, whoever started them.
+func TestPool_WorkersCarryItsNameAsALabel(t *testing.T) {
+	profile := func() string {
+		var text bytes.Buffer
+		require.NoError(t, pprof.Lookup("goroutine").WriteTo(&text, 1))
+		return text.String()
+	}
+	release := make(chan struct{})
+	var running sync.WaitGroup
+	running.Add(3)
+	task := func(context.Context) (int, error) { //nolint:unparam // a task
+		running.Done()
+		<-release
+		return 0, nil
+	}
+	named := newClosures(t, workpool.WithWorkers(2), workpool.WithName("letters"))
+	unnamed := newClosures(t, workpool.WithWorkers(1))
+	pprof.Do(t.Context(), pprof.Labels("of", "somebody else"), func(ctx context.Context) {
+		require.NoError(t, named.Submit(ctx, task))
+		require.NoError(t, named.Submit(ctx, task))
+		require.NoError(t, unnamed.Submit(ctx, task))
+	})
+	running.Wait()
+	text := profile()
+	assert.Contains(t, text, `{"workpool":"letters"}`)
+	assert.NotContains(t, text, "somebody else", "this goroutine has its old labels, and the workers never had those")
+	close(release)
+	closed(t, named)
+}
+
+// A worker has its label after a task that panicked or exited its goroutine, too.
+func TestPool_WorkersKeepTheirLabel(t *testing.T) {
+	p := newClosures(t, workpool.WithWorkers(1), workpool.WithName("letters"))
+	for _, task := range []closure{catchFire, exit} {
+		_, err := p.Do(t.Context(), task)
+		require.Error(t, err)
+		_, err = p.Do(t.Context(), func(context.Context) (int, error) {
+			var text bytes.Buffer
+			err := pprof.Lookup("goroutine").WriteTo(&text, 1)
+			assert.Contains(t, text.String(), `{"workpool":"letters"}`)
+			return 0, err
+		})
+		require.NoError(t, err)
+	}
 }

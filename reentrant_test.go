@@ -2,8 +2,8 @@ package workpool_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -18,35 +18,6 @@ import (
 
 	"github.com/seed-a18b2dc9/workpool"
 )
-
-// A selfUser is a handler that gets the pool it runs on.
-type selfUser[T, R any] func(ctx context.Context, p *workpool.Pool[T, R], task T) (R, error)
-
-// newSelfUsing makes a pool whose handler uses the pool itself.
-func newSelfUsing[T, R any](t testing.TB, handler selfUser[T, R], opts ...workpool.Option) *workpool.Pool[T, R] {
-	t.Helper()
-	var p *workpool.Pool[T, R]
-	p = mustNew(t, func(ctx context.Context, task T) (R, error) { return handler(ctx, p, task) }, opts...)
-	return p
-}
-
-// tight are the pools on which a task that waits for a worker waits for
-// itself: nearly all is taken by the task.
-var tight = map[string][]workpool.Option{
-	"one worker, depth 0":  {workpool.WithWorkers(1), workpool.WithQueueDepth(0)},
-	"one worker, depth 1":  {workpool.WithWorkers(1), workpool.WithQueueDepth(1)},
-	"two workers, depth 1": {workpool.WithWorkers(2), workpool.WithQueueDepth(1)},
-	"defaults":             nil,
-}
-
-func eachTight(t *testing.T, test func(t *testing.T, opts []workpool.Option)) {
-	t.Helper()
-	for name, opts := range tight {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { test(t, slices.Clip(opts)) })
-		})
-	}
-}
 
 func TestRule6_ATaskMayUseItsOwnPool(t *testing.T) {
 	for name, use := range nested {
@@ -674,74 +645,6 @@ func TestRule8_TasksOfAMapInsideAHandlerMeet(t *testing.T) {
 	}
 }
 
-// nested are the ways in which a handler runs tasks of its own pool and waits for them. Each
-// returns the sum of their values.
-var nested = map[string]func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error){
-	"Do": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		for _, task := range tasks {
-			value, doErr := p.Do(ctx, task)
-			sum, err = sum+value, errors.Join(err, doErr)
-		}
-		return sum, err
-	},
-	"TryDo": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		for _, task := range tasks {
-			value, doErr := p.TryDo(ctx, task)
-			sum, err = sum+value, errors.Join(err, doErr)
-		}
-		return sum, err
-	},
-	"DoChan": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		var answers []<-chan workpool.Result[int, int]
-		for _, task := range tasks {
-			answers = append(answers, p.DoChan(ctx, task))
-		}
-		for _, answer := range answers {
-			r := <-answer
-			sum, err = sum+r.Value, errors.Join(err, r.Err)
-		}
-		return sum, err
-	},
-	"Map": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		values, err := p.Map(ctx, tasks)
-		for _, value := range values {
-			sum += value
-		}
-		return sum, err
-	},
-	"Stream": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		for r := range p.Stream(ctx, slices.Values(tasks)) {
-			sum, err = sum+r.Value, errors.Join(err, r.Err)
-		}
-		return sum, err
-	},
-	"Group": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		g := p.Group(ctx)
-		for _, task := range tasks {
-			err = errors.Join(err, g.Submit(task))
-		}
-		values, waitErr := g.Wait()
-		for _, value := range values {
-			sum += value
-		}
-		return sum, errors.Join(err, waitErr)
-	},
-	"Do from goroutines of its own": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		var mu sync.Mutex
-		var all sync.WaitGroup
-		for _, task := range tasks {
-			all.Go(func() {
-				value, doErr := p.Do(ctx, task)
-				mu.Lock()
-				defer mu.Unlock()
-				sum, err = sum+value, errors.Join(err, doErr)
-			})
-		}
-		all.Wait()
-		return sum, err
-	},
-}
-
 // A task that a handler waits for comes again, also where its key is the handler's.
 func TestRetryAfter_InsideAHandler(t *testing.T) {
 	for name, use := range nested {
@@ -762,6 +665,168 @@ func TestRetryAfter_InsideAHandler(t *testing.T) {
 						closed(t, p)
 						assert.EqualValues(t, 4, p.Stats().Retried)
 					})
+				})
+			}
+		}
+	}
+}
+
+// outlived are the ways in which a handler's context is used after the handler.
+var outlived = map[string]func(ctx context.Context, use func(ctx context.Context)){
+	"left behind": func(ctx context.Context, use func(ctx context.Context)) { go use(ctx) },
+	"WithoutCancel": func(ctx context.Context, use func(ctx context.Context)) {
+		go use(context.WithoutCancel(ctx))
+	},
+	"WithValue": func(ctx context.Context, use func(ctx context.Context)) {
+		go use(context.WithValue(ctx, "k", "v")) //nolint:staticcheck // any key will do
+	},
+}
+
+// A context that has outlived its handler is inside nothing: a pool of one worker
+// never runs more than one task, and those who come with such a context wait for room.
+func TestRule6_AContextThatHasOutlivedItsHandlerIsInsideNothing(t *testing.T) {
+	uses := map[string]func(ctx context.Context, p *closures, task closure) error{
+		"Submit": func(ctx context.Context, p *closures, task closure) error { return p.Submit(ctx, task) },
+	}
+	maps.Copy(uses, callers)
+	delete(uses, "SubmitCancel")
+	for way, use := range uses {
+		for by, outlive := range outlived {
+			for _, through := range []bool{false, true} {
+				bubble(t, fmt.Sprintf("%s/%s/through=%v", way, by, through), func(t *testing.T) {
+					p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithoutResults())
+					other := newClosures(t) // through which a context goes
+					var running, most atomic.Int32
+					busy := func(context.Context) (int, error) {
+						most.Store(max(most.Load(), running.Add(1)))
+						defer running.Add(-1)
+						time.Sleep(time.Second)
+						return 0, nil
+					}
+					over := make(chan struct{})
+					var left sync.WaitGroup
+					for range 3 {
+						left.Add(1)
+						_, err := p.Do(context.Background(), func(ctx context.Context) (int, error) {
+							late := func(ctx context.Context) {
+								defer left.Done()
+								<-over
+								_ = use(ctx, p, busy)
+							}
+							if through {
+								answer := other.DoChan(context.WithoutCancel(ctx), func(ctx context.Context) (int, error) {
+									outlive(ctx, late)
+									return 0, nil
+								})
+								<-answer
+								return 0, nil
+							}
+							outlive(ctx, late)
+							return 0, nil
+						})
+						require.NoError(t, err)
+					}
+					var next sync.WaitGroup
+					next.Go(func() { _, _ = p.Do(context.Background(), busy) })
+					synctest.Wait()
+					close(over) // the worker has another task now
+					synctest.Wait()
+					assert.Equal(t, 1, p.Stats().Running)
+					assert.Equal(t, 1, p.Stats().Workers)
+					next.Wait()
+					left.Wait()
+					_ = p.Wait(context.Background())
+					assert.Equal(t, int32(1), most.Load())
+					require.NoError(t, p.Shutdown(context.Background()))
+					closed(t, other)
+				})
+			}
+		}
+	}
+}
+
+// The same with keys: two tasks of one key never run at once.
+func TestRule6_AContextThatHasOutlivedItsHandlerHoldsNoKey(t *testing.T) {
+	for by, outlive := range outlived {
+		bubble(t, by, func(t *testing.T) {
+			type task struct {
+				key int
+				run closure
+			}
+			p := mustNew(t, func(ctx context.Context, task task) (int, error) { return task.run(ctx) },
+				workpool.WithWorkers(4), workpool.WithKey(func(task task) int { return task.key }), workpool.WithoutResults())
+			var running, most atomic.Int32
+			busy := task{1, func(context.Context) (int, error) {
+				most.Store(max(most.Load(), running.Add(1)))
+				defer running.Add(-1)
+				time.Sleep(time.Second)
+				return 0, nil
+			}}
+			over := make(chan struct{})
+			var left sync.WaitGroup
+			for range 3 {
+				left.Add(1)
+				_, err := p.Do(context.Background(), task{1, func(ctx context.Context) (int, error) {
+					outlive(ctx, func(ctx context.Context) {
+						defer left.Done()
+						<-over
+						_, _ = p.Do(context.WithoutCancel(ctx), busy)
+					})
+					return 0, nil
+				}})
+				require.NoError(t, err)
+			}
+			require.NoError(t, p.Submit(context.Background(), busy))
+			synctest.Wait()
+			close(over)
+			left.Wait()
+			require.NoError(t, p.Wait(context.Background()))
+			assert.Equal(t, int32(1), most.Load())
+		})
+	}
+}
+
+// Many goroutines of one handler call: the handler is one worker, and so one task runs in
+// its place at a time.
+func TestRule6_ManyCallsOfOneHandlerRunOneAtATime(t *testing.T) {
+	for name, call := range map[string]call{"Do": do, "DoChan": doChan, "Map": func(ctx context.Context, p *closures, task closure) (int, error) {
+		_, err := p.Map(ctx, []closure{task, task})
+		return 0, err
+	}} {
+		for _, workers := range []int{1, 2, 4} {
+			for _, handlers := range []int{1, 2} {
+				bubble(t, fmt.Sprintf("%s/workers=%d/handlers=%d", name, workers, handlers), func(t *testing.T) {
+					p := newClosures(t, workpool.WithWorkers(workers), workpool.WithQueueDepth(3))
+					var running, most atomic.Int32
+					nap := func(context.Context) (int, error) {
+						n := running.Add(1)
+						defer running.Add(-1)
+						for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+							continue
+						}
+						time.Sleep(time.Second)
+						return 0, nil
+					}
+					var all sync.WaitGroup
+					for range handlers {
+						all.Go(func() {
+							_, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
+								var calls sync.WaitGroup
+								for range 500 {
+									calls.Go(func() {
+										_, err := call(ctx, p, nap)
+										assert.NoError(t, err)
+									})
+								}
+								calls.Wait()
+								return 0, nil
+							})
+							assert.NoError(t, err)
+						})
+					}
+					all.Wait()
+					assert.LessOrEqual(t, int(most.Load()), workers, "each handler waits, and so one runs in its place")
+					assert.Positive(t, most.Load())
 				})
 			}
 		}

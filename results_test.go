@@ -360,3 +360,72 @@ func TestRule1_EachOrderOfEnds(t *testing.T) {
 		}
 	}
 }
+
+// large is as large as a task or a value may be.
+type large [60_000]byte
+
+func TestPool_OfLargeTypes(t *testing.T) {
+	value := large{0: 1, 59_999: 2}
+	t.Run("T", func(t *testing.T) {
+		p := mustNew(t, func(_ context.Context, task large) (int, error) { return int(task[0]) + int(task[59_999]), nil })
+		usesAll(t, p, value, 3)
+	})
+	t.Run("R", func(t *testing.T) {
+		p := mustNew(t, func(context.Context, int) (large, error) { return value, nil })
+		usesAll(t, p, 1, value)
+	})
+}
+
+// usesAll has a task come and go in all ways, and closes the pool.
+func usesAll[T, R any](t *testing.T, p *workpool.Pool[T, R], task T, want R) {
+	t.Helper()
+	value, err := p.Do(t.Context(), task)
+	require.NoError(t, err)
+	assert.True(t, assert.ObjectsAreEqual(want, value))
+	assert.True(t, assert.ObjectsAreEqual(want, (<-p.DoChan(t.Context(), task)).Value))
+	values, err := p.Map(t.Context(), []T{task, task})
+	require.NoError(t, err)
+	assert.True(t, assert.ObjectsAreEqual([]R{want, want}, values))
+	for r := range p.Stream(t.Context(), slices.Values([]T{task, task})) {
+		require.NoError(t, r.Err)
+		assert.True(t, assert.ObjectsAreEqual(want, r.Value))
+	}
+	g := p.Group(t.Context())
+	require.NoError(t, g.Submit(task))
+	values, err = g.Wait()
+	require.NoError(t, err)
+	assert.True(t, assert.ObjectsAreEqual([]R{want}, values))
+	require.NoError(t, p.Submit(t.Context(), task))
+	closed(t, p)
+	for _, r := range collect(p) {
+		assert.True(t, assert.ObjectsAreEqual(want, r.Value))
+	}
+}
+
+// A handler that ranges over the results of its own pool gets what is ready, and then the
+// end at once: it would wait for its own.
+func TestResults_InAHandlerEndAfterWhatIsReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		for i := range 3 {
+			require.NoError(t, p.Submit(t.Context(), returning(i, nil)))
+		}
+		require.NoError(t, p.Submit(t.Context(), func(context.Context) (int, error) { return len(collect(p)), nil }))
+		synctest.Wait()
+		r := receive(t, p)
+		assert.Equal(t, 3, r.Value)
+		value, err := p.Do(t.Context(), func(context.Context) (int, error) { return len(collect(p)), nil })
+		require.NoError(t, err)
+		assert.Zero(t, value)
+		values, err := p.Map(t.Context(), []closure{func(context.Context) (int, error) { return len(collect(p)), nil }})
+		require.NoError(t, err)
+		assert.Equal(t, []int{0}, values)
+		value, err = p.Do(t.Context(), func(ctx context.Context) (int, error) { // and in one that runs in its place
+			return p.Do(ctx, func(context.Context) (int, error) { return len(collect(p)), nil })
+		})
+		require.NoError(t, err)
+		assert.Zero(t, value)
+		closed(t, p)
+		assert.Empty(t, collect(p))
+	})
+}

@@ -3,6 +3,7 @@ package workpool_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -384,5 +385,190 @@ func TestShutdown_WhileAnInputIsBlocked(t *testing.T) {
 				}
 			}
 		}
+	})
+}
+
+func TestWait_ReturnsWhenAllIsQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(2))
+		require.NoError(t, p.Wait(t.Context()), "nothing to wait for")
+		for round := range 3 {
+			begin := time.Now()
+			var c crowd
+			submitN(t, p, 6, c.task)
+			p.DoChan(t.Context(), c.task)
+			require.NoError(t, p.Wait(t.Context()))
+			assert.Equal(t, 4*time.Second, time.Since(begin), "round %d", round)
+			stats := p.Stats()
+			assert.Zero(t, stats.Queued+stats.Running)
+			assert.Equal(t, 6*(1+round), stats.Undelivered, "receivers are not waited for")
+		}
+	})
+}
+
+func TestWait_ManyAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		release := occupy(t, p, 1)
+		var returned atomic.Int32
+		for range 5 {
+			go func() {
+				assert.NoError(t, p.Wait(t.Context()))
+				returned.Add(1)
+			}()
+		}
+		synctest.Wait()
+		assert.Zero(t, returned.Load())
+		release()
+		synctest.Wait()
+		assert.Equal(t, int32(5), returned.Load())
+	})
+}
+
+func TestWait_ContextEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		release := occupy(t, p, 1)
+		reason := errors.New("too slow")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, reason)
+		defer cancel()
+		begin := time.Now()
+		err := p.Wait(ctx)
+		assert.Equal(t, time.Second, time.Since(begin))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, reason)
+		var none context.Context
+		require.Error(t, p.Wait(none))
+		release()
+		require.NoError(t, p.Wait(t.Context()), "the pool goes on")
+		closed(t, p)
+		require.NoError(t, p.Wait(t.Context()), "nothing runs in a closed pool")
+	})
+}
+
+func TestWait_DuringAShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		var c crowd
+		submitN(t, p, 3, c.task)
+		begin := time.Now()
+		go func() { assert.NoError(t, p.Shutdown(t.Context())) }()
+		require.NoError(t, p.Wait(t.Context()))
+		assert.Equal(t, 3*time.Second, time.Since(begin))
+		synctest.Wait()
+	})
+}
+
+func TestWait_EndsWhenTheLastQueuedTaskIsTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t)
+		p.Pause()
+		ctx, cancel := context.WithCancel(t.Context())
+		p.DoChan(ctx, returning(1, nil))
+		waited := make(chan error, 1)
+		go func() { waited <- p.Wait(t.Context()) }()
+		synctest.Wait()
+		require.Empty(t, waited)
+		cancel()
+		require.NoError(t, <-waited)
+	})
+}
+
+func TestWait_CoversTheResultFunction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told atomic.Bool
+		p := mustNew(t, square, workpool.WithResultFunc(func(workpool.Result[int, int]) {
+			time.Sleep(time.Second)
+			told.Store(true)
+		}))
+		require.NoError(t, p.Submit(t.Context(), 1))
+		require.NoError(t, p.Wait(t.Context()))
+		assert.True(t, told.Load())
+	})
+}
+
+// When cancel has returned, nothing is accepted, nothing begins, and the contexts of running
+// handlers have ended.
+func TestWithContext_ItsEndIsNoticedAtOnce(t *testing.T) {
+	for way, run := range callers {
+		for _, bound := range []bool{false, true} {
+			bubble(t, fmt.Sprintf("%s/bound=%v", way, bound), func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(context.Background())
+				p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(3), workpool.WithContext(ctx))
+				own := context.Background()
+				if bound {
+					var end context.CancelFunc
+					own, end = context.WithCancel(own)
+					defer end()
+				}
+				contexts := make(chan context.Context, 2)
+				release := make(chan struct{})
+				ran := new(atomic.Int32)
+				var all sync.WaitGroup
+				for range 2 {
+					all.Go(func() {
+						_ = run(own, p, func(ctx context.Context) (int, error) {
+							contexts <- ctx
+							<-release
+							return 0, nil
+						})
+					})
+				}
+				synctest.Wait()
+				for range 4 { // one of them in line
+					all.Go(func() { _ = run(own, p, counted(ran)) })
+				}
+				synctest.Wait()
+				s := p.Stats()
+				require.Equal(t, 2, s.Running)
+				require.Equal(t, 3, s.Queued)
+				require.Equal(t, 1, s.Waiting)
+
+				cause := errors.New("the machine goes down")
+				cancel(cause)
+				for range 2 {
+					ctx := <-contexts
+					assert.Error(t, ctx.Err())
+					assert.ErrorIs(t, context.Cause(ctx), workpool.ErrAborted)
+					assert.ErrorIs(t, context.Cause(ctx), cause)
+				}
+				assert.ErrorIs(t, p.Submit(context.Background(), counted(ran)), workpool.ErrClosed)
+				assert.ErrorIs(t, p.TrySubmit(context.Background(), counted(ran)), workpool.ErrClosed)
+				fails(t, workpool.ErrClosed)(p.Do(context.Background(), counted(ran)))
+				s = p.Stats()
+				assert.True(t, s.Closed)
+				assert.Zero(t, s.Queued+s.Waiting)
+				close(release)
+				all.Wait()
+				assert.Zero(t, ran.Load())
+				var cut *workpool.ShutdownError
+				require.ErrorAs(t, p.Close(), &cut)
+				assert.ErrorIs(t, cut, cause)
+				assert.Equal(t, 3, cut.Aborted)
+				assert.Equal(t, 2, cut.Running)
+			})
+		}
+	}
+}
+
+// It ends a pool that is being closed, too.
+func TestWithContext_ItsEndAbortsAPoolThatIsClosing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithContext(ctx))
+		ran := new(atomic.Int32)
+		require.NoError(t, p.Submit(t.Context(), untilEnd))
+		submitN(t, p, 5, counted(ran))
+		outcome := make(chan error)
+		go func() { outcome <- p.Close() }()
+		synctest.Wait()
+		cancel()
+		var cut *workpool.ShutdownError
+		require.ErrorAs(t, <-outcome, &cut)
+		assert.Equal(t, 5, cut.Aborted)
+		assert.Equal(t, 1, cut.Running)
+		assert.ErrorIs(t, cut, context.Canceled)
+		assert.Zero(t, ran.Load())
+		assert.Len(t, collect(p), 6)
 	})
 }

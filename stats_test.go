@@ -247,3 +247,49 @@ func TestStats_AddUpAtAnyMoment(t *testing.T) {
 		watchers.Wait()
 	}
 }
+
+func TestStats_SaysWhatThePoolIsAndWhoWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithName("thumbnails"), workpool.WithWorkers(2), workpool.WithQueueDepth(3), workpool.WithResultBuffer(0))
+		is := workpool.Stats{Name: "thumbnails", Size: 2, QueueDepth: 3, Workers: 2}
+		assert.Equal(t, is, p.Stats())
+
+		require.NoError(t, p.Submit(t.Context(), returning(0, workpool.RetryAfter(time.Hour, nil))))
+		synctest.Wait()
+		parked := is
+		parked.Submitted, parked.Queued, parked.Parked = 1, 1, 1
+		assert.Equal(t, parked, p.Stats())
+
+		for range 4 { // two have results that nobody takes
+			require.NoError(t, p.Submit(t.Context(), returning(1, nil)))
+			synctest.Wait()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		for range 3 {
+			go func() { assert.ErrorIs(t, p.Submit(ctx, returning(1, nil)), workpool.ErrQueueFull) }()
+		}
+		require.ErrorIs(t, p.TrySubmit(t.Context(), returning(1, nil)), workpool.ErrQueueFull)
+		synctest.Wait()
+		full := is
+		full.Submitted, full.Succeeded, full.Queued, full.Parked, full.Undelivered, full.Held, full.Waiting, full.Refused = 5, 2, 3, 1, 2, 2, 3, 1
+		assert.Equal(t, full, p.Stats())
+		cancel()
+		synctest.Wait()
+		full.Waiting, full.Refused = 0, 4
+		assert.Equal(t, full, p.Stats())
+
+		p.Pause()
+		require.NoError(t, p.Resize(1))
+		full.Paused, full.Size = true, 1
+		full.Workers = 2 // until the other one is free
+		assert.Equal(t, full, p.Stats())
+
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.Error(t, p.Shutdown(ended))
+		require.Error(t, p.Close())
+		assert.Equal(t, workpool.Stats{
+			Name: "thumbnails", Size: 1, QueueDepth: 3, Closed: true, Undelivered: 5, Submitted: 5, Succeeded: 2, Aborted: 3, Refused: 4,
+		}, p.Stats())
+	})
+}
