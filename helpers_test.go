@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -103,11 +104,7 @@ func limited(t testing.TB, d time.Duration) context.Context {
 
 // collect receives results until they end.
 func collect[T, R any](p *workpool.Pool[T, R]) []workpool.Result[T, R] {
-	var results []workpool.Result[T, R]
-	for r := range p.Results() {
-		results = append(results, r)
-	}
-	return results
+	return slices.Collect(p.Results())
 }
 
 // closed closes the pool and expects no error.
@@ -223,6 +220,75 @@ var sequenceWays = map[string]sequenceWay{
 	},
 }
 
+// A way runs tasks, and returns their values when all have ended.
+type way[T, R any] = func(ctx context.Context, p *workpool.Pool[T, R], tasks ...T) ([]R, error)
+
+// ways are the ways to run tasks that are answered to their caller: all, or those of these names.
+func ways[T, R any](names ...string) map[string]way[T, R] {
+	all := map[string]way[T, R]{
+		"Do": func(ctx context.Context, p *workpool.Pool[T, R], tasks ...T) (values []R, err error) {
+			for _, task := range tasks {
+				value, doErr := p.Do(ctx, task)
+				values, err = append(values, value), errors.Join(err, doErr)
+			}
+			return values, err
+		},
+		"TryDo": func(ctx context.Context, p *workpool.Pool[T, R], tasks ...T) (values []R, err error) {
+			for _, task := range tasks {
+				value, doErr := p.TryDo(ctx, task)
+				values, err = append(values, value), errors.Join(err, doErr)
+			}
+			return values, err
+		},
+		"DoChan": func(ctx context.Context, p *workpool.Pool[T, R], tasks ...T) (values []R, err error) {
+			var answers []<-chan workpool.Result[T, R]
+			for _, task := range tasks {
+				answers = append(answers, p.DoChan(ctx, task))
+			}
+			for _, answer := range answers {
+				r := <-answer
+				values, err = append(values, r.Value), errors.Join(err, r.Err)
+			}
+			return values, err
+		},
+		"Map": func(ctx context.Context, p *workpool.Pool[T, R], tasks ...T) ([]R, error) { return p.Map(ctx, tasks) },
+		"Stream": func(ctx context.Context, p *workpool.Pool[T, R], tasks ...T) (values []R, err error) {
+			for r := range p.Stream(ctx, slices.Values(tasks)) {
+				values, err = append(values, r.Value), errors.Join(err, r.Err)
+			}
+			return values, err
+		},
+		"Group": func(ctx context.Context, p *workpool.Pool[T, R], tasks ...T) (values []R, err error) {
+			g := p.Group(ctx)
+			for _, task := range tasks {
+				err = errors.Join(err, g.Submit(task))
+			}
+			values, waitErr := g.Wait()
+			return values, errors.Join(err, waitErr)
+		},
+	}
+	if len(names) > 0 {
+		maps.DeleteFunc(all, func(name string, _ way[T, R]) bool { return !slices.Contains(names, name) })
+	}
+	return all
+}
+
+// doAtOnce calls Do for each task from a goroutine of its own.
+func doAtOnce[T, R any](ctx context.Context, p *workpool.Pool[T, R], tasks ...T) (values []R, err error) {
+	var mu sync.Mutex
+	var calls sync.WaitGroup
+	for _, task := range tasks {
+		calls.Go(func() {
+			value, doErr := p.Do(ctx, task)
+			mu.Lock()
+			defer mu.Unlock()
+			values, err = append(values, value), errors.Join(err, doErr)
+		})
+	}
+	calls.Wait()
+	return values, err
+}
+
 func eachSequenceWay(t *testing.T, test func(t *testing.T, feed sequenceWay)) {
 	t.Helper()
 	for name, feed := range sequenceWays {
@@ -260,11 +326,7 @@ func receive[T, R any](t *testing.T, p *workpool.Pool[T, R]) (result workpool.Re
 
 // streamed collects what Stream yields.
 func streamed[T, R any](s iter.Seq[workpool.Result[T, R]]) []workpool.Result[T, R] {
-	var results []workpool.Result[T, R]
-	for r := range s {
-		results = append(results, r)
-	}
-	return results
+	return slices.Collect(s)
 }
 
 // byIndex sorts results by index and asserts that these are 0, 1, ...
@@ -364,10 +426,14 @@ func oneByOne(submit func(p *closures, task closure) error) wayIn {
 }
 
 // allAtOnce is a way in that returns when all tasks have ended.
-func allAtOnce(run func(p *closures, tasks []closure) error) wayIn {
+func allAtOnce(name string) wayIn {
+	run := ways[closure, int]()[name]
 	return func(t testing.TB, p *closures, tasks []closure) func() {
 		done := make(chan error, 1)
-		go func() { done <- run(p, tasks) }()
+		go func() {
+			_, err := run(context.Background(), p, tasks...)
+			done <- err
+		}()
 		return func() { require.NoError(t, <-done) }
 	}
 }
@@ -380,9 +446,7 @@ var waysIn = map[string]wayIn{
 		return err
 	}),
 	"SubmitAll": func(t testing.TB, p *closures, tasks []closure) func() {
-		accepted, err := p.SubmitAll(context.Background(), slices.Values(tasks))
-		require.NoError(t, err)
-		require.Len(t, tasks, accepted)
+		gives(t, len(tasks))(p.SubmitAll(context.Background(), slices.Values(tasks)))
 		return func() {}
 	},
 	"Do": func(t testing.TB, p *closures, tasks []closure) func() {
@@ -396,34 +460,10 @@ var waysIn = map[string]wayIn{
 		}
 		return answers.Wait
 	},
-	"DoChan": func(t testing.TB, p *closures, tasks []closure) func() {
-		var answers []<-chan workpool.Result[closure, int]
-		for _, task := range tasks {
-			answers = append(answers, p.DoChan(context.Background(), task))
-		}
-		return func() {
-			for _, answer := range answers {
-				require.NoError(t, (<-answer).Err)
-			}
-		}
-	},
-	"Map": allAtOnce(func(p *closures, tasks []closure) error {
-		_, err := p.Map(context.Background(), tasks)
-		return err
-	}),
-	"Stream": allAtOnce(func(p *closures, tasks []closure) error {
-		return sequenceWays["Stream"](context.Background(), p, slices.Values(tasks))
-	}),
-	"Group": allAtOnce(func(p *closures, tasks []closure) error {
-		g := p.Group(context.Background())
-		for _, task := range tasks {
-			if err := g.Submit(task); err != nil {
-				return err
-			}
-		}
-		_, err := g.Wait()
-		return err
-	}),
+	"DoChan": allAtOnce("DoChan"),
+	"Map":    allAtOnce("Map"),
+	"Stream": allAtOnce("Stream"),
+	"Group":  allAtOnce("Group"),
 }
 
 // eachWayIn runs test with each way in, in a bubble.
@@ -498,50 +538,34 @@ func assertSum(t testing.TB, s workpool.Stats) bool {
 	return assert.Equal(t, s.Submitted, uint64(s.Queued)+uint64(s.Running)+s.Succeeded+s.Failed+s.Aborted, "%+v", s)
 }
 
-// callers are the ways to have one task answered to its caller, to whom a context belongs.
-var callers = map[string]func(ctx context.Context, p *closures, task closure) error{
-	"Do": func(ctx context.Context, p *closures, task closure) error {
-		_, err := p.Do(ctx, task)
-		return err
-	},
-	"DoChan": func(ctx context.Context, p *closures, task closure) error {
-		return (<-p.DoChan(ctx, task)).Err
-	},
-	"Map": func(ctx context.Context, p *closures, task closure) error {
-		_, err := p.Map(ctx, []closure{task})
-		return err
-	},
-	"Stream": func(ctx context.Context, p *closures, task closure) error {
-		var errs []error
-		for r := range p.Stream(ctx, slices.Values([]closure{task})) {
-			errs = append(errs, r.Err)
-		}
-		return errors.Join(errs...)
-	},
-	"Group": func(ctx context.Context, p *closures, task closure) error {
-		g := p.Group(ctx)
-		if err := g.Submit(task); err != nil {
-			_, _ = g.Wait()
+// A caller has one task answered to itself. A context belongs to it.
+type caller = func(ctx context.Context, p *closures, task closure) error
+
+var callers = func() map[string]caller {
+	all := map[string]caller{
+		"Submit": func(ctx context.Context, p *closures, task closure) error {
+			if err := p.Submit(ctx, task); err != nil {
+				return err
+			}
+			return p.Wait(context.Background())
+		},
+		"SubmitCancel": func(ctx context.Context, p *closures, task closure) error {
+			cancel, err := p.SubmitCancel(ctx, task)
+			if err != nil {
+				return err
+			}
+			defer cancel()
+			return p.Wait(ctx)
+		},
+	}
+	for name, run := range ways[closure, int]("Do", "DoChan", "Map", "Stream", "Group") {
+		all[name] = func(ctx context.Context, p *closures, task closure) error {
+			_, err := run(ctx, p, task)
 			return err
 		}
-		_, err := g.Wait()
-		return err
-	},
-	"Submit": func(ctx context.Context, p *closures, task closure) error {
-		if err := p.Submit(ctx, task); err != nil {
-			return err
-		}
-		return p.Wait(context.Background())
-	},
-	"SubmitCancel": func(ctx context.Context, p *closures, task closure) error {
-		cancel, err := p.SubmitCancel(ctx, task)
-		if err != nil {
-			return err
-		}
-		defer cancel()
-		return p.Wait(ctx)
-	},
-}
+	}
+	return all
+}()
 
 // A selfUser is a handler that gets the pool it runs on.
 type selfUser[T, R any] func(ctx context.Context, p *workpool.Pool[T, R], task T) (R, error)
@@ -574,71 +598,21 @@ func eachTight(t *testing.T, test func(t *testing.T, opts []workpool.Option)) {
 
 // nested are the ways in which a handler runs tasks of its own pool and waits for them. Each
 // returns the sum of their values.
-var nested = map[string]func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error){
-	"Do": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		for _, task := range tasks {
-			value, doErr := p.Do(ctx, task)
-			sum, err = sum+value, errors.Join(err, doErr)
+var nested = func() map[string]func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+	all := ways[int, int]()
+	all["Do from goroutines of its own"] = doAtOnce[int, int]
+	sums := map[string]func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error){}
+	for name, run := range all {
+		sums[name] = func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+			values, err := run(ctx, p, tasks...)
+			for _, value := range values {
+				sum += value
+			}
+			return sum, err
 		}
-		return sum, err
-	},
-	"TryDo": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		for _, task := range tasks {
-			value, doErr := p.TryDo(ctx, task)
-			sum, err = sum+value, errors.Join(err, doErr)
-		}
-		return sum, err
-	},
-	"DoChan": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		var answers []<-chan workpool.Result[int, int]
-		for _, task := range tasks {
-			answers = append(answers, p.DoChan(ctx, task))
-		}
-		for _, answer := range answers {
-			r := <-answer
-			sum, err = sum+r.Value, errors.Join(err, r.Err)
-		}
-		return sum, err
-	},
-	"Map": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		values, err := p.Map(ctx, tasks)
-		for _, value := range values {
-			sum += value
-		}
-		return sum, err
-	},
-	"Stream": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		for r := range p.Stream(ctx, slices.Values(tasks)) {
-			sum, err = sum+r.Value, errors.Join(err, r.Err)
-		}
-		return sum, err
-	},
-	"Group": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		g := p.Group(ctx)
-		for _, task := range tasks {
-			err = errors.Join(err, g.Submit(task))
-		}
-		values, waitErr := g.Wait()
-		for _, value := range values {
-			sum += value
-		}
-		return sum, errors.Join(err, waitErr)
-	},
-	"Do from goroutines of its own": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		var mu sync.Mutex
-		var all sync.WaitGroup
-		for _, task := range tasks {
-			all.Go(func() {
-				value, doErr := p.Do(ctx, task)
-				mu.Lock()
-				defer mu.Unlock()
-				sum, err = sum+value, errors.Join(err, doErr)
-			})
-		}
-		all.Wait()
-		return sum, err
-	},
-}
+	}
+	return sums
+}()
 
 var errFailed = errors.New("failed")
 
@@ -750,68 +724,6 @@ func napping(context.Context) (int, error) {
 	return 0, nil
 }
 
-// A handIn is a way to run tasks. It hands them in from one goroutine, in order, and
-// returns when all have ended.
-type handIn func(ctx context.Context, p *closures, tasks []closure) error
-
-// handsIn are the ways of which rule 8 promises that tasks begin in their order.
-var handsIn = map[string]handIn{
-	"Submit": func(ctx context.Context, p *closures, tasks []closure) error {
-		var received sync.WaitGroup
-		defer received.Wait()
-		received.Go(func() { receiveN(p, len(tasks)) })
-		for _, task := range tasks {
-			if err := p.Submit(ctx, task); err != nil {
-				return err
-			}
-		}
-		return nil
-	},
-	"SubmitAll": func(ctx context.Context, p *closures, tasks []closure) error {
-		var received sync.WaitGroup
-		defer received.Wait()
-		received.Go(func() { receiveN(p, len(tasks)) })
-		_, err := p.SubmitAll(ctx, slices.Values(tasks))
-		return err
-	},
-	"DoChan": func(ctx context.Context, p *closures, tasks []closure) error {
-		var answers []<-chan workpool.Result[closure, int]
-		for _, task := range tasks {
-			answers = append(answers, p.DoChan(ctx, task))
-		}
-		var err error
-		for _, answer := range answers {
-			if r := <-answer; r.Err != nil {
-				err = r.Err
-			}
-		}
-		return err
-	},
-	"Map": func(ctx context.Context, p *closures, tasks []closure) error {
-		_, err := p.Map(ctx, tasks)
-		return err
-	},
-	"Stream": func(ctx context.Context, p *closures, tasks []closure) error {
-		var err error
-		for r := range p.Stream(ctx, slices.Values(tasks)) {
-			if r.Err != nil {
-				err = r.Err
-			}
-		}
-		return err
-	},
-	"Group": func(ctx context.Context, p *closures, tasks []closure) error {
-		g := p.Group(ctx)
-		for _, task := range tasks {
-			if g.Submit(task) != nil {
-				break // Wait says why
-			}
-		}
-		_, err := g.Wait()
-		return err
-	},
-}
-
 // receiveN receives n results.
 func receiveN(p *closures, n int) {
 	if n == 0 {
@@ -824,9 +736,28 @@ func receiveN(p *closures, n int) {
 	}
 }
 
-func eachHandIn(t *testing.T, test func(t *testing.T, run handIn)) {
+// eachHandIn runs test with each of the ways of which rule 8 promises that tasks begin in their
+// order: they hand them in from one goroutine, and return when all have ended.
+func eachHandIn(t *testing.T, test func(t *testing.T, run way[closure, int])) {
 	t.Helper()
-	for name, run := range handsIn {
+	all := ways[closure, int]("DoChan", "Map", "Stream", "Group")
+	all["Submit"] = func(ctx context.Context, p *closures, tasks ...closure) (_ []int, err error) {
+		var received sync.WaitGroup
+		received.Go(func() { receiveN(p, len(tasks)) })
+		for _, task := range tasks {
+			err = errors.Join(err, p.Submit(ctx, task))
+		}
+		received.Wait()
+		return nil, err
+	}
+	all["SubmitAll"] = func(ctx context.Context, p *closures, tasks ...closure) ([]int, error) {
+		var received sync.WaitGroup
+		defer received.Wait()
+		received.Go(func() { receiveN(p, len(tasks)) })
+		_, err := p.SubmitAll(ctx, slices.Values(tasks))
+		return nil, err
+	}
+	for name, run := range all {
 		t.Run(name, func(t *testing.T) { test(t, run) })
 	}
 }

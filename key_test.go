@@ -7,7 +7,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -115,25 +114,19 @@ func TestKey_AHotKeyStarvesNoOne(t *testing.T) {
 }
 
 func TestKey_AnIdleKeyLeavesNothingBehind(t *testing.T) {
-	p := mustNew(t, func(_ context.Context, m [1 << 10]byte) (int, error) { return int(m[0]), nil },
-		workpool.WithoutResults(), workpool.WithKey(func(m [1 << 10]byte) [1 << 10]byte { return m }))
-	inUse := func() uint64 {
-		require.NoError(t, p.Wait(t.Context()))
-		runtime.GC()
-		var stats runtime.MemStats
-		runtime.ReadMemStats(&stats)
-		return stats.HeapAlloc
-	}
-	var before uint64
+	type large [1 << 10]byte
+	p := mustNew(t, func(_ context.Context, m large) (int, error) { return int(m[0]), nil },
+		workpool.WithoutResults(), workpool.WithKey(func(m large) large { return m }))
+	before := 0
 	for n := range 40_000 {
-		var m [1 << 10]byte
-		m[0], m[1], m[2] = byte(n), byte(n>>8), byte(n>>16)
-		require.NoError(t, p.Submit(t.Context(), m))
+		submit(t, p, large{byte(n), byte(n >> 8), byte(n >> 16)})
 		if n == 10_000 {
-			before = inUse()
+			require.NoError(t, p.Wait(t.Context()))
+			before = heap()
 		}
 	}
-	assert.Less(t, inUse(), before+5<<20, "30,000 keys of 1 KiB are not kept")
+	require.NoError(t, p.Wait(t.Context()))
+	assert.Less(t, heap(), before+5<<20, "30,000 keys of 1 KiB are not kept")
 }
 
 func TestKey_WhatIsNotEqualToItselfIsNoKey(t *testing.T) {
@@ -266,9 +259,7 @@ func TestKey_AnAbortEndsThoseThatWaitForTheirTurn(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, 9, p.Stats().Queued)
 		ctx := limited(t, time.Second)
-		var cut *workpool.ShutdownError
-		require.ErrorAs(t, p.Shutdown(ctx), &cut)
-		assert.Equal(t, 9, cut.Aborted)
+		cutShort(t, 9, 1, p.Shutdown(ctx))
 		results := collect(p)
 		assert.Len(t, results, 10)
 		for _, r := range results {
@@ -330,17 +321,14 @@ func TestKey_ManyAtOnceLeaveNothingBehind(t *testing.T) {
 	const many = 100_000
 	keys := 1
 	p := mustNew(t, identity, workpool.WithoutResults(), workpool.WithQueueDepth(many), workpool.WithKey(func(n int) int { return n % keys }))
-	inUseAfter := func() uint64 {
+	inUseAfter := func() int {
 		p.Pause()
 		for n := range many {
 			require.NoError(t, p.TrySubmit(context.Background(), n))
 		}
 		p.Resume()
 		require.NoError(t, p.Wait(t.Context()))
-		runtime.GC()
-		var stats runtime.MemStats
-		runtime.ReadMemStats(&stats)
-		return stats.HeapAlloc
+		return heap()
 	}
 	one := inUseAfter()
 	keys = many
@@ -398,17 +386,6 @@ func TestKey_ACallThatOutlivesItsHandler(t *testing.T) {
 	}
 }
 
-func TestWithKeyDepth_RefusesMistakes(t *testing.T) {
-	for _, depth := range []int{0, -1} {
-		_, err := workpool.New(runOrder, workpool.WithKey(keyOf), workpool.WithKeyDepth(depth))
-		assert.ErrorIs(t, err, workpool.ErrInvalidOption)
-		assert.ErrorContains(t, err, fmt.Sprintf("WithKeyDepth(%d)", depth))
-	}
-	_, err := workpool.New(runOrder, workpool.WithKeyDepth(1))
-	assert.ErrorIs(t, err, workpool.ErrInvalidOption)
-	assert.ErrorContains(t, err, "WithKey")
-}
-
 // What is above the depth of a key waits, and keeps no task of another key from being
 // accepted.
 func TestWithKeyDepth_LimitsTheTasksOfAKey(t *testing.T) {
@@ -460,7 +437,7 @@ func TestWithKeyDepth_CallersAreAcceptedInOrder(t *testing.T) {
 	})
 }
 
-// Those in line for a full key give up, or are told that the pool closes.
+// Those in line for a full key give up.
 func TestWithKeyDepth_CallersGiveUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newOrders(t, workpool.WithWorkers(2), workpool.WithKeyDepth(1), workpool.WithoutResults())
@@ -494,60 +471,42 @@ func TestWithKeyDepth_CallersGiveUp(t *testing.T) {
 		callers.Wait()
 		assert.NoError(t, errs[2])
 		ends[2]()
-
-		release = make(chan struct{})
-		require.NoError(t, p.Submit(t.Context(), order{7, until(release)}))
-		answer := p.DoChan(t.Context(), order{7, napping})
-		synctest.Wait()
-		require.Equal(t, 1, p.Stats().Waiting)
-		go func() { _ = p.Close() }()
-		assert.ErrorIs(t, (<-answer).Err, workpool.ErrClosed)
-		close(release)
-		closed(t, p)
 	})
 }
 
 func TestWithKeyDepth_Overflows(t *testing.T) {
-	for overflow, test := range map[workpool.Overflow]func(t *testing.T, p *workpool.Pool[order, int], submit func(key, value int) error, first func() int){
-		workpool.Reject: func(t *testing.T, p *workpool.Pool[order, int], submit func(key, value int) error, _ func() int) {
-			assert.ErrorIs(t, submit(1, 3), workpool.ErrQueueFull)
-			assert.NoError(t, submit(2, 4))
-		},
-		workpool.DropOldest: func(t *testing.T, p *workpool.Pool[order, int], submit func(key, value int) error, first func() int) {
-			assert.NoError(t, submit(1, 3))
-			assert.Equal(t, 2, first(), "of the same key")
-			assert.NoError(t, submit(2, 4))
-			assert.Equal(t, uint64(1), p.Stats().Dropped)
-		},
-		workpool.DropNewest: func(t *testing.T, p *workpool.Pool[order, int], submit func(key, value int) error, first func() int) {
-			assert.NoError(t, submit(1, 3))
-			assert.Equal(t, 3, first())
-			assert.NoError(t, submit(2, 4))
-		},
-		workpool.CallerRuns: func(t *testing.T, p *workpool.Pool[order, int], submit func(key, value int) error, _ func() int) {
-			begin := time.Now()
-			assert.NoError(t, submit(1, 3)) // it waits: the key is busy
-			assert.Equal(t, time.Second, time.Since(begin))
-			assert.NoError(t, submit(2, 4))
-		},
+	for _, c := range []struct {
+		overflow workpool.Overflow
+		err      error
+		dropped  int // the value of the task that is
+		waits    time.Duration
+	}{
+		{workpool.Reject, workpool.ErrQueueFull, 0, 0},
+		{workpool.DropOldest, nil, 2, 0}, // of the same key
+		{workpool.DropNewest, nil, 3, 0},
+		{workpool.CallerRuns, nil, 0, time.Second}, // the key is busy
 	} {
-		bubble(t, overflow.String(), func(t *testing.T) {
-			p := newOrders(t, workpool.WithWorkers(2), workpool.WithKeyDepth(2), workpool.WithOverflow(overflow))
-			submit := func(key, value int) error {
-				return p.Submit(t.Context(), order{key, func(ctx context.Context) (int, error) {
+		bubble(t, c.overflow.String(), func(t *testing.T) {
+			p := newOrders(t, workpool.WithWorkers(2), workpool.WithKeyDepth(2), workpool.WithOverflow(c.overflow))
+			handIn := func(key, value int) error {
+				return p.Submit(t.Context(), order{key, func(context.Context) (int, error) {
 					time.Sleep(time.Second)
 					return value, nil
 				}})
 			}
-			require.NoError(t, submit(1, 1))
-			require.NoError(t, submit(1, 2))
+			require.NoError(t, handIn(1, 1))
+			require.NoError(t, handIn(1, 2))
 			synctest.Wait()
-			test(t, p, submit, func() int { // the value of the first that was dropped
+			begin := time.Now()
+			assert.ErrorIs(t, handIn(1, 3), c.err)
+			assert.Equal(t, c.waits, time.Since(begin))
+			if c.dropped > 0 {
 				r := receive(t, p)
 				assert.ErrorIs(t, r.Err, workpool.ErrDropped)
-				value, _ := r.Task.run(t.Context())
-				return value
-			})
+				gives(t, c.dropped)(r.Task.run(t.Context()))
+				assert.Equal(t, uint64(1), p.Stats().Dropped)
+			}
+			assert.NoError(t, handIn(2, 4))
 			closed(t, p)
 			s := p.Stats()
 			assertSum(t, s)
@@ -560,52 +519,15 @@ func TestWithKeyDepth_Overflows(t *testing.T) {
 // Map, Stream and Group come to an end.
 func TestWithKeyDepth_OfBatches(t *testing.T) {
 	const tasks, keys = 60, 4
-	ways := map[string]func(ctx context.Context, p *workpool.Pool[order, int], list []order) error{
-		"Map": func(ctx context.Context, p *workpool.Pool[order, int], list []order) error {
-			_, err := p.Map(ctx, list)
-			return err
-		},
-		"Stream": func(ctx context.Context, p *workpool.Pool[order, int], list []order) error {
-			n := 0
-			for r := range p.Stream(ctx, slices.Values(list)) {
-				if r.Err != nil {
-					return r.Err
-				}
-				n++
-			}
-			if n != len(list) {
-				return fmt.Errorf("%d results", n)
-			}
-			return nil
-		},
-		"Do": func(ctx context.Context, p *workpool.Pool[order, int], list []order) error {
-			var all sync.WaitGroup
-			for _, o := range list {
-				all.Go(func() { _, _ = p.Do(ctx, o) })
-			}
-			all.Wait()
-			return nil
-		},
-		"Group": func(ctx context.Context, p *workpool.Pool[order, int], list []order) error {
-			g := p.Group(ctx)
-			for _, o := range list {
-				if err := g.Submit(o); err != nil {
-					return err
-				}
-			}
-			_, err := g.Wait()
-			return err
-		},
-		"Submit": func(ctx context.Context, p *workpool.Pool[order, int], list []order) error {
-			for _, o := range list {
-				if err := p.Submit(ctx, o); err != nil {
-					return err
-				}
-			}
-			return p.Wait(ctx)
-		},
+	all := ways[order, int]("Map", "Stream", "Group")
+	all["Do"] = doAtOnce[order, int]
+	all["Submit"] = func(ctx context.Context, p *workpool.Pool[order, int], list ...order) (values []int, err error) {
+		for _, o := range list {
+			values, err = append(values, 0), errors.Join(err, p.Submit(ctx, o))
+		}
+		return values, errors.Join(err, p.Wait(ctx))
 	}
-	for name, run := range ways {
+	for name, run := range all {
 		for _, opts := range [][]workpool.Option{
 			nil,
 			{workpool.WithQueueDepth(0)},
@@ -632,7 +554,7 @@ func TestWithKeyDepth_OfBatches(t *testing.T) {
 							return 0, nil
 						}})
 					}
-					require.NoError(t, run(t.Context(), p, list))
+					gives(t, make([]int, tasks))(run(t.Context(), p, list...))
 					assert.Equal(t, int32(tasks), ran.Load())
 				})
 			}
@@ -648,19 +570,9 @@ func TestWithKeyDepth_InAHandler(t *testing.T) {
 			ran := new(atomic.Int32)
 			var inner sync.WaitGroup
 			_, err := p.Do(t.Context(), order{1, func(ctx context.Context) (int, error) {
-				_, err := p.Do(ctx, order{1, counted(ran)})
-				assert.NoError(t, err)
-				_, err = p.Do(ctx, order{2, counted(ran)})
-				assert.NoError(t, err)
-				_, err = p.Map(ctx, []order{{1, counted(ran)}, {2, counted(ran)}, {1, counted(ran)}})
-				assert.NoError(t, err)
-				g := p.Group(ctx)
-				assert.NoError(t, g.Submit(order{1, counted(ran)}))
-				assert.NoError(t, g.Submit(order{3, counted(ran)}))
-				_, err = g.Wait()
-				assert.NoError(t, err)
-				for r := range p.Stream(ctx, slices.Values([]order{{1, counted(ran)}, {2, counted(ran)}})) {
-					assert.NoError(t, r.Err)
+				for way, use := range ways[order, int]() {
+					_, err := use(ctx, p, order{1, counted(ran)}, order{2, counted(ran)}, order{1, counted(ran)})
+					assert.NoError(t, err, way)
 				}
 				assert.NoError(t, p.Submit(ctx, order{2, counted(ran)}))
 				inner.Go(func() { _ = p.Submit(context.WithoutCancel(ctx), order{1, counted(ran)}) }) // of its own key
@@ -669,7 +581,7 @@ func TestWithKeyDepth_InAHandler(t *testing.T) {
 			require.NoError(t, err)
 			inner.Wait()
 			require.NoError(t, p.Wait(t.Context()))
-			assert.Equal(t, int32(11), ran.Load())
+			assert.Equal(t, int32(6*3+2), ran.Load())
 		})
 	}
 }
@@ -699,28 +611,7 @@ func TestWithKeyDepth_BesideAFullQueue(t *testing.T) {
 // A key that becomes full while others of it wait in line, by a task that goes ahead of one that
 // is parked. Closing the pool turns them away.
 func TestWithKeyDepth_ClosedWhileAKeyIsFull(t *testing.T) {
-	for name, use := range map[string]func(ctx context.Context, p *workpool.Pool[order, int], o order) error{
-		"Do": func(ctx context.Context, p *workpool.Pool[order, int], o order) error {
-			_, err := p.Do(ctx, o)
-			return err
-		},
-		"Map": func(ctx context.Context, p *workpool.Pool[order, int], o order) error {
-			_, err := p.Map(ctx, []order{o})
-			return err
-		},
-		"Group": func(ctx context.Context, p *workpool.Pool[order, int], o order) error {
-			g := p.Group(ctx)
-			assert.NoError(t, g.Submit(o))
-			_, err := g.Wait()
-			return err
-		},
-		"Stream": func(ctx context.Context, p *workpool.Pool[order, int], o order) error {
-			for r := range p.Stream(ctx, slices.Values([]order{o})) {
-				assert.NoError(t, r.Err)
-			}
-			return nil
-		},
-	} {
+	for name, use := range ways[order, int]("Do", "Map", "Stream", "Group") {
 		t.Run(name, func(t *testing.T) {
 			within(t, func() {
 				p := newOrders(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithKeyDepth(2), workpool.WithoutResults())
@@ -744,11 +635,12 @@ func TestWithKeyDepth_ClosedWhileAKeyIsFull(t *testing.T) {
 						})
 					}
 					assert.Eventually(t, waiting(3), time.Second, time.Millisecond)
-					return 0, use(ctx, p, order{1, func(context.Context) (int, error) {
+					_, err := use(ctx, p, order{1, func(context.Context) (int, error) {
 						line.Go(func() { assert.NoError(t, p.Close()) })
 						assert.Eventually(t, func() bool { return p.Stats().Closed }, time.Second, time.Millisecond)
 						return 0, nil
 					}})
+					return 0, err
 				}})
 				require.NoError(t, err)
 				line.Wait()
@@ -781,33 +673,7 @@ func TestRule8_ATaskBehindItsKeyKeepsNoOtherKeyFromAnIdleWorker(t *testing.T) {
 
 // The key of a task that a handler waits for is busy at first, and idle later, when no worker is.
 func TestRule6_ATaskInLineRunsInPlaceWhenItsKeyIsIdle(t *testing.T) {
-	uses := map[string]func(ctx context.Context, p *workpool.Pool[order, int], o order) error{
-		"Group": func(ctx context.Context, p *workpool.Pool[order, int], o order) error {
-			g := p.Group(ctx)
-			if err := g.Submit(o); err != nil {
-				return err
-			}
-			_, err := g.Wait()
-			return err
-		},
-		"Stream": func(ctx context.Context, p *workpool.Pool[order, int], o order) error {
-			for r := range p.Stream(ctx, func(yield func(order) bool) { yield(o) }) {
-				if r.Err != nil {
-					return r.Err
-				}
-			}
-			return nil
-		},
-		"Map": func(ctx context.Context, p *workpool.Pool[order, int], o order) error {
-			_, err := p.Map(ctx, []order{o})
-			return err
-		},
-		"Do": func(ctx context.Context, p *workpool.Pool[order, int], o order) error {
-			_, err := p.Do(ctx, o)
-			return err
-		},
-	}
-	for name, use := range uses {
+	for name, use := range ways[order, int]("Do", "Map", "Stream", "Group") {
 		bubble(t, name, func(t *testing.T) {
 			p := newOrders(t, workpool.WithWorkers(2), workpool.WithQueueDepth(0), workpool.WithKeyDepth(1), workpool.WithoutResults())
 			release, held := make(chan struct{}), make(chan struct{})
@@ -815,7 +681,8 @@ func TestRule6_ATaskInLineRunsInPlaceWhenItsKeyIsIdle(t *testing.T) {
 			var all sync.WaitGroup
 			all.Go(func() {
 				_, err := p.Do(t.Context(), order{1, func(ctx context.Context) (int, error) {
-					return 0, use(ctx, p, order{2, returning(0, nil)})
+					_, err := use(ctx, p, order{2, returning(0, nil)})
+					return 0, err
 				}})
 				assert.NoError(t, err)
 			})

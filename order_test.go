@@ -199,7 +199,7 @@ func TestRule8_TasksBeginInTheOrderOfAcceptance(t *testing.T) {
 	for _, workers := range []int{1, 2, 3, 8} {
 		for _, depth := range []int{0, 1, 100} {
 			t.Run(fmt.Sprintf("workers=%d/depth=%d", workers, depth), func(t *testing.T) {
-				eachHandIn(t, func(t *testing.T, run handIn) {
+				eachHandIn(t, func(t *testing.T, run way[closure, int]) {
 					synctest.Test(t, func(t *testing.T) {
 						p := newClosures(t, workpool.WithWorkers(workers), workpool.WithQueueDepth(depth))
 						began := make(chan int, tasks)
@@ -214,7 +214,10 @@ func TestRule8_TasksBeginInTheOrderOfAcceptance(t *testing.T) {
 							}
 						}
 						var all sync.WaitGroup
-						all.Go(func() { assert.NoError(t, run(t.Context(), p, list)) })
+						all.Go(func() {
+							_, err := run(t.Context(), p, list...)
+							assert.NoError(t, err)
+						})
 
 						synctest.Wait()
 						var running []int
@@ -250,7 +253,7 @@ func TestRule8_TasksThatWaitForAnOlderOneNeverHang(t *testing.T) {
 	for _, workers := range []int{2, 4, 8, 64} {
 		frees := min(workers, tasks, 3) - 1 // the third, or the second of two workers
 		t.Run(fmt.Sprintf("workers=%d", workers), func(t *testing.T) {
-			eachHandIn(t, func(t *testing.T, run handIn) {
+			eachHandIn(t, func(t *testing.T, run way[closure, int]) {
 				p := newClosures(t, workpool.WithWorkers(workers))
 				within(t, func() {
 					for round := range rounds(300, 3_000) {
@@ -270,7 +273,7 @@ func TestRule8_TasksThatWaitForAnOlderOneNeverHang(t *testing.T) {
 								list = append(list, until(freed))
 							}
 						}
-						if !assert.NoError(t, run(t.Context(), p, list)) {
+						if _, err := run(t.Context(), p, list...); !assert.NoError(t, err) {
 							return
 						}
 					}
@@ -292,31 +295,13 @@ func TestRule8_ARaceOfMirrorsNeverHangs(t *testing.T) {
 				}
 			}
 		},
-		"Map": func(p *closures, list []closure) {
+	}
+	for name, run := range ways[closure, int]("DoChan", "Map", "Group") {
+		races[name] = func(p *closures, list []closure) {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			_, _ = p.Map(ctx, winnerCalls(list, cancel))
-		},
-		"Group": func(p *closures, list []closure) {
-			ctx, cancel := context.WithCancel(context.Background())
-			defer cancel()
-			g := p.Group(ctx)
-			for _, task := range winnerCalls(list, cancel) {
-				_ = g.Submit(task)
-			}
-			_, _ = g.Wait()
-		},
-		"DoChan": func(p *closures, list []closure) {
-			ctx, cancel := context.WithCancel(context.Background())
-			defer cancel()
-			var answers []<-chan workpool.Result[closure, int]
-			for _, task := range winnerCalls(list, cancel) {
-				answers = append(answers, p.DoChan(ctx, task))
-			}
-			for _, answer := range answers {
-				<-answer
-			}
-		},
+			_, _ = run(ctx, p, winnerCalls(list, cancel)...)
+		}
 	}
 	for name, race := range races {
 		for _, workers := range []int{1, 2, 4, 8} {
@@ -357,7 +342,7 @@ func winnerCalls(list []closure, f func()) []closure {
 // take turns.
 func TestRule8_TheTasksOfEachCallerBeginInOrder(t *testing.T) {
 	const callers, tasks = 4, 50
-	eachHandIn(t, func(t *testing.T, run handIn) {
+	eachHandIn(t, func(t *testing.T, run way[closure, int]) {
 		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(8))
 		began := make([][]int, callers)
 		var all sync.WaitGroup
@@ -369,7 +354,10 @@ func TestRule8_TheTasksOfEachCallerBeginInOrder(t *testing.T) {
 					return 0, nil
 				})
 			}
-			all.Go(func() { assert.NoError(t, run(t.Context(), p, list)) })
+			all.Go(func() {
+				_, err := run(t.Context(), p, list...)
+				assert.NoError(t, err)
+			})
 		}
 		all.Wait()
 		for c := range callers {

@@ -79,6 +79,7 @@ func TestNew_RefusesBadOptions(t *testing.T) {
 			[]string{"WithKey(func(string) bool)", "func(int) K"},
 		},
 		{"key depth", []workpool.Option{workpool.WithKey(func(int) int { return 1 }), workpool.WithKeyDepth(0)}, []string{"WithKeyDepth(0)"}},
+		{"negative key depth", []workpool.Option{workpool.WithKey(func(int) int { return 1 }), workpool.WithKeyDepth(-1)}, []string{"WithKeyDepth(-1)"}},
 		{"key depth without keys", []workpool.Option{workpool.WithKeyDepth(3)}, []string{"WithKeyDepth(3)", "WithKey"}},
 		{"nil priority", []workpool.Option{workpool.WithPriority[int](nil)}, []string{"WithPriority(nil)"}},
 		{
