@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,9 +22,8 @@ func TestDo_AnswersToItsCallerAlone(t *testing.T) {
 		for i := range 10 { // nobody receives results
 			gives(t, i)(call(t.Context(), p, returning(i, nil)))
 		}
-		failure := errors.New("no such thing")
-		_, err := call(t.Context(), p, returning(0, failure))
-		assert.True(t, err == failure, "the error itself, not a wrapper: %v", err)
+		_, err := call(t.Context(), p, returning(0, errFailed))
+		assert.True(t, err == errFailed, "the error itself, not a wrapper: %v", err)
 		require.NoError(t, p.Submit(t.Context(), returning(99, nil)))
 		closed(t, p)
 		results := collect(p)
@@ -38,13 +36,13 @@ func TestDo_AnswersToItsCallerAlone(t *testing.T) {
 func TestDoChan_YieldsOneResultAndStaysOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(2))
-		failure := errors.New("no such thing")
-		for i, task := range []closure{returning(7, nil), returning(0, failure)} {
+		release := occupy(t, p, 1) // the answers come while that runs
+		for i, task := range []closure{returning(7, nil), returning(0, errFailed)} {
 			answer := p.DoChan(t.Context(), task)
 			require.Equal(t, 1, cap(answer))
 
 			r := <-answer
-			assert.Equal(t, uint64(i), r.Index)
+			assert.Equal(t, uint64(1+i), r.Index)
 			assert.NotNil(t, r.Task)
 			assert.Contains(t, []int{1, 2}, r.Worker)
 			assert.Equal(t, 1, r.Attempt)
@@ -52,31 +50,11 @@ func TestDoChan_YieldsOneResultAndStaysOpen(t *testing.T) {
 				assert.Equal(t, 7, r.Value)
 				assert.NoError(t, r.Err)
 			} else {
-				assert.Equal(t, failure, r.Err)
+				assert.Equal(t, errFailed, r.Err)
 			}
 			assertSilent(t, answer)
 		}
-	})
-}
-
-func TestDoChan_ReturnsWhileTheTaskRuns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newClosures(t, workpool.WithWorkers(2))
-		begin := time.Now()
-		slow := p.DoChan(t.Context(), func(context.Context) (int, error) { time.Sleep(2 * time.Second); return 2, nil })
-		fast := p.DoChan(t.Context(), func(context.Context) (int, error) { time.Sleep(time.Second); return 1, nil })
-		assert.Zero(t, time.Since(begin))
-
-		var order []int
-		for range 2 {
-			select {
-			case r := <-slow:
-				order = append(order, r.Value)
-			case r := <-fast:
-				order = append(order, r.Value)
-			}
-		}
-		assert.Equal(t, []int{1, 2}, order)
+		release()
 	})
 }
 
@@ -104,31 +82,10 @@ func TestDo_EndedContextRunsNothing(t *testing.T) {
 		})
 		require.ErrorIs(t, err, context.Canceled)
 		require.ErrorIs(t, err, reason)
+		assert.NotErrorIs(t, err, workpool.ErrQueueFull)
 		synctest.Wait()
 		assert.Zero(t, p.Stats().Running)
 		assert.Zero(t, p.Stats().Succeeded)
-	})
-}
-
-func TestDo_ContextEndsWhileWaitingForRoom(t *testing.T) {
-	eachWaitingCall(t, func(t *testing.T, call call) {
-		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
-		release := occupy(t, p, 1)
-		reason := errors.New("the client went away")
-		ctx, cancel := context.WithCancelCause(t.Context())
-
-		done := inBackground(ctx, call, p, returning(1, nil))
-		require.Empty(t, done, "there is no room")
-		cancel(reason)
-		synctest.Wait()
-
-		got := <-done
-		require.ErrorIs(t, got.err, context.Canceled)
-		require.ErrorIs(t, got.err, reason)
-		assert.Equal(t, uint64(1), p.Stats().Submitted, "it was never accepted")
-		release()
-		closed(t, p)
-		assert.Equal(t, uint64(1), p.Stats().Succeeded)
 	})
 }
 
@@ -162,22 +119,6 @@ func TestDo_ContextEndsWhileRunning(t *testing.T) {
 		stats := p.Stats()
 		assert.Equal(t, uint64(1), stats.Succeeded+stats.Failed, "it ran")
 		assert.Zero(t, stats.Aborted)
-	})
-}
-
-func TestDo_PoolClosesWhileWaitingForRoom(t *testing.T) {
-	eachWaitingCall(t, func(t *testing.T, call call) {
-		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
-		release := occupy(t, p, 1)
-		done := inBackground(t.Context(), call, p, returning(1, nil))
-		require.Empty(t, done)
-
-		go func() { assert.NoError(t, p.Shutdown(t.Context())) }()
-		synctest.Wait()
-		require.Len(t, done, 1, "refused at once, not at the end of the drain")
-		require.ErrorIs(t, (<-done).err, workpool.ErrClosed)
-		release()
-		closed(t, p)
 	})
 }
 
@@ -220,21 +161,6 @@ func TestDo_HandlerSeesTheContextOfTheCaller(t *testing.T) {
 
 func TestDo_DerivedContextsEndWithTheCallerAndThePool(t *testing.T) {
 	reason := errors.New("the client went away")
-	derivations := map[string]func(ctx context.Context) (context.Context, context.CancelFunc){
-		"WithCancel": context.WithCancel,
-		"WithTimeout": func(ctx context.Context) (context.Context, context.CancelFunc) {
-			return context.WithTimeout(ctx, time.Hour)
-		},
-		"WithValue": func(ctx context.Context) (context.Context, context.CancelFunc) {
-			type key struct{}
-			return context.WithCancel(context.WithValue(ctx, key{}, 1))
-		},
-		"AfterFunc": func(ctx context.Context) (context.Context, context.CancelFunc) {
-			child, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-			context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
-			return child, func() { cancel(nil) }
-		},
-	}
 	for name, derive := range derivations {
 		t.Run(name, func(t *testing.T) {
 			eachCall(t, func(t *testing.T, call call) {
@@ -443,36 +369,14 @@ func TestDo_EndOfThePool(t *testing.T) {
 // A queued task is taken back as soon as the context of its caller ends, while the worker
 // is busy, and leaves those beside it alone.
 func TestRule3_AQueuedTaskIsTakenBackAtOnce(t *testing.T) {
-	cancelled := func(ctx context.Context, p *closures, task closure) error {
-		cancel, err := p.SubmitCancel(context.Background(), task)
+	all := ways[closure, int]()
+	all["SubmitCancel"] = func(ctx context.Context, p *closures, tasks ...closure) ([]int, error) {
+		cancel, err := p.SubmitCancel(context.Background(), tasks[0])
 		context.AfterFunc(ctx, cancel)
-		if err == nil {
-			<-ctx.Done()
-			err = ctx.Err()
-		}
-		return err
+		<-ctx.Done()
+		return nil, errors.Join(err, ctx.Err())
 	}
-	ways := map[string]func(ctx context.Context, p *closures, task closure) error{
-		"SubmitCancel": cancelled,
-		"Do":           func(ctx context.Context, p *closures, task closure) error { _, err := p.Do(ctx, task); return err },
-		"DoChan":       func(ctx context.Context, p *closures, task closure) error { return (<-p.DoChan(ctx, task)).Err },
-		"Map": func(ctx context.Context, p *closures, task closure) error {
-			_, err := p.Map(ctx, []closure{task, task})
-			return err
-		},
-		"Stream": func(ctx context.Context, p *closures, task closure) error {
-			return sequenceWays["Stream"](ctx, p, slices.Values([]closure{task, task}))
-		},
-		"Group": func(ctx context.Context, p *closures, task closure) error {
-			g := p.Group(ctx)
-			if err := errors.Join(g.Submit(task), g.Submit(task)); err != nil {
-				return err
-			}
-			_, err := g.Wait()
-			return err
-		},
-	}
-	for name, run := range ways {
+	for name, run := range all {
 		bubble(t, name, func(t *testing.T) {
 			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(6))
 			ctx, cancel := context.WithCancel(t.Context())
@@ -483,7 +387,10 @@ func TestRule3_AQueuedTaskIsTakenBackAtOnce(t *testing.T) {
 				require.NoError(t, p.TrySubmit(t.Context(), task))
 			}
 			answer := make(chan error, 1)
-			go func() { answer <- run(ctx, p, counted(&ran)) }()
+			go func() {
+				_, err := run(ctx, p, counted(&ran), counted(&ran))
+				answer <- err
+			}()
 			synctest.Wait()
 			require.NoError(t, p.TrySubmit(t.Context(), counted(&others)))
 			p.Resume()
@@ -512,6 +419,7 @@ func TestRule3_AQueuedTaskIsTakenBackAtOnce(t *testing.T) {
 				} else {
 					assert.Equal(t, "SubmitCancel", name)
 					assert.ErrorIs(t, r.Err, context.Canceled)
+					assert.Zero(t, r.Worker)
 				}
 			}
 			assert.Equal(t, 8, ended)
@@ -551,44 +459,6 @@ func TestTryDo_RefusesAtOnceWhereThereIsNone(t *testing.T) {
 			assert.Len(t, collect(p), 2)
 		})
 	}
-}
-
-func TestTryDo_OfAClosedPoolAndAnEndedContext(t *testing.T) {
-	p := newClosures(t)
-	_, err := p.TryDo(endedContext(), returning(1, nil))
-	assert.ErrorIs(t, err, context.Canceled)
-	assert.NotErrorIs(t, err, workpool.ErrQueueFull)
-	closed(t, p)
-	fails(t, workpool.ErrClosed)(p.TryDo(t.Context(), returning(1, nil)))
-}
-
-func TestTryDo_TheEndOfItsContextFreesIt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newClosures(t, workpool.WithWorkers(1))
-		release := occupy(t, p, 1)
-		ctx := limited(t, time.Second)
-		ran := new(atomic.Int32)
-		fails(t, context.DeadlineExceeded)(p.TryDo(ctx, counted(ran)))
-		assert.Zero(t, p.Stats().Queued)
-		assert.Equal(t, uint64(1), p.Stats().Cancelled)
-		release()
-		closed(t, p)
-		assert.Zero(t, ran.Load())
-	})
-}
-
-// In a handler the task runs in its place, whatever is full.
-func TestTryDo_InAHandler(t *testing.T) {
-	eachTight(t, func(t *testing.T, opts []workpool.Option) {
-		p := newSelfUsing(t, func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
-			if n == 0 {
-				return 0, nil
-			}
-			value, err := p.TryDo(ctx, n-1)
-			return value + n, err
-		}, opts...)
-		gives(t, 55)(p.TryDo(t.Context(), 10))
-	})
 }
 
 func TestDoChan_NeverBlocks(t *testing.T) {
@@ -640,51 +510,50 @@ func TestDoChan_NeverBlocks(t *testing.T) {
 	}
 }
 
-// It is in line when the pool closes, or its context ends.
-func TestDoChan_AnswersFromTheLine(t *testing.T) {
-	for name, test := range map[string]struct {
-		end  func(p *closures, cancel context.CancelFunc)
+// A call is in line when the pool closes, or its context ends.
+func TestDo_IsAnsweredInLine(t *testing.T) {
+	reason := errors.New("the client went away")
+	for name, c := range map[string]struct {
+		end  func(p *closures, cancel context.CancelCauseFunc)
 		want []error
 	}{
-		"context":  {func(_ *closures, cancel context.CancelFunc) { cancel() }, []error{workpool.ErrQueueFull, context.Canceled}},
-		"Shutdown": {func(p *closures, _ context.CancelFunc) { go func() { _ = p.Shutdown(context.Background()) }() }, []error{workpool.ErrClosed}},
-		"abort":    {func(p *closures, _ context.CancelFunc) { _ = p.Shutdown(endedContext()) }, []error{workpool.ErrClosed}},
+		"context":  {func(_ *closures, cancel context.CancelCauseFunc) { cancel(reason) }, []error{workpool.ErrQueueFull, context.Canceled, reason}},
+		"Shutdown": {func(p *closures, _ context.CancelCauseFunc) { go func() { _ = p.Shutdown(context.Background()) }() }, []error{workpool.ErrClosed}},
+		"abort":    {func(p *closures, _ context.CancelCauseFunc) { _ = p.Shutdown(endedContext()) }, []error{workpool.ErrClosed}},
 	} {
-		bubble(t, name, func(t *testing.T) {
-			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
-			release := occupy(t, p, 1)
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			ran := new(atomic.Int32)
-			bound, free := p.DoChan(ctx, counted(ran)), p.DoChan(context.Background(), counted(ran))
-			synctest.Wait()
-			require.Equal(t, 2, p.Stats().Waiting)
-			test.end(p, cancel)
-			synctest.Wait()
-			select {
-			case r := <-bound:
-				for _, want := range test.want {
-					assert.ErrorIs(t, r.Err, want)
-				}
-				assert.Equal(t, 1, r.Attempt)
-				assert.Zero(t, r.Worker)
+		t.Run(name, func(t *testing.T) {
+			eachWaitingCall(t, func(t *testing.T, call call) {
+				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
+				release := occupy(t, p, 1)
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				ran := new(atomic.Int32)
+				bound, result := inBackground(ctx, call, p, counted(ran)), p.DoChan(ctx, counted(ran))
+				free := inBackground(context.Background(), call, p, counted(ran))
+				require.Equal(t, 3, p.Stats().Waiting)
+				c.end(p, cancel)
+				synctest.Wait()
+				require.Len(t, bound, 1, "at once, not at the end of a drain")
+				fails(t, c.want...)(0, (<-bound).err)
+				require.Len(t, result, 1)
+				r := <-result
+				fails(t, c.want...)(0, r.Err)
+				assert.Equal(t, []int{1, 0}, []int{r.Attempt, r.Worker})
 				assert.NotNil(t, r.Task)
-			default:
-				t.Error("no answer")
-			}
-			if name == "context" {
-				assertSilent(t, free)
-				assert.Equal(t, 1, p.Stats().Waiting)
-				release()
-				require.NoError(t, (<-free).Err)
-			} else {
-				assert.ErrorIs(t, (<-free).Err, workpool.ErrClosed)
-				release()
-			}
-			_ = p.Close()
-			s := p.Stats()
-			assertSum(t, s)
-			assert.Equal(t, uint64(2-ran.Load()), s.Refused, "%+v", s)
+				if name == "context" {
+					require.Empty(t, free)
+					assert.Equal(t, 1, p.Stats().Waiting)
+					release()
+					require.NoError(t, (<-free).err)
+				} else {
+					assert.ErrorIs(t, (<-free).err, workpool.ErrClosed)
+					release()
+				}
+				_ = p.Close()
+				s := p.Stats()
+				assertSum(t, s)
+				assert.Equal(t, uint64(3-ran.Load()), s.Refused, "%+v", s)
+			})
 		})
 	}
 }
@@ -724,57 +593,43 @@ func full(t *testing.T, overflow workpool.Overflow) (p *closures, queued <-chan 
 }
 
 func TestWithOverflow_OfCalls(t *testing.T) {
-	eachOverflow := func(t *testing.T, overflow workpool.Overflow, test func(t *testing.T, call call, p *closures, queued <-chan outcome, release func())) {
-		t.Run(overflow.String(), func(t *testing.T) {
+	for _, c := range []struct {
+		overflow                  workpool.Overflow
+		err, queued               error // of the call, and of the one that is queued
+		atOnce                    bool
+		waiting, refused, dropped int
+	}{
+		{overflow: workpool.Block, waiting: 1},
+		{overflow: workpool.Reject, err: workpool.ErrQueueFull, atOnce: true, refused: 1},
+		{overflow: workpool.DropOldest, queued: workpool.ErrDropped, dropped: 1},
+		{overflow: workpool.DropNewest, err: workpool.ErrDropped, atOnce: true, dropped: 1},
+		{overflow: workpool.CallerRuns, atOnce: true},
+	} {
+		t.Run(c.overflow.String(), func(t *testing.T) {
 			eachWaitingCall(t, func(t *testing.T, call call) {
-				p, queued, release := full(t, overflow)
-				test(t, call, p, queued, release)
-				release()
-				closed(t, p)
+				p, queued, release := full(t, c.overflow)
+				answer := inBackground(t.Context(), call, p, func(ctx context.Context) (int, error) {
+					info, _ := workpool.InfoFrom(ctx)
+					assert.Equal(t, c.overflow == workpool.CallerRuns, info.Worker == 0)
+					assert.Equal(t, c.overflow == workpool.CallerRuns, p.Stats().Running == 2)
+					return 2, nil
+				})
+				assert.Equal(t, c.atOnce, len(answer) == 1)
+				assert.Equal(t, c.queued != nil, len(queued) == 1)
 				s := p.Stats()
+				assert.Equal(t, []int{c.waiting, c.refused, c.dropped}, []int{s.Waiting, int(s.Refused), int(s.Dropped)})
+				release()
+				got := <-answer
+				assert.ErrorIs(t, got.err, c.err)
+				assert.Equal(t, c.err == nil, got.value == 2)
+				assert.ErrorIs(t, (<-queued).err, c.queued)
+				closed(t, p)
+				s = p.Stats()
 				assertSum(t, s)
 				assert.Zero(t, s.Cancelled)
 			})
 		})
 	}
-	eachOverflow(t, workpool.Reject, func(t *testing.T, call call, p *closures, queued <-chan outcome, release func()) {
-		fails(t, workpool.ErrQueueFull)(call(t.Context(), p, returning(2, nil)))
-		assert.Equal(t, uint64(1), p.Stats().Refused)
-		release()
-		assert.NoError(t, (<-queued).err)
-	})
-	eachOverflow(t, workpool.DropOldest, func(t *testing.T, call call, p *closures, queued <-chan outcome, release func()) {
-		answer := inBackground(t.Context(), call, p, returning(2, nil))
-		assert.ErrorIs(t, (<-queued).err, workpool.ErrDropped)
-		assert.Equal(t, uint64(1), p.Stats().Dropped)
-		release()
-		assert.Equal(t, outcome{2, nil, 0}, <-answer)
-	})
-	eachOverflow(t, workpool.DropNewest, func(t *testing.T, call call, p *closures, queued <-chan outcome, release func()) {
-		fails(t, workpool.ErrDropped)(call(t.Context(), p, returning(2, nil)))
-		assert.Equal(t, uint64(1), p.Stats().Dropped)
-		release()
-		assert.NoError(t, (<-queued).err)
-	})
-	eachOverflow(t, workpool.CallerRuns, func(t *testing.T, call call, p *closures, queued <-chan outcome, release func()) {
-		value, err := call(t.Context(), p, func(ctx context.Context) (int, error) {
-			info, _ := workpool.InfoFrom(ctx)
-			assert.Zero(t, info.Worker)
-			assert.Equal(t, 2, p.Stats().Running)
-			return 2, nil
-		})
-		assert.Equal(t, 2, value)
-		assert.NoError(t, err)
-		release()
-		assert.NoError(t, (<-queued).err)
-	})
-	eachOverflow(t, workpool.Block, func(t *testing.T, call call, p *closures, queued <-chan outcome, release func()) {
-		answer := inBackground(t.Context(), call, p, returning(2, nil))
-		assert.Equal(t, 1, p.Stats().Waiting)
-		release()
-		assert.Equal(t, outcome{2, nil, 0}, <-answer)
-		assert.NoError(t, (<-queued).err)
-	})
 }
 
 // With CallerRuns a call gives up waiting for the task that runs in its place, too.
@@ -810,36 +665,18 @@ func TestWithOverflow_DropOldestSparesBatches(t *testing.T) {
 	})
 }
 
-func TestTrySubmit_HasTheValuesOfItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		type key struct{}
-		p := newClosures(t)
-		got := make(chan any, 1)
-		require.NoError(t, p.TrySubmit(context.WithValue(t.Context(), key{}, 7), func(ctx context.Context) (int, error) {
-			got <- ctx.Value(key{})
-			return 0, nil
-		}))
-		assert.Equal(t, 7, <-got)
-		assert.ErrorIs(t, p.TrySubmit(endedContext(), returning(0, nil)), context.Canceled)
-		closed(t, p)
-		assert.ErrorIs(t, p.TrySubmit(t.Context(), returning(0, nil)), workpool.ErrClosed)
-	})
-}
-
 func TestNoValue_RunsAFunctionThatHasOnlyAnError(t *testing.T) {
-	failure := errors.New("no such thing")
 	p := mustNew(t, workpool.NoValue(func(_ context.Context, fails bool) error {
 		if fails {
-			return failure
+			return errFailed
 		}
 		return nil
 	}))
 	_, err := p.Do(t.Context(), false)
 	require.NoError(t, err)
 	_, err = p.Do(t.Context(), true)
-	assert.True(t, err == failure)
+	assert.True(t, err == errFailed)
 	closed(t, p)
-	fails(t, workpool.ErrInvalidOption)(workpool.New(workpool.NoValue[int](nil)))
 }
 
 func TestInfoFrom_TellsWhichTaskRunsWhere(t *testing.T) {

@@ -46,13 +46,12 @@ func TestGroup_OfNoTasks(t *testing.T) {
 }
 
 func TestGroup_WaitMayBeCalledAgain(t *testing.T) {
-	failure := errors.New("no such thing")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	late := errors.New("too late")
 	for name, test := range map[string]struct {
 		err  error
 		want []int
-	}{"all well": {nil, []int{1, 2}}, "an error": {failure, nil}} {
+	}{"all well": {nil, []int{1, 2}}, "an error": {errFailed, nil}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newClosures(t)
@@ -89,7 +88,6 @@ func TestGroup_TheFirstErrorCancelsTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(10))
 		g := p.Group(t.Context())
-		failure := errors.New("no such thing")
 		var cause error
 		ran := new(atomic.Int32)
 		require.NoError(t, g.Submit(func(ctx context.Context) (int, error) {
@@ -100,7 +98,7 @@ func TestGroup_TheFirstErrorCancelsTheOthers(t *testing.T) {
 		}))
 		require.NoError(t, g.Submit(func(context.Context) (int, error) {
 			time.Sleep(time.Second)
-			return 0, failure
+			return 0, errFailed
 		}))
 		for range 5 {
 			require.NoError(t, g.Submit(counted(ran)))
@@ -108,9 +106,9 @@ func TestGroup_TheFirstErrorCancelsTheOthers(t *testing.T) {
 		begin := time.Now()
 		values, err := g.Wait()
 		assert.Equal(t, 2*time.Second, time.Since(begin))
-		assert.True(t, err == failure, "the error itself: %v", err)
+		assert.True(t, err == errFailed, "the error itself: %v", err)
 		assert.Nil(t, values)
-		assert.Equal(t, failure, cause)
+		assert.Equal(t, errFailed, cause)
 		assert.Zero(t, ran.Load())
 		closed(t, p)
 		assert.Equal(t, uint64(5), p.Stats().Cancelled)
@@ -118,18 +116,17 @@ func TestGroup_TheFirstErrorCancelsTheOthers(t *testing.T) {
 }
 
 func TestGroup_SubmitAfterTheFirstErrorSaysWhy(t *testing.T) {
-	failure := errors.New("no such thing")
 	cause := errors.New("not needed any more")
 	for name, test := range map[string]struct {
 		end  func(t *testing.T, p *closures, g *workpool.Group[closure, int], cancel context.CancelCauseFunc)
 		want error
 	}{
 		"an error": {func(t *testing.T, _ *closures, g *workpool.Group[closure, int], _ context.CancelCauseFunc) {
-			require.NoError(t, g.Submit(returning(0, failure)))
-		}, failure},
+			require.NoError(t, g.Submit(returning(0, errFailed)))
+		}, errFailed},
 		"a panic": {func(t *testing.T, _ *closures, g *workpool.Group[closure, int], _ context.CancelCauseFunc) {
-			require.NoError(t, g.Submit(func(context.Context) (int, error) { panic(failure) }))
-		}, failure},
+			require.NoError(t, g.Submit(func(context.Context) (int, error) { panic(errFailed) }))
+		}, errFailed},
 		"a Goexit": {func(t *testing.T, _ *closures, g *workpool.Group[closure, int], _ context.CancelCauseFunc) {
 			require.NoError(t, g.Submit(exit))
 		}, workpool.ErrGoexit},
@@ -174,10 +171,9 @@ func TestGroup_TheFirstErrorEndsASubmitThatWaits(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(0))
 		release := occupy(t, p, 1)
 		g := p.Group(t.Context())
-		failure := errors.New("no such thing")
 		require.NoError(t, g.Submit(func(context.Context) (int, error) {
 			time.Sleep(time.Second)
-			return 0, failure
+			return 0, errFailed
 		}))
 		begin := time.Now()
 		release2 := make(chan struct{})
@@ -186,10 +182,10 @@ func TestGroup_TheFirstErrorEndsASubmitThatWaits(t *testing.T) {
 		err := g.Submit(returning(1, nil))
 		assert.Equal(t, time.Second, time.Since(begin))
 		assert.ErrorIs(t, err, workpool.ErrClosed)
-		assert.ErrorIs(t, err, failure)
+		assert.ErrorIs(t, err, errFailed)
 		assert.Zero(t, p.Stats().Waiting)
 		_, err = g.Wait()
-		assert.Equal(t, failure, err)
+		assert.Equal(t, errFailed, err)
 		release()
 		close(release2)
 	})

@@ -789,3 +789,20 @@ func count(n int) iter.Seq[int] {
 		}
 	}
 }
+
+// derivations are ways to derive a context that ends with another one.
+var derivations = map[string]func(ctx context.Context) (context.Context, context.CancelFunc){
+	"its own context": func(ctx context.Context) (context.Context, context.CancelFunc) { return ctx, func() {} },
+	"WithCancel":      context.WithCancel,
+	"WithTimeout": func(ctx context.Context) (context.Context, context.CancelFunc) {
+		return context.WithTimeout(ctx, time.Hour)
+	},
+	"WithValue": func(ctx context.Context) (context.Context, context.CancelFunc) {
+		return context.WithCancel(context.WithValue(ctx, key{}, 1))
+	},
+	"WithoutCancel and AfterFunc": func(ctx context.Context) (context.Context, context.CancelFunc) {
+		child, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+		context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+		return child, func() { cancel(nil) }
+	},
+}

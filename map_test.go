@@ -80,20 +80,19 @@ func TestMap_NoTasksGiveAnEmptySlice(t *testing.T) {
 
 func TestMap_FirstErrorCancelsTheRest(t *testing.T) {
 	eachMap(t, func(t *testing.T, run mapping) {
-		failure := errors.New("no such thing")
 		var started atomic.Int32
 		begin := time.Now()
 		values, err := run(t, t.Context(), upTo(100), func(ctx context.Context, i int) (int, error) {
 			started.Add(1)
 			if i == 1 {
 				time.Sleep(time.Second)
-				return 0, failure
+				return 0, errFailed
 			}
 			<-ctx.Done()
 			assert.Equal(t, context.Canceled, ctx.Err())
 			return 0, fmt.Errorf("task %d: %w", i, ctx.Err())
 		}, workpool.WithWorkers(3), workpool.WithQueueDepth(5))
-		assert.True(t, err == failure, "the error itself, not a wrapper and not a later one: %v", err)
+		assert.True(t, err == errFailed, "the error itself, not a wrapper and not a later one: %v", err)
 		assert.Nil(t, values)
 		assert.Equal(t, time.Second, time.Since(begin))
 		assert.Equal(t, int32(3), started.Load(), "what had not started when the first one failed never starts")
@@ -112,18 +111,17 @@ func TestMap_FirstOfManyErrors(t *testing.T) {
 
 func TestMap_WaitsForTheHandlersThatItStarted(t *testing.T) {
 	eachMap(t, func(t *testing.T, run mapping) {
-		failure := errors.New("no such thing")
 		begin := time.Now()
 		var finished bool
 		_, err := run(t, t.Context(), upTo(2), func(_ context.Context, i int) (int, error) {
 			if i == 1 {
-				return 0, failure
+				return 0, errFailed
 			}
 			time.Sleep(time.Minute) // and ignore the context
 			finished = true
 			return 0, nil
 		}, workpool.WithWorkers(2))
-		assert.Equal(t, failure, err)
+		assert.Equal(t, errFailed, err)
 		assert.True(t, finished)
 		assert.Equal(t, time.Minute, time.Since(begin))
 	})
@@ -264,18 +262,17 @@ func TestMap_PoolClosesOnTheWay(t *testing.T) {
 
 func TestMap_ErrorOfOneLeavesTheOtherAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		failure := errors.New("no such thing")
 		p := mustNew(t, func(ctx context.Context, i int) (int, error) {
 			time.Sleep(time.Second)
 			if i < 0 {
-				return 0, failure
+				return 0, errFailed
 			}
 			return i, ctx.Err()
 		}, workpool.WithWorkers(2))
 		var both sync.WaitGroup
 		both.Go(func() {
 			_, err := p.Map(t.Context(), []int{-1, -1, -1, -1, -1})
-			assert.Equal(t, failure, err)
+			assert.Equal(t, errFailed, err)
 		})
 		both.Go(func() {
 			gives(t, upTo(20))(p.Map(t.Context(), upTo(20)))
@@ -328,17 +325,16 @@ func TestForEach_TakesTheNextTaskWhenThereIsRoom(t *testing.T) {
 				pulled++
 			}
 		}
-		failure := errors.New("no such thing")
 		err := workpool.ForEach(t.Context(), endless, func(ctx context.Context, n int) error {
 			if n == 100 {
-				return failure
+				return errFailed
 			}
 			if n > 100 {
 				<-ctx.Done()
 			}
 			return nil
 		}, workpool.WithWorkers(4), workpool.WithQueueDepth(3), workpool.WithResultBuffer(2))
-		assert.True(t, err == failure, "the error itself: %v", err)
+		assert.True(t, err == errFailed, "the error itself: %v", err)
 		assert.LessOrEqual(t, pulled, 100+1+4+3+2)
 	})
 }
@@ -351,7 +347,6 @@ func TestForEach_TheFirstErrorCancelsTheOthers(t *testing.T) {
 		{workpool.WithPriority(func(int) workpool.Priority { return workpool.High })},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			failure := errors.New("no such thing")
 			var running, ran atomic.Int32
 			begin := time.Now()
 			err := workpool.ForEach(t.Context(), count(1000), func(ctx context.Context, n int) error {
@@ -360,13 +355,13 @@ func TestForEach_TheFirstErrorCancelsTheOthers(t *testing.T) {
 				ran.Add(1)
 				if n == 2 {
 					time.Sleep(time.Second)
-					return failure
+					return errFailed
 				}
 				<-ctx.Done()
 				time.Sleep(time.Second)
 				return context.Cause(ctx)
 			}, append(opts, workpool.WithWorkers(4))...)
-			assert.True(t, err == failure, "the error itself: %v", err)
+			assert.True(t, err == errFailed, "the error itself: %v", err)
 			assert.Equal(t, 2*time.Second, time.Since(begin))
 			assert.Zero(t, running.Load(), "it waits for what runs")
 			assert.Equal(t, int32(4), ran.Load(), "and begins no more")

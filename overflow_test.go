@@ -126,25 +126,16 @@ func TestOverflow_ADropNeedsRoomForItsResult(t *testing.T) {
 }
 
 func TestOverflow_TasksOfMapAndStreamAreNotDropped(t *testing.T) {
-	batches := map[string]func(ctx context.Context, p *workpool.Pool[int, int]) error{
-		"Map": func(ctx context.Context, p *workpool.Pool[int, int]) error {
-			_, err := p.Map(ctx, []int{1, 2, 3, 4})
-			return err
-		},
-		"Stream": func(ctx context.Context, p *workpool.Pool[int, int]) (err error) {
-			for r := range p.Stream(ctx, count(4)) {
-				err = errors.Join(err, r.Err)
-			}
-			return err
-		},
-	}
-	for name, batch := range batches {
+	for name, run := range ways[int, int]("Map", "Stream") {
 		for _, overflow := range []workpool.Overflow{workpool.Reject, workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns} {
 			bubble(t, fmt.Sprintf("%s/%v", name, overflow), func(t *testing.T) {
 				p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithOverflow(overflow))
 				p.Pause()
 				done := make(chan error, 1)
-				go func() { done <- batch(t.Context(), p) }()
+				go func() {
+					_, err := run(t.Context(), p, 1, 2, 3, 4)
+					done <- err
+				}()
 				synctest.Wait()
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				for n := range 4 { // DropOldest waits, since there is nothing to drop
@@ -228,59 +219,29 @@ func TestOverflow_NamesOfConstants(t *testing.T) {
 	assert.Equal(t, []string{"Block", "Reject", "DropOldest", "DropNewest", "CallerRuns", "Overflow(5)"}, names)
 }
 
-func TestSubmitCancel_EndsAQueuedTask(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, identity, workpool.WithWorkers(1))
-		p.Pause()
-		cancelFirst, err := p.SubmitCancel(t.Context(), 1)
-		require.NoError(t, err)
-		_, err = p.SubmitCancel(t.Context(), 2)
-		require.NoError(t, err)
-		cancelFirst()
-		cancelFirst()
-		r := receive(t, p)
-		assert.Equal(t, 1, r.Task)
-		require.ErrorIs(t, r.Err, context.Canceled)
-		assert.Zero(t, r.Worker)
-		assert.Equal(t, 1, p.Stats().Queued)
-		p.Resume()
-		assert.Equal(t, 2, receive(t, p).Value)
-		closed(t, p)
-		assert.EqualValues(t, 1, p.Stats().Aborted)
-	})
-}
-
-func TestSubmitCancel_CancelsARunningTask(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, func(ctx context.Context, _ int) (int, error) {
-			<-ctx.Done()
-			return 0, context.Cause(ctx)
-		}, workpool.WithWorkers(2))
-		cancel, err := p.SubmitCancel(t.Context(), 1)
-		require.NoError(t, err)
-		synctest.Wait()
-		cancel()
-		r := receive(t, p)
-		require.ErrorIs(t, r.Err, context.Canceled)
-		assert.NotZero(t, r.Worker)
-	})
-}
-
-func TestSubmitCancel_CancelsARetry(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		begin := time.Now()
-		p := mustNew(t, after(2, time.Hour), workpool.WithWorkers(1))
-		cancel, err := p.SubmitCancel(t.Context(), 1)
-		require.NoError(t, err)
-		synctest.Wait()
-		cancel()
-		r := receive(t, p)
-		require.ErrorIs(t, r.Err, context.Canceled)
-		require.ErrorIs(t, r.Err, errNotYet)
-		assert.Equal(t, 1, r.Attempt)
-		closed(t, p)
-		assert.Zero(t, time.Since(begin))
-	})
+func TestSubmitCancel_CancelsARunningTaskAndARetry(t *testing.T) {
+	for name, c := range map[string]struct {
+		handler workpool.Handler[int, int]
+		want    []error
+	}{
+		"running": {func(ctx context.Context, _ int) (int, error) { return untilEnd(ctx) }, []error{context.Canceled}},
+		"parked":  {after(2, time.Hour), []error{context.Canceled, errNotYet}},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			begin := time.Now()
+			p := mustNew(t, c.handler, workpool.WithWorkers(2))
+			cancel, err := p.SubmitCancel(t.Context(), 1)
+			require.NoError(t, err)
+			synctest.Wait()
+			cancel()
+			r := receive(t, p)
+			fails(t, c.want...)(r.Value, r.Err)
+			assert.NotZero(t, r.Worker)
+			assert.Equal(t, 1, r.Attempt)
+			closed(t, p)
+			assert.Zero(t, time.Since(begin))
+		})
+	}
 }
 
 func TestSubmitCancel_LeavesOtherTasksAlone(t *testing.T) {

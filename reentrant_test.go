@@ -187,19 +187,6 @@ func TestRule6_NestedTasksUseIdleWorkers(t *testing.T) {
 }
 
 func TestRule6_WaitingForOneselfIsAnError(t *testing.T) {
-	type key struct{}
-	derivations := map[string]func(ctx context.Context) (context.Context, context.CancelFunc){
-		"its own context": func(ctx context.Context) (context.Context, context.CancelFunc) { return ctx, func() {} },
-		"WithTimeout": func(ctx context.Context) (context.Context, context.CancelFunc) {
-			return context.WithTimeout(ctx, time.Hour)
-		},
-		"WithValue": func(ctx context.Context) (context.Context, context.CancelFunc) {
-			return context.WithValue(ctx, key{}, 1), func() {}
-		},
-		"WithoutCancel": func(ctx context.Context) (context.Context, context.CancelFunc) {
-			return context.WithoutCancel(ctx), func() {}
-		},
-	}
 	for name, derive := range derivations {
 		bubble(t, name, func(t *testing.T) {
 			handler := func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {

@@ -19,12 +19,11 @@ import (
 )
 
 func TestStream_YieldsTheOutcomeOfEachTask(t *testing.T) {
-	failure := errors.New("no such thing")
 	eachShape(t, 1, func(t *testing.T, opts []workpool.Option) {
 		p := mustNew(t, func(_ context.Context, i int) (int, error) {
 			switch i % 4 {
 			case 1:
-				return 0, failure
+				return 0, errFailed
 			case 2:
 				panic(i)
 			case 3:
@@ -44,7 +43,7 @@ func TestStream_YieldsTheOutcomeOfEachTask(t *testing.T) {
 				assert.NoError(t, r.Err)
 				assert.Equal(t, i*i, r.Value)
 			case 1:
-				assert.Equal(t, failure, r.Err)
+				assert.Equal(t, errFailed, r.Err)
 			case 2:
 				panicked(t, i, r.Err)
 			case 3:

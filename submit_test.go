@@ -111,7 +111,9 @@ func TestRule3_ValuesReachTheHandlerAndTheEndDoesNot(t *testing.T) {
 		}, workpool.WithContext(base))
 		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, "of the task"), time.Minute)
 		require.NoError(t, p.Submit(ctx, 0))
+		require.NoError(t, p.TrySubmit(ctx, 0))
 		cancel()
+		require.ErrorIs(t, p.TrySubmit(ctx, 0), context.Canceled)
 		require.NoError(t, p.TrySubmit(t.Context(), 1))
 		closed(t, p)
 		for _, r := range collect(p) {
