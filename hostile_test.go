@@ -169,8 +169,7 @@ func TestRule11_ErrorsOfHandlersMayDoAnything(t *testing.T) {
 func TestRule11_ErrorsUnderRetryAndTimeoutMayDoAnything(t *testing.T) {
 	for name, hostile := range hostilities {
 		bubble(t, name, func(t *testing.T) {
-			var handler workpool.Handler[closure, int] = workpool.Call[int]
-			handler = workpool.Retry(workpool.Timeout(handler, time.Minute), 3, seconds)
+			handler := workpool.Retry(workpool.Timeout(workpool.Call[int], time.Minute), 3, seconds)
 			p := mustNew(t, handler, workpool.WithoutResults())
 			h := new(hostility)
 			h.do = hostile(p)
@@ -281,22 +280,12 @@ func TestRule11_PanicsOfTheResultFunctionMayHaveAnyValue(t *testing.T) {
 }
 
 func TestRule11_PanicsOfInputsMayHaveAnyValue(t *testing.T) {
-	inputs := map[string]func(p *closures, tasks func(yield func(closure) bool)){
-		"SubmitAll": func(p *closures, tasks func(yield func(closure) bool)) {
-			_, _ = p.SubmitAll(context.Background(), tasks)
-		},
-		"Stream": func(p *closures, tasks func(yield func(closure) bool)) {
-			for r := range p.Stream(context.Background(), tasks) {
-				_ = r
-			}
-		},
-	}
-	for name, feed := range inputs {
+	for name, feed := range sequenceWays {
 		t.Run(name, func(t *testing.T) {
 			eachHostility(t, nil, func(_ *testing.T, p *closures, h *hostility) {
 				h.armed.Store(true)
 				surviving(func() {
-					feed(p, func(yield func(closure) bool) {
+					_ = feed(context.Background(), p, func(yield func(closure) bool) {
 						yield(returning(0, nil))
 						panic(hostileError{h})
 					})
@@ -306,59 +295,64 @@ func TestRule11_PanicsOfInputsMayHaveAnyValue(t *testing.T) {
 	}
 }
 
-// stages are how far a task has come when its context ends. Each makes a pool such that a
-// task that is handed in then gets there.
-var stages = map[string]struct {
-	opts    []workpool.Option
-	prepare func(t *testing.T, p *closures) (release func())
-	task    closure
-	there   func(s workpool.Stats) bool
-}{
+// A stage is how far a task has come when its context ends: a task that is handed in then gets
+// there.
+type stage struct {
+	opts []workpool.Option
+	busy int // workers
+	task closure
+	at   func(s workpool.Stats) int
+}
+
+var oneWorker = []workpool.Option{workpool.WithWorkers(1)}
+
+var stages = map[string]stage{
 	"in line": {
-		[]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(0)},
-		func(t *testing.T, p *closures) func() { return occupy(t, p, 1) },
-		returning(0, nil),
-		func(s workpool.Stats) bool { return s.Waiting == 1 },
+		[]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(0)}, 1,
+		returning(0, nil), func(s workpool.Stats) int { return s.Waiting },
 	},
 	"queued": {
-		[]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(10)},
-		func(t *testing.T, p *closures) func() { return occupy(t, p, 1) },
-		returning(0, nil),
-		func(s workpool.Stats) bool { return s.Queued == 1 },
+		[]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(10)}, 1,
+		returning(0, nil), func(s workpool.Stats) int { return s.Queued },
 	},
-	"running": {
-		[]workpool.Option{workpool.WithWorkers(1)},
-		func(*testing.T, *closures) func() { return func() {} },
-		func(ctx context.Context) (int, error) {
-			select {
-			case <-ctx.Done():
-			case <-time.After(time.Second):
-			}
-			return 0, ctx.Err()
-		},
-		func(s workpool.Stats) bool { return s.Running == 1 },
-	},
-	"running after it was parked": {
-		[]workpool.Option{workpool.WithWorkers(1)},
-		func(*testing.T, *closures) func() { return func() {} },
-		func(ctx context.Context) (int, error) {
-			if i, _ := workpool.InfoFrom(ctx); i.Attempt == 1 {
-				<-ctx.Done()
-				return 0, workpool.RetryAfter(0, ctx.Err())
-			}
-			return 0, nil
-		},
-		func(s workpool.Stats) bool { return s.Running == 1 },
-	},
-	"parked": {
-		[]workpool.Option{workpool.WithWorkers(1)},
-		func(*testing.T, *closures) func() { return func() {} },
-		func(ctx context.Context) (int, error) {
-			ctx.Done() // which makes a context that has to be freed
-			return 0, workpool.RetryAfter(time.Hour, nil)
-		},
-		func(s workpool.Stats) bool { return s.Parked == 1 },
-	},
+	"running": {oneWorker, 0, func(ctx context.Context) (int, error) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+		return 0, ctx.Err()
+	}, func(s workpool.Stats) int { return s.Running }},
+	"running after it was parked": {oneWorker, 0, func(ctx context.Context) (int, error) {
+		if i, _ := workpool.InfoFrom(ctx); i.Attempt == 1 {
+			<-ctx.Done()
+			return 0, workpool.RetryAfter(0, ctx.Err())
+		}
+		return 0, nil
+	}, func(s workpool.Stats) int { return s.Running }},
+	"parked": {oneWorker, 0, func(ctx context.Context) (int, error) {
+		ctx.Done() // which makes a context that has to be freed
+		return 0, workpool.RetryAfter(time.Hour, nil)
+	}, func(s workpool.Stats) int { return s.Parked }},
+}
+
+// reach has run bring a task of s to its stage, and then calls strike while h is armed. It
+// returns a function that waits for run.
+func (s stage) reach(t *testing.T, p *closures, h *hostility, run func(task closure), strike func()) (wait func()) {
+	t.Helper()
+	release := func() {}
+	if s.busy > 0 {
+		release = occupy(t, p, s.busy)
+	}
+	var caller sync.WaitGroup
+	caller.Go(func() { run(s.task) })
+	synctest.Wait()
+	require.Equal(t, 1, s.at(p.Stats()), "%+v", p.Stats())
+	h.armed.Store(true)
+	strike()
+	synctest.Wait()
+	h.armed.Store(false)
+	release()
+	return caller.Wait
 }
 
 func TestRule11_CausesOfContextsMayDoAnything(t *testing.T) {
@@ -366,19 +360,11 @@ func TestRule11_CausesOfContextsMayDoAnything(t *testing.T) {
 		for stage, s := range stages {
 			t.Run(way+"/"+stage, func(t *testing.T) {
 				eachHostility(t, s.opts, func(t *testing.T, p *closures, h *hostility) {
-					release := s.prepare(t, p)
 					ctx, cancel := context.WithCancelCause(context.Background())
-					var caller sync.WaitGroup
-					caller.Go(func() { surviving(func() { _ = run(ctx, p, s.task) }) })
-					synctest.Wait()
-					require.True(t, s.there(p.Stats()), "%+v", p.Stats())
-					h.armed.Store(true)
-					cancel(hostileError{h})
-					synctest.Wait()
-					h.armed.Store(false)
-					release()
+					hand := func(task closure) { surviving(func() { _ = run(ctx, p, task) }) }
+					wait := s.reach(t, p, h, hand, func() { cancel(hostileError{h}) })
 					_ = p.Shutdown(endedContext())
-					caller.Wait()
+					wait()
 				})
 			})
 		}
@@ -397,20 +383,11 @@ func TestRule11_ContextsMayDoAnything(t *testing.T) {
 						if do := h.do; opaque {
 							h.do = func() { surviving(do) }
 						}
-						release := s.prepare(t, p)
 						base, cancel := context.WithCancel(context.Background())
-						ctx := hostileContext{base, h, opaque}
-						var caller sync.WaitGroup
-						caller.Go(func() { surviving(func() { _ = run(ctx, p, s.task) }) })
-						synctest.Wait()
-						require.True(t, s.there(p.Stats()), "%+v", p.Stats())
-						h.armed.Store(true)
-						cancel()
-						synctest.Wait()
-						h.armed.Store(false)
-						release()
+						hand := func(task closure) { surviving(func() { _ = run(hostileContext{base, h, opaque}, p, task) }) }
+						wait := s.reach(t, p, h, hand, cancel)
 						_ = p.Shutdown(endedContext())
-						caller.Wait()
+						wait()
 					})
 				})
 			}
@@ -494,17 +471,8 @@ func TestRule11_TheContextOfThePoolMayDoAnything(t *testing.T) {
 					}
 					p := newClosures(t, append(slices.Clip(s.opts), workpool.WithContext(ctx), workpool.WithoutResults())...)
 					h.do = hostile(p)
-					release := s.prepare(t, p)
-					var caller sync.WaitGroup
-					caller.Go(func() { surviving(func() { _, _ = p.Do(context.Background(), s.task) }) })
-					synctest.Wait()
-					require.True(t, s.there(p.Stats()), "%+v", p.Stats())
-					h.armed.Store(true)
-					surviving(func() { cancel(hostileError{h}) })
-					synctest.Wait()
-					h.armed.Store(false)
-					release()
-					caller.Wait()
+					hand := func(task closure) { surviving(func() { _, _ = p.Do(context.Background(), task) }) }
+					s.reach(t, p, h, hand, func() { surviving(func() { cancel(hostileError{h}) }) })()
 					survived(t, p, h)
 				})
 			}
@@ -534,17 +502,10 @@ func TestRule11_ErrorsOfContextsNeedNotBeComparable(t *testing.T) {
 		for stage, s := range stages {
 			bubble(t, way+"/"+stage, func(t *testing.T) {
 				p := newClosures(t, append(slices.Clip(s.opts), workpool.WithoutResults())...)
-				release := s.prepare(t, p)
 				base, cancel := context.WithCancel(context.Background())
-				var caller sync.WaitGroup
-				caller.Go(func() { _ = run(listContext{base}, p, s.task) })
-				synctest.Wait()
-				require.True(t, s.there(p.Stats()), "%+v", p.Stats())
-				cancel()
-				synctest.Wait()
-				release()
+				wait := s.reach(t, p, new(hostility), func(task closure) { _ = run(listContext{base}, p, task) }, cancel)
 				_ = p.Shutdown(endedContext())
-				caller.Wait()
+				wait()
 				survived(t, p, new(hostility))
 			})
 		}
