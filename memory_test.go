@@ -3,6 +3,7 @@ package workpool_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -84,33 +85,6 @@ var payloadUses = map[string]func(t *testing.T, p *payloads, r *remains){
 		require.NoError(t, p.TrySubmit(context.Background(), r.payload()))
 		require.NotNil(t, receive(t, p).Value)
 	},
-	"Do": func(t *testing.T, p *payloads, r *remains) {
-		for range 10 {
-			value, err := p.Do(context.Background(), r.payload())
-			require.NoError(t, err)
-			require.NotNil(t, value)
-			_, err = p.Do(t.Context(), r.payload())
-			require.NoError(t, err)
-		}
-	},
-	"DoChan": func(t *testing.T, p *payloads, r *remains) {
-		for range 10 {
-			require.NotNil(t, (<-p.DoChan(t.Context(), r.payload())).Value)
-		}
-	},
-	"Map": func(t *testing.T, p *payloads, r *remains) {
-		values, err := p.Map(t.Context(), []*payload{r.payload(), r.payload(), r.payload()})
-		require.NoError(t, err)
-		require.Len(t, values, 3)
-	},
-	"Stream": func(t *testing.T, p *payloads, r *remains) {
-		for result := range p.Stream(t.Context(), func(yield func(*payload) bool) {
-			for i := 0; i < 10 && yield(r.payload()); i++ {
-			}
-		}) {
-			require.NotNil(t, result.Value)
-		}
-	},
 	"Stream, broken off": func(t *testing.T, p *payloads, r *remains) {
 		for range p.Stream(t.Context(), func(yield func(*payload) bool) {
 			for yield(r.payload()) {
@@ -154,30 +128,20 @@ var payloadUses = map[string]func(t *testing.T, p *payloads, r *remains){
 			receive(t, p)
 		}
 	},
-	"nested": func(t *testing.T, p *payloads, r *remains) {
+	"nested":                                calling(1, false),
+	"panic":                                 calling(2, true),
+	"Goexit":                                calling(3, true),
+	"Do with a context that was waited for": calling(4, false),
+}
+
+// calling is the use of a call whose handler does what the content of its task says.
+func calling(content byte, fails bool) func(t *testing.T, p *payloads, r *remains) {
+	return func(t *testing.T, p *payloads, r *remains) {
 		task := r.payload()
-		task.content[0] = 1
+		task.content[0] = content
 		_, err := p.Do(t.Context(), task)
-		require.NoError(t, err)
-	},
-	"panic": func(t *testing.T, p *payloads, r *remains) {
-		task := r.payload()
-		task.content[0] = 2
-		_, err := p.Do(t.Context(), task)
-		require.Error(t, err)
-	},
-	"Goexit": func(t *testing.T, p *payloads, r *remains) {
-		task := r.payload()
-		task.content[0] = 3
-		_, err := p.Do(t.Context(), task)
-		require.Error(t, err)
-	},
-	"Do with a context that was waited for": func(t *testing.T, p *payloads, r *remains) {
-		task := r.payload()
-		task.content[0] = 4
-		_, err := p.Do(t.Context(), task)
-		require.NoError(t, err)
-	},
+		require.Equal(t, fails, err != nil, "%v", err)
+	}
 }
 
 // newPayloads makes a pool whose values are payloads of r too.
@@ -205,7 +169,17 @@ func newPayloads(t *testing.T, r *remains, opts ...workpool.Option) *payloads {
 }
 
 func TestRule9_TasksAndValuesAreNotRetained(t *testing.T) {
-	for name, use := range payloadUses {
+	uses := maps.Clone(payloadUses)
+	for name, run := range ways[*payload, *payload]() {
+		uses[name] = func(t *testing.T, p *payloads, r *remains) {
+			for _, ctx := range []context.Context{context.Background(), t.Context()} {
+				values, err := run(ctx, p, r.payload(), r.payload(), r.payload())
+				require.NoError(t, err)
+				require.Len(t, values, 3)
+			}
+		}
+	}
+	for name, use := range uses {
 		for _, workers := range []int{1, 3} {
 			t.Run(name, func(t *testing.T) {
 				var r remains
@@ -475,24 +449,19 @@ func TestRule9_TasksAreNotRetainedWithoutAReceiver(t *testing.T) {
 // not outlive its request in an idle pool.
 func TestRule9_ContextOfARequestIsNotRetained(t *testing.T) {
 	type key struct{}
-	calls := map[string]func(p *closures, ctx context.Context) error{
-		"Do": func(p *closures, ctx context.Context) error {
-			_, err := p.Do(ctx, returning(1, nil))
-			return err
-		},
-		"DoChan": func(p *closures, ctx context.Context) error { return (<-p.DoChan(ctx, returning(1, nil))).Err },
+	type call = func(p *closures, ctx context.Context) error
+	calls := map[string]call{
 		"Submit": func(p *closures, ctx context.Context) error { return p.Submit(ctx, returning(1, nil)) },
-		"Map": func(p *closures, ctx context.Context) error {
-			_, err := p.Map(ctx, []closure{returning(1, nil)})
-			return err
-		},
 		"SubmitAll": func(p *closures, ctx context.Context) error {
 			return sequenceWays["SubmitAll"](ctx, p, slices.Values([]closure{returning(1, nil)}))
 		},
-		"Stream": func(p *closures, ctx context.Context) error {
-			return sequenceWays["Stream"](ctx, p, slices.Values([]closure{returning(1, nil)}))
-		},
 		"Wait": func(p *closures, ctx context.Context) error { return p.Wait(ctx) },
+	}
+	for name, run := range ways[closure, int]() {
+		calls[name] = func(p *closures, ctx context.Context) error {
+			_, err := run(ctx, p, returning(1, nil))
+			return err
+		}
 	}
 	for name, call := range calls {
 		t.Run(name, func(t *testing.T) {
@@ -514,21 +483,19 @@ func TestRule9_ContextOfARequestIsNotRetained(t *testing.T) {
 // A chain is tasks each of which is handed in by the one before. Memory and stacks don't grow
 // with its length.
 func TestRule2_ChainsOfTasksTakeNoMemory(t *testing.T) {
-	type task = int
-	type hand func(ctx context.Context, p *workpool.Pool[task, int], n task) error
-	submit := func(ctx context.Context, p *workpool.Pool[task, int], n task) error { return p.Submit(ctx, n) }
-	hands := map[string]hand{
-		"Submit":    submit,
-		"TrySubmit": func(ctx context.Context, p *workpool.Pool[task, int], n task) error { return p.TrySubmit(ctx, n) },
-		"SubmitAll": func(ctx context.Context, p *workpool.Pool[task, int], n task) error {
-			_, err := p.SubmitAll(ctx, slices.Values([]task{n}))
+	type ints = workpool.Pool[int, int]
+	hands := map[string]func(ctx context.Context, p *ints, n int) error{
+		"Submit":    func(ctx context.Context, p *ints, n int) error { return p.Submit(ctx, n) },
+		"TrySubmit": func(ctx context.Context, p *ints, n int) error { return p.TrySubmit(ctx, n) },
+		"SubmitAll": func(ctx context.Context, p *ints, n int) error {
+			_, err := p.SubmitAll(ctx, slices.Values([]int{n}))
 			return err
 		},
-		"SubmitCancel": func(ctx context.Context, p *workpool.Pool[task, int], n task) error {
+		"SubmitCancel": func(ctx context.Context, p *ints, n int) error {
 			_, err := p.SubmitCancel(ctx, n)
 			return err
 		},
-		"DoChan": func(ctx context.Context, p *workpool.Pool[task, int], n task) error {
+		"DoChan": func(ctx context.Context, p *ints, n int) error {
 			p.DoChan(ctx, n)
 			return nil
 		},
@@ -536,36 +503,25 @@ func TestRule2_ChainsOfTasksTakeNoMemory(t *testing.T) {
 	if testing.Short() {
 		delete(hands, "SubmitCancel")
 	}
-	starts := map[string]func(p *workpool.Pool[task, int]) error{
-		"Submit": func(p *workpool.Pool[task, int]) error { return p.Submit(context.Background(), 0) },
-		"values": func(p *workpool.Pool[task, int]) error {
-			return p.Submit(context.WithValue(context.Background(), "k", "v"), 0) //nolint:staticcheck // any key will do
-		},
-		"Do": func(p *workpool.Pool[task, int]) error {
-			ctx, cancel := context.WithCancel(context.Background())
-			defer cancel()
-			_, err := p.Do(ctx, 0)
-			return err
-		},
-		"Map": func(p *workpool.Pool[task, int]) error {
-			_, err := p.Map(context.Background(), []task{0})
-			return err
-		},
-		"Group": func(p *workpool.Pool[task, int]) error {
-			g := p.Group(context.Background())
-			if err := g.Submit(0); err != nil {
-				return err
-			}
-			_, err := g.Wait()
-			return err
-		},
+	starts := map[string]func(p *ints) error{
+		"Submit": func(p *ints) error { return p.Submit(context.Background(), 0) },
+		"values": func(p *ints) error { return p.Submit(context.WithValue(context.Background(), key{}, "v"), 0) },
 	}
-	arounds := map[string]func(h workpool.Handler[task, int]) workpool.Handler[task, int]{
-		"directly": func(h workpool.Handler[task, int]) workpool.Handler[task, int] { return h },
-		"Timeout": func(h workpool.Handler[task, int]) workpool.Handler[task, int] {
-			return workpool.Timeout(h, time.Minute)
-		},
-		"two Timeouts": func(h workpool.Handler[task, int]) workpool.Handler[task, int] {
+	for name, run := range ways[int, int]("Do", "Map", "Group") {
+		starts[name] = func(p *ints) error {
+			ctx, cancel := context.Background(), func() {}
+			if name == "Do" {
+				ctx, cancel = context.WithCancel(ctx)
+			}
+			defer cancel()
+			_, err := run(ctx, p, 0)
+			return err
+		}
+	}
+	arounds := map[string]func(h workpool.Handler[int, int]) workpool.Handler[int, int]{
+		"directly": func(h workpool.Handler[int, int]) workpool.Handler[int, int] { return h },
+		"Timeout":  func(h workpool.Handler[int, int]) workpool.Handler[int, int] { return workpool.Timeout(h, time.Minute) },
+		"two Timeouts": func(h workpool.Handler[int, int]) workpool.Handler[int, int] {
 			return workpool.Retry(workpool.Timeout(workpool.Timeout(h, time.Minute), time.Minute), 2, seconds)
 		},
 	}
@@ -578,9 +534,9 @@ func TestRule2_ChainsOfTasksTakeNoMemory(t *testing.T) {
 					continue // the next task would end with the handler, or with the first caller
 				}
 				t.Run(handed+"/"+started+"/"+around, func(t *testing.T) {
-					var p *workpool.Pool[task, int]
+					var p *ints
 					half, done := make(chan int, 1), make(chan struct{})
-					handler := wrap(func(ctx context.Context, n task) (int, error) {
+					handler := wrap(func(ctx context.Context, n int) (int, error) {
 						switch n {
 						case 100:
 							half <- heap()
@@ -610,35 +566,7 @@ func TestRule2_ChainsOfTasksTakeNoMemory(t *testing.T) {
 // The same with calls and batches in each handler, whose own tasks do nothing.
 func TestRule2_ChainsThroughBatchesTakeNoMemory(t *testing.T) {
 	generations, sane := rounds(10_000, 100_000), 1<<20
-	inside := map[string]func(ctx context.Context, p *workpool.Pool[int, int]) error{
-		"Do": func(ctx context.Context, p *workpool.Pool[int, int]) error {
-			_, err := p.Do(ctx, -1)
-			return err
-		},
-		"Map": func(ctx context.Context, p *workpool.Pool[int, int]) error {
-			_, err := p.Map(ctx, []int{-1, -1, -1})
-			return err
-		},
-		"Group": func(ctx context.Context, p *workpool.Pool[int, int]) error {
-			g := p.Group(ctx)
-			for range 3 {
-				if err := g.Submit(-1); err != nil {
-					return err
-				}
-			}
-			_, err := g.Wait()
-			return err
-		},
-		"Stream": func(ctx context.Context, p *workpool.Pool[int, int]) error {
-			for r := range p.Stream(ctx, slices.Values([]int{-1, -1})) {
-				if r.Err != nil {
-					return r.Err
-				}
-			}
-			return nil
-		},
-	}
-	for name, use := range inside {
+	for name, run := range ways[int, int]("Do", "Map", "Group", "Stream") {
 		t.Run(name, func(t *testing.T) {
 			var p *workpool.Pool[int, int]
 			first, last := make(chan int, 1), make(chan struct{})
@@ -652,7 +580,7 @@ func TestRule2_ChainsThroughBatchesTakeNoMemory(t *testing.T) {
 					close(last)
 					return 0, nil
 				}
-				if err := use(ctx, p); err != nil {
+				if _, err := run(ctx, p, -1, -1, -1); err != nil {
 					return 0, err
 				}
 				return 0, p.Submit(ctx, n+1)

@@ -3,7 +3,6 @@ package workpool_test
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -197,21 +196,17 @@ func TestRule6_WaitingForOneselfIsAnError(t *testing.T) {
 				return n, nil
 			}
 			p := newSelfUsing(t, handler, workpool.WithWorkers(2))
-			_, err := p.Do(t.Context(), 1)
-			require.NoError(t, err)
-			timed := limited(t, time.Hour)
-			_, err = p.Do(timed, 1)
-			require.NoError(t, err)
-			_, err = p.Map(t.Context(), []int{1, 2, 3})
-			require.NoError(t, err)
-			for r := range p.Stream(t.Context(), slices.Values([]int{1, 2, 3})) {
-				require.NoError(t, r.Err)
+			for _, ctx := range []context.Context{t.Context(), limited(t, time.Hour)} {
+				for _, run := range ways[int, int]() {
+					_, err := run(ctx, p, 1, 2, 3)
+					require.NoError(t, err)
+				}
+				require.NoError(t, p.Submit(ctx, 1))
+				require.NoError(t, p.TrySubmit(ctx, 2))
 			}
-			require.NoError(t, p.Submit(timed, 1))
-			require.NoError(t, p.TrySubmit(t.Context(), 2))
 			require.NoError(t, p.Wait(t.Context()), "the pool is still open, and Wait is for others")
 			closed(t, p)
-			require.Len(t, collect(p), 2)
+			require.Len(t, collect(p), 4)
 		})
 	}
 }
@@ -239,50 +234,35 @@ func TestRule6_WaitingForOneselfThroughAnotherPool(t *testing.T) {
 }
 
 func TestRule6_InnerPanicLeavesTheOuterTaskAlone(t *testing.T) {
-	ends := map[string]struct {
-		inner closure
-		check func(t *testing.T, err error)
-	}{
-		"panic": {
-			func(context.Context) (int, error) { panic("inner") },
-			func(t *testing.T, err error) {
-				var panicked *workpool.PanicError
-				if assert.ErrorAs(t, err, &panicked) {
-					assert.Equal(t, "inner", panicked.Value)
-				}
-			},
-		},
-		"Goexit": {
-			func(context.Context) (int, error) { runtime.Goexit(); return 0, nil },
-			func(t *testing.T, err error) { assert.ErrorIs(t, err, workpool.ErrGoexit) },
-		},
-	}
-	for name, end := range ends {
+	for name, inner := range map[string]closure{"panic": catchFire, "Goexit": exit} {
 		t.Run(name, func(t *testing.T) {
 			eachTight(t, func(t *testing.T, opts []workpool.Option) {
-				p := newClosures(t, opts...)
-				value, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
-					_, err := p.Do(ctx, end.inner)
-					end.check(t, err)
-					end.check(t, (<-p.DoChan(ctx, end.inner)).Err)
-					_, err = p.Map(ctx, []closure{returning(1, nil), end.inner})
-					end.check(t, err)
-					for r := range p.Stream(ctx, slices.Values([]closure{end.inner})) {
-						end.check(t, r.Err)
+				check := func(err error) {
+					if name == "panic" {
+						panicked(t, "on fire", err)
+					} else {
+						assert.ErrorIs(t, err, workpool.ErrGoexit)
 					}
+				}
+				p := newClosures(t, opts...)
+				gives(t, 7)(p.Do(t.Context(), func(ctx context.Context) (int, error) {
+					for _, run := range ways[closure, int]() {
+						_, err := run(ctx, p, inner)
+						check(err)
+					}
+					_, err := p.Map(ctx, []closure{returning(1, nil), inner})
+					check(err)
 					for range 5 {
-						assert.NoError(t, p.Submit(ctx, end.inner))
+						assert.NoError(t, p.Submit(ctx, inner))
 					}
 					assert.NoError(t, ctx.Err())
 					return 7, nil
-				})
-				require.NoError(t, err)
-				assert.Equal(t, 7, value)
+				}))
 				closed(t, p)
 				results := collect(p)
 				require.Len(t, results, 5)
 				for _, r := range results {
-					end.check(t, r.Err)
+					check(r.Err)
 				}
 			})
 		})
@@ -353,29 +333,18 @@ func TestRule6_SubmittedTaskOutlivesTheTaskThatSubmittedIt(t *testing.T) {
 func TestRule6_NestedWhilePaused(t *testing.T) {
 	eachTight(t, func(t *testing.T, opts []workpool.Option) {
 		p := newClosures(t, opts...)
-		value, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
+		gives(t, 7)(p.Do(t.Context(), func(ctx context.Context) (int, error) {
 			p.Pause()
-			value, err := p.Do(ctx, returning(1, nil))
-			if err != nil {
-				return 0, err
-			}
-			values, err := p.Map(ctx, []closure{returning(2, nil), returning(3, nil)})
-			if err != nil {
-				return 0, err
-			}
-			value += values[0] + values[1]
-			for r := range p.Stream(ctx, slices.Values([]closure{returning(4, nil), returning(5, nil)})) {
-				value += r.Value
+			for way, run := range ways[closure, int]() {
+				values, err := run(ctx, p, returning(1, nil), returning(2, nil))
+				assert.NoError(t, err, way)
+				assert.ElementsMatch(t, []int{1, 2}, values, way)
 			}
 			for range 3 {
-				if err := p.Submit(ctx, returning(6, nil)); err != nil {
-					return 0, err
-				}
+				assert.NoError(t, p.Submit(ctx, returning(6, nil)))
 			}
-			return value + (<-p.DoChan(ctx, returning(7, nil))).Value, nil
-		})
-		require.NoError(t, err)
-		assert.Equal(t, 22, value)
+			return 7, nil
+		}))
 		p.Resume()
 		closed(t, p)
 		assert.Len(t, collect(p), 3)
@@ -420,9 +389,9 @@ func TestRule6_NestedDuringADrainIsRefused(t *testing.T) {
 			assert.ErrorIs(t, p.Submit(ctx, returning(1, nil)), workpool.ErrClosed)
 			assert.ErrorIs(t, p.TrySubmit(t.Context(), returning(1, nil)), workpool.ErrClosed)
 			fails(t, workpool.ErrClosed)(p.SubmitAll(ctx, slices.Values([]closure{returning(1, nil)})))
-			fails(t, workpool.ErrClosed)(p.Do(ctx, returning(1, nil)))
-			assert.ErrorIs(t, (<-p.DoChan(ctx, returning(1, nil))).Err, workpool.ErrClosed)
-			fails(t, workpool.ErrClosed)(p.Map(ctx, []closure{returning(1, nil)}))
+			for _, run := range ways[closure, int]() {
+				fails(t, workpool.ErrClosed)(run(ctx, p, returning(1, nil)))
+			}
 			results := streamed(p.Stream(ctx, slices.Values([]closure{returning(1, nil), returning(2, nil)})))
 			if assert.Len(t, results, 2, "of the task that was pulled, and of the Stream") {
 				assert.ErrorIs(t, results[0].Err, workpool.ErrClosed)
@@ -672,24 +641,16 @@ var outlived = map[string]func(ctx context.Context, use func(ctx context.Context
 // A context that has outlived its handler is inside nothing: a pool of one worker
 // never runs more than one task, and those who come with such a context wait for room.
 func TestRule6_AContextThatHasOutlivedItsHandlerIsInsideNothing(t *testing.T) {
-	uses := map[string]func(ctx context.Context, p *closures, task closure) error{
-		"Submit": func(ctx context.Context, p *closures, task closure) error { return p.Submit(ctx, task) },
-	}
-	maps.Copy(uses, callers)
-	delete(uses, "SubmitCancel")
-	for way, use := range uses {
+	for way, use := range callers {
+		if way == "SubmitCancel" {
+			continue
+		}
 		for by, outlive := range outlived {
 			for _, through := range []bool{false, true} {
 				bubble(t, fmt.Sprintf("%s/%s/through=%v", way, by, through), func(t *testing.T) {
 					p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithoutResults())
 					other := newClosures(t) // through which a context goes
-					var running, most atomic.Int32
-					busy := func(context.Context) (int, error) {
-						most.Store(max(most.Load(), running.Add(1)))
-						defer running.Add(-1)
-						time.Sleep(time.Second)
-						return 0, nil
-					}
+					var c crowd
 					over := make(chan struct{})
 					var left sync.WaitGroup
 					for range 3 {
@@ -698,7 +659,7 @@ func TestRule6_AContextThatHasOutlivedItsHandlerIsInsideNothing(t *testing.T) {
 							late := func(ctx context.Context) {
 								defer left.Done()
 								<-over
-								_ = use(ctx, p, busy)
+								_ = use(ctx, p, c.task)
 							}
 							if through {
 								answer := other.DoChan(context.WithoutCancel(ctx), func(ctx context.Context) (int, error) {
@@ -714,7 +675,7 @@ func TestRule6_AContextThatHasOutlivedItsHandlerIsInsideNothing(t *testing.T) {
 						require.NoError(t, err)
 					}
 					var next sync.WaitGroup
-					next.Go(func() { _, _ = p.Do(context.Background(), busy) })
+					next.Go(func() { _, _ = p.Do(context.Background(), c.task) })
 					synctest.Wait()
 					close(over) // the worker has another task now
 					synctest.Wait()
@@ -723,7 +684,7 @@ func TestRule6_AContextThatHasOutlivedItsHandlerIsInsideNothing(t *testing.T) {
 					next.Wait()
 					left.Wait()
 					_ = p.Wait(context.Background())
-					assert.Equal(t, int32(1), most.Load())
+					assert.Equal(t, int32(1), c.most.Load())
 					require.NoError(t, p.Shutdown(context.Background()))
 					closed(t, other)
 				})
@@ -736,24 +697,14 @@ func TestRule6_AContextThatHasOutlivedItsHandlerIsInsideNothing(t *testing.T) {
 func TestRule6_AContextThatHasOutlivedItsHandlerHoldsNoKey(t *testing.T) {
 	for by, outlive := range outlived {
 		bubble(t, by, func(t *testing.T) {
-			type task struct {
-				key int
-				run closure
-			}
-			p := mustNew(t, func(ctx context.Context, task task) (int, error) { return task.run(ctx) },
-				workpool.WithWorkers(4), workpool.WithKey(func(task task) int { return task.key }), workpool.WithoutResults())
-			var running, most atomic.Int32
-			busy := task{1, func(context.Context) (int, error) {
-				most.Store(max(most.Load(), running.Add(1)))
-				defer running.Add(-1)
-				time.Sleep(time.Second)
-				return 0, nil
-			}}
+			p := newOrders(t, workpool.WithWorkers(4), workpool.WithoutResults())
+			var c crowd
+			busy := order{1, c.task}
 			over := make(chan struct{})
 			var left sync.WaitGroup
 			for range 3 {
 				left.Add(1)
-				_, err := p.Do(context.Background(), task{1, func(ctx context.Context) (int, error) {
+				_, err := p.Do(context.Background(), order{1, func(ctx context.Context) (int, error) {
 					outlive(ctx, func(ctx context.Context) {
 						defer left.Done()
 						<-over
@@ -768,7 +719,7 @@ func TestRule6_AContextThatHasOutlivedItsHandlerHoldsNoKey(t *testing.T) {
 			close(over)
 			left.Wait()
 			require.NoError(t, p.Wait(context.Background()))
-			assert.Equal(t, int32(1), most.Load())
+			assert.Equal(t, int32(1), c.most.Load())
 		})
 	}
 }
@@ -776,24 +727,12 @@ func TestRule6_AContextThatHasOutlivedItsHandlerHoldsNoKey(t *testing.T) {
 // Many goroutines of one handler call: the handler is one worker, and so one task runs in
 // its place at a time.
 func TestRule6_ManyCallsOfOneHandlerRunOneAtATime(t *testing.T) {
-	for name, call := range map[string]call{"Do": do, "DoChan": doChan, "Map": func(ctx context.Context, p *closures, task closure) (int, error) {
-		_, err := p.Map(ctx, []closure{task, task})
-		return 0, err
-	}} {
+	for name, run := range ways[closure, int]("Do", "DoChan", "Map") {
 		for _, workers := range []int{1, 2, 4} {
 			for _, handlers := range []int{1, 2} {
 				bubble(t, fmt.Sprintf("%s/workers=%d/handlers=%d", name, workers, handlers), func(t *testing.T) {
 					p := newClosures(t, workpool.WithWorkers(workers), workpool.WithQueueDepth(3))
-					var running, most atomic.Int32
-					nap := func(context.Context) (int, error) {
-						n := running.Add(1)
-						defer running.Add(-1)
-						for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
-							continue
-						}
-						time.Sleep(time.Second)
-						return 0, nil
-					}
+					var c crowd
 					var all sync.WaitGroup
 					for range handlers {
 						all.Go(func() {
@@ -801,7 +740,7 @@ func TestRule6_ManyCallsOfOneHandlerRunOneAtATime(t *testing.T) {
 								var calls sync.WaitGroup
 								for range 500 {
 									calls.Go(func() {
-										_, err := call(ctx, p, nap)
+										_, err := run(ctx, p, c.task, c.task)
 										assert.NoError(t, err)
 									})
 								}
@@ -812,8 +751,8 @@ func TestRule6_ManyCallsOfOneHandlerRunOneAtATime(t *testing.T) {
 						})
 					}
 					all.Wait()
-					assert.LessOrEqual(t, int(most.Load()), workers, "each handler waits, and so one runs in its place")
-					assert.Positive(t, most.Load())
+					assert.LessOrEqual(t, int(c.most.Load()), workers, "each handler waits, and so one runs in its place")
+					assert.Positive(t, c.most.Load())
 				})
 			}
 		}
