@@ -21,25 +21,13 @@ import (
 func answers(t *testing.T, p *closures, task closure) map[string]error {
 	t.Helper()
 	errs := map[string]error{}
-
-	require.NoError(t, p.Submit(t.Context(), task))
-	for r := range p.Results() {
-		errs["Submit"] = r.Err
-		break
+	for way, run := range ways[closure, int]() {
+		_, errs[way] = run(t.Context(), p, task)
 	}
-	_, errs["Do"] = p.Do(t.Context(), task)
-	ctx := limited(t, time.Hour)
-	_, errs["Do with a deadline"] = p.Do(ctx, task)
-	errs["DoChan"] = (<-p.DoChan(t.Context(), task)).Err
-	_, errs["TryDo"] = p.TryDo(t.Context(), task)
-	g := p.Group(t.Context())
-	require.NoError(t, g.Submit(task))
-	_, errs["Group"] = g.Wait()
-	_, errs["Map"] = p.Map(t.Context(), []closure{task})
+	submit(t, p, task)
+	errs["Submit"] = receive(t, p).Err
+	_, errs["Do with a deadline"] = p.Do(limited(t, time.Hour), task)
 	_, errs["package Map"] = workpool.Map(t.Context(), []closure{task}, workpool.Call[int])
-	for r := range p.Stream(t.Context(), slices.Values([]closure{task})) {
-		errs["Stream"] = r.Err
-	}
 	_, _ = p.Do(t.Context(), func(ctx context.Context) (int, error) {
 		_, errs["nested Do"] = p.Do(ctx, task)
 		return 0, nil
@@ -60,7 +48,7 @@ func TestRule7_APanicOrGoexitIsAResult(t *testing.T) {
 			assert.Contains(t, err.Error(), "on fire", way)
 			assert.NotContains(t, err.Error(), "catchFire", "%s: the text has no stack", way)
 			assert.NotContains(t, err.Error(), "\n", way)
-			assert.NoError(t, errors.Unwrap(err), way)
+			assert.NoError(t, panicked.Unwrap(), way)
 		}
 		for way, err := range answers(t, p, exit) {
 			assert.ErrorIs(t, err, workpool.ErrGoexit, way)
@@ -113,71 +101,58 @@ func TestPanicError_Values(t *testing.T) {
 // The ways in which a handler may end are stacked here: what recover says in
 // the pool and whether the goroutine survives are not the same question.
 func TestPanic_InDeferredFunctions(t *testing.T) {
-	isPanic := func(value any) func(t *testing.T, err error) {
-		return func(t *testing.T, err error) {
-			panicked(t, value, err)
-		}
-	}
-	isGoexit := func(t *testing.T, err error) { require.ErrorIs(t, err, workpool.ErrGoexit) }
 	for _, row := range []struct {
 		name  string
 		task  closure
-		check func(t *testing.T, err error)
+		value any // of the panic, or the error
 	}{
 		{"panic in a deferred function", func(context.Context) (int, error) {
 			defer func() { panic("late") }()
 			return 1, nil
-		}, isPanic("late")},
+		}, "late"},
 		{"panic during a panic", func(context.Context) (int, error) {
 			defer func() { panic("second") }()
 			panic("first")
-		}, isPanic("second")},
+		}, "second"},
 		{"Goexit in a deferred function", func(context.Context) (int, error) {
 			defer runtime.Goexit()
 			return 1, nil
-		}, isGoexit},
+		}, workpool.ErrGoexit},
 		{"Goexit during a panic", func(context.Context) (int, error) {
 			defer runtime.Goexit()
 			panic("first")
-		}, isGoexit},
+		}, workpool.ErrGoexit},
 		{"panic during a Goexit", func(context.Context) (int, error) {
 			defer func() { panic("second") }()
 			runtime.Goexit()
 			return 1, nil
-		}, isPanic("second")},
+		}, "second"},
 		{"recovered panic", func(context.Context) (value int, err error) {
 			defer func() {
 				_ = recover()
 				value = 5
 			}()
 			panic("first")
-		}, func(t *testing.T, err error) { require.NoError(t, err) }},
+		}, nil},
 	} {
 		bubble(t, row.name, func(t *testing.T) {
 			p := newClosures(t, workpool.WithWorkers(1))
 			for range 3 {
 				for way, err := range answers(t, p, row.task) {
 					t.Log(way)
-					row.check(t, err)
+					if text, ok := row.value.(string); ok {
+						panicked(t, text, err)
+					} else if want, _ := row.value.(error); want != nil {
+						require.ErrorIs(t, err, want)
+					} else {
+						require.NoError(t, err)
+					}
 				}
 			}
 			gives(t, 8)(p.Do(t.Context(), returning(8, nil)))
 			assert.Equal(t, 1, p.Stats().Workers)
 		})
 	}
-}
-
-func TestPanic_ValueBeforeItIsDropped(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newClosures(t, workpool.WithWorkers(1))
-		submit(t, p, returning(9, nil), catchFire, returning(8, errors.New("half done")), exit)
-		closed(t, p)
-		results := byIndex(t, collect(p))
-		assert.Equal(t, 9, results[0].Value)
-		assert.Zero(t, results[1].Value, "nothing of an earlier task shows")
-		assert.Equal(t, 8, results[2].Value, "a value may come with an error")
-		assert.Zero(t, results[3].Value)
-	})
 }
 
 func TestRule7_APanicOfTheResultFunction(t *testing.T) {
@@ -296,16 +271,14 @@ func TestRule7_AllWorkersPanicAtOnce(t *testing.T) {
 
 func TestRule7_PanicWhileThePoolCloses(t *testing.T) {
 	for name, task := range map[string]func(){"panic": func() { panic("late") }, "Goexit": runtime.Goexit} {
-		for _, mode := range []workpool.ShutdownMode{workpool.Drain, workpool.FinishRunning, workpool.Abort} {
-			bubble(t, fmt.Sprintf("%s/%v", name, mode), func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
+			eachMode(t, func(t *testing.T, mode workpool.ShutdownMode) {
 				p := newClosures(t, workpool.WithWorkers(2), workpool.WithShutdown(mode, 0))
-				for range 6 {
-					require.NoError(t, p.Submit(t.Context(), func(context.Context) (int, error) {
-						time.Sleep(time.Second)
-						task()
-						return 0, nil
-					}))
-				}
+				submitN(t, p, 6, func(context.Context) (int, error) {
+					time.Sleep(time.Second)
+					task()
+					return 0, nil
+				})
 				synctest.Wait()
 				closed(t, p)
 				results := collect(p)
@@ -314,7 +287,7 @@ func TestRule7_PanicWhileThePoolCloses(t *testing.T) {
 					assert.Error(t, r.Err)
 				}
 			})
-		}
+		})
 	}
 }
 

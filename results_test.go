@@ -319,9 +319,9 @@ func TestRule1_EachOrderOfEnds(t *testing.T) {
 		{returning(2, errOdd), func(r workpool.Result[closure, int]) bool { return r.Value == 2 && r.Err == errOdd }, workpool.Stats{Failed: 1}},
 		{catchFire, func(r workpool.Result[closure, int]) bool {
 			var panicked *workpool.PanicError
-			return errors.As(r.Err, &panicked) && panicked.Value == "on fire"
+			return r.Value == 0 && errors.As(r.Err, &panicked) && panicked.Value == "on fire"
 		}, workpool.Stats{Failed: 1, Panicked: 1}},
-		{exit, func(r workpool.Result[closure, int]) bool { return errors.Is(r.Err, workpool.ErrGoexit) }, workpool.Stats{Failed: 1}},
+		{exit, func(r workpool.Result[closure, int]) bool { return r.Value == 0 && errors.Is(r.Err, workpool.ErrGoexit) }, workpool.Stats{Failed: 1}},
 		{again, func(r workpool.Result[closure, int]) bool { return r.Value == 5 && r.Err == nil && r.Attempt == 2 }, workpool.Stats{Succeeded: 1, Retried: 1}},
 	}
 	const length = 4

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -30,6 +29,7 @@ func TestRetryAfter_RunsTheTaskAgain(t *testing.T) {
 		assert.EqualValues(t, 3, stats.Retried)
 		assert.EqualValues(t, 1, stats.Succeeded)
 		assert.Zero(t, stats.Failed)
+		assert.Zero(t, stats.Parked)
 	})
 }
 
@@ -93,23 +93,35 @@ func TestRetryAfter_IsWaitedForByADrain(t *testing.T) {
 	}
 }
 
-func TestRetryAfter_AnAbortAnswersParkedTasksWithTheirLastError(t *testing.T) {
+// A parked task that is aborted yields what its last attempt returned, and says how many there
+// were, whoever is told.
+func TestRetryAfter_AnAbortAnswersParkedTasksWithTheirLastAttempt(t *testing.T) {
 	for _, mode := range []workpool.ShutdownMode{workpool.FinishRunning, workpool.Abort} {
-		synctest.Test(t, func(t *testing.T) {
-			p := mustNew(t, after(2, time.Hour), workpool.WithWorkers(1), workpool.WithShutdown(mode, 0))
-			require.NoError(t, p.Submit(t.Context(), 1))
-			synctest.Wait()
-			begin := time.Now()
-			closed(t, p)
-			assert.Zero(t, time.Since(begin))
-			results := collect(p)
-			require.Len(t, results, 1)
-			require.ErrorIs(t, results[0].Err, workpool.ErrAborted)
-			require.ErrorIs(t, results[0].Err, errNotYet)
-			assert.Equal(t, 1, results[0].Attempt)
-			assert.Equal(t, 1, results[0].Worker)
-			assert.EqualValues(t, 1, p.Stats().Aborted)
-		})
+		for _, tells := range []bool{false, true} {
+			for attempts := 1; attempts <= 3; attempts++ {
+				synctest.Test(t, func(t *testing.T) {
+					var results []workpool.Result[closure, int]
+					opts := []workpool.Option{workpool.WithWorkers(1), workpool.WithShutdown(mode, 0)}
+					if tells {
+						opts = append(opts, workpool.WithResultFunc(func(r workpool.Result[closure, int]) { results = append(results, r) }))
+					}
+					p := newClosures(t, opts...)
+					submit(t, p, returning(7, workpool.RetryAfter(time.Second, errNotYet)))
+					time.Sleep(time.Duration(attempts)*time.Second - time.Millisecond)
+					begin := time.Now()
+					closed(t, p)
+					assert.Zero(t, time.Since(begin))
+					if !tells {
+						results = collect(p)
+					}
+					require.Len(t, results, 1)
+					r := results[0]
+					fails(t, workpool.ErrAborted, errNotYet)(r.Value, r.Err)
+					assert.Equal(t, []int{7, attempts, 1}, []int{r.Value, r.Attempt, r.Worker})
+					assert.EqualValues(t, 1, p.Stats().Aborted)
+				})
+			}
+		}
 	}
 }
 
@@ -129,37 +141,40 @@ func TestRetryAfter_AnAttemptAfterTheAbortIsTheLast(t *testing.T) {
 	})
 }
 
+// The error that asks for another attempt may be wrapped.
 func TestRetryAfter_CallersWaitForTheLastAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, after(3, time.Second), workpool.WithWorkers(1))
-		gives(t, 5)(p.Do(t.Context(), 5))
-		r := <-p.DoChan(t.Context(), 6)
-		require.NoError(t, r.Err)
-		assert.Equal(t, 3, r.Attempt)
-		gives(t, upTo(10))(p.Map(t.Context(), upTo(10)))
-		n := 0
-		for r := range p.Stream(t.Context(), count(10)) {
-			require.NoError(t, r.Err)
-			assert.Equal(t, 3, r.Attempt)
-			n++
+		p := mustNew(t, func(ctx context.Context, n int) (int, error) {
+			value, err := after(3, time.Second)(ctx, n)
+			if err != nil {
+				err = fmt.Errorf("handling %d: %w", n, err)
+			}
+			return value, err
+		}, workpool.WithWorkers(1))
+		for way, run := range ways[int, int]() {
+			values, err := run(t.Context(), p, upTo(10)...)
+			require.NoError(t, err, way)
+			assert.ElementsMatch(t, upTo(10), values, way)
 		}
-		assert.Equal(t, 10, n)
+		assert.EqualValues(t, 6*10*2, p.Stats().Retried)
+		assert.Equal(t, 3, (<-p.DoChan(t.Context(), 6)).Attempt)
+		for r := range p.Stream(t.Context(), count(10)) {
+			assert.Equal(t, 3, r.Attempt)
+		}
 	})
 }
 
 func TestRetryAfter_AParkedTaskIsTakenBackWhenItsCallerLeaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, after(2, time.Hour), workpool.WithWorkers(1))
-		ctx := limited(t, time.Second)
-		begin := time.Now()
-		fails(t, context.DeadlineExceeded)(p.Do(ctx, 1))
-		r := <-p.DoChan(ctx, 1)
-		require.ErrorIs(t, r.Err, context.DeadlineExceeded)
-		fails(t, context.DeadlineExceeded)(p.Map(ctx, upTo(3)))
-		assert.Equal(t, time.Second, time.Since(begin))
-		require.NoError(t, p.Wait(t.Context()))
-		assert.Equal(t, time.Second, time.Since(begin), "nothing is parked any more")
-	})
+	for way, run := range ways[int, int]() {
+		bubble(t, way, func(t *testing.T) {
+			p := mustNew(t, after(2, time.Hour), workpool.WithWorkers(1))
+			begin := time.Now()
+			fails(t, context.DeadlineExceeded)(run(limited(t, time.Second), p, upTo(3)...))
+			assert.Equal(t, time.Second, time.Since(begin))
+			require.NoError(t, p.Wait(t.Context()))
+			assert.Equal(t, time.Second, time.Since(begin), "nothing is parked any more")
+		})
+	}
 }
 
 // The caller leaves while an attempt runs, which then asks for another one.
@@ -168,32 +183,25 @@ func TestRetryAfter_AnAttemptThatNobodyWaitsForIsTheLast(t *testing.T) {
 		p := mustNew(t, func(context.Context, int) (int, error) {
 			time.Sleep(2 * time.Second) // whatever becomes of the context
 			return 0, workpool.RetryAfter(time.Hour, errNotYet)
-		}, workpool.WithWorkers(5))
+		}, workpool.WithWorkers(7))
 		ctx := limited(t, time.Second)
 		begin := time.Now()
-		var group sync.WaitGroup
-		group.Go(func() {
-			fails(t, context.DeadlineExceeded)(p.Do(ctx, 1))
-		})
-		group.Go(func() {
-			assert.ErrorIs(t, (<-p.DoChan(ctx, 1)).Err, context.DeadlineExceeded)
-		})
-		group.Go(func() {
-			fails(t, context.DeadlineExceeded)(p.Map(ctx, upTo(1)))
-		})
-		group.Go(func() {
-			for r := range p.Stream(ctx, count(1)) {
-				assert.ErrorIs(t, r.Err, context.DeadlineExceeded)
-				assert.ErrorIs(t, r.Err, errNotYet)
-			}
-		})
+		var calls sync.WaitGroup
+		for way, run := range ways[int, int]() {
+			calls.Go(func() {
+				_, err := run(ctx, p, 1)
+				assert.ErrorIs(t, err, context.DeadlineExceeded, way)
+				if way == "Stream" {
+					assert.ErrorIs(t, err, errNotYet)
+				}
+			})
+		}
 		stop, err := p.SubmitCancel(t.Context(), 1)
 		require.NoError(t, err)
 		time.AfterFunc(time.Second, stop)
 		r := receive(t, p)
-		require.ErrorIs(t, r.Err, context.Canceled)
-		require.ErrorIs(t, r.Err, errNotYet)
-		group.Wait()
+		fails(t, context.Canceled, errNotYet)(r.Value, r.Err)
+		calls.Wait()
 		require.NoError(t, p.Wait(t.Context()))
 		assert.Equal(t, 2*time.Second, time.Since(begin))
 	})
@@ -223,19 +231,6 @@ func TestRetryAfter_ANegativeDelayIsAMistake(t *testing.T) {
 		require.ErrorIs(t, workpool.RetryAfter(-1, nil), workpool.ErrInvalidOption)
 		require.ErrorContains(t, workpool.RetryAfter(time.Second, errNotYet), "retry after 1s: not yet")
 		require.EqualError(t, workpool.RetryAfter(time.Second, nil), "workpool: retry after 1s")
-	})
-}
-
-func TestRetryAfter_MayBeWrapped(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, func(ctx context.Context, n int) (int, error) {
-			value, err := after(2, time.Second)(ctx, n)
-			if err != nil {
-				err = fmt.Errorf("handling %d: %w", n, err)
-			}
-			return value, err
-		}, workpool.WithWorkers(1))
-		gives(t, 3)(p.Do(t.Context(), 3))
 	})
 }
 
@@ -314,44 +309,33 @@ func TestRetryAfter_AnAttemptInPlaceOfAHandlerLeavesItsRoom(t *testing.T) {
 // What an attempt has tied to the contexts of its caller and of the pool is freed
 // when there is no further one: else each such call would leave something behind.
 func TestRetryAfter_AParkedTaskThatIsTakenBackLeavesNothingBehind(t *testing.T) {
-	for name, call := range map[string]func(ctx context.Context, p *workpool.Pool[int, int]){
-		"Do": func(ctx context.Context, p *workpool.Pool[int, int]) {
-			fails(t, context.DeadlineExceeded)(p.Do(ctx, 1))
-		},
-		"DoChan": func(ctx context.Context, p *workpool.Pool[int, int]) {
-			assert.ErrorIs(t, (<-p.DoChan(ctx, 1)).Err, context.DeadlineExceeded)
-		},
-		"SubmitCancel": func(ctx context.Context, p *workpool.Pool[int, int]) {
-			cancel, err := p.SubmitCancel(ctx, 1)
-			assert.NoError(t, err)
-			synctest.Wait()
-			cancel()
-		},
-	} {
+	all := ways[int, int]("Do", "DoChan")
+	all["SubmitCancel"] = func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) ([]int, error) {
+		cancel, err := p.SubmitCancel(ctx, tasks[0])
+		assert.NoError(t, err)
+		synctest.Wait()
+		cancel()
+		return nil, context.DeadlineExceeded
+	}
+	for name, run := range all {
 		bubble(t, name, func(t *testing.T) {
 			var ended atomic.Int32
 			p := mustNew(t, func(ctx context.Context, _ int) (int, error) {
 				context.AfterFunc(ctx, func() { ended.Add(1) })
 				return 0, workpool.RetryAfter(time.Hour, nil)
 			}, workpool.WithoutResults())
-			inUse := func() int64 {
-				runtime.GC()
-				var m runtime.MemStats
-				runtime.ReadMemStats(&m)
-				return int64(m.HeapAlloc)
-			}
-			run := func(n int) {
+			runs := func(n int) {
 				for range n {
 					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-					call(ctx, p)
+					fails(t, context.DeadlineExceeded)(run(ctx, p, 1))
 					cancel()
 				}
 			}
-			run(200)
-			before := inUse()
-			run(2000)
+			runs(200)
+			before := heap()
+			runs(2000)
 			synctest.Wait()
-			assert.Less(t, (inUse()-before)/2000, int64(50), "bytes a call")
+			assert.Less(t, (heap()-before)/2000, 50, "bytes a call")
 			assert.EqualValues(t, 2200, ended.Load(), "contexts of handlers that ended")
 		})
 	}
@@ -399,46 +383,6 @@ func TestRetryAfter_CancelledBeforeItsNextAttempt(t *testing.T) {
 		assert.ErrorIs(t, r.Err, errNotYet)
 		assert.Equal(t, 1, r.Attempt)
 	})
-}
-
-// What a task returned when it asked for another attempt is what it yields if there
-// comes none.
-func TestRetryAfter_AnAbortKeepsTheValueOfTheLastAttempt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newClosures(t, workpool.WithShutdown(workpool.FinishRunning, 0))
-		require.NoError(t, p.TrySubmit(t.Context(), returning(7, workpool.RetryAfter(time.Hour, errNotYet))))
-		synctest.Wait()
-		closed(t, p)
-		r := receive(t, p)
-		require.ErrorIs(t, r.Err, workpool.ErrAborted)
-		require.ErrorIs(t, r.Err, errNotYet)
-		assert.Equal(t, 7, r.Value)
-	})
-}
-
-// A parked task that is aborted says how many attempts there were, whoever is told.
-func TestRetryAfter_AttemptsOfAnAbortedTask(t *testing.T) {
-	for _, tells := range []bool{false, true} {
-		for attempts := 1; attempts <= 3; attempts++ {
-			synctest.Test(t, func(t *testing.T) {
-				var r workpool.Result[int, int]
-				opts := []workpool.Option{workpool.WithWorkers(1), workpool.WithShutdown(workpool.FinishRunning, 0)}
-				if tells {
-					opts = append(opts, workpool.WithResultFunc(func(got workpool.Result[int, int]) { r = got }))
-				}
-				p := mustNew(t, after(9, time.Second), opts...)
-				require.NoError(t, p.Submit(t.Context(), 1))
-				time.Sleep(time.Duration(attempts)*time.Second - time.Millisecond)
-				closed(t, p)
-				if !tells {
-					r = receive(t, p)
-				}
-				require.ErrorIs(t, r.Err, workpool.ErrAborted)
-				assert.Equal(t, attempts, r.Attempt)
-				assert.Equal(t, 1, r.Worker)
-			})
-		}
-	}
 }
 
 func TestRetry_RunsAFailedTaskAgain(t *testing.T) {
