@@ -17,32 +17,30 @@ import (
 	"github.com/seed-a18b2dc9/workpool"
 )
 
+type group = workpool.Group[closure, int]
+
 func TestGroup_WaitReturnsTheValuesInOrder(t *testing.T) {
 	for _, workers := range []int{1, 3, 64} {
 		for _, depth := range []int{0, 2, 1000} {
-			bubble(t, fmt.Sprintf("workers=%d/depth=%d", workers, depth), func(t *testing.T) {
-				p := mustNew(t, func(_ context.Context, n int) (int, error) {
-					time.Sleep(time.Duration(n%7) * time.Second)
-					return n * n, nil
-				}, workpool.WithWorkers(workers), workpool.WithQueueDepth(depth))
-				g := p.Group(t.Context())
-				var want []int
-				for i := range 100 {
-					require.NoError(t, g.Submit(i))
-					want = append(want, i*i)
-				}
-				gives(t, want)(g.Wait())
-			})
+			for _, tasks := range []int{0, 1, 100} {
+				bubble(t, fmt.Sprintf("workers=%d/depth=%d/tasks=%d", workers, depth, tasks), func(t *testing.T) {
+					p := mustNew(t, func(_ context.Context, n int) (int, error) {
+						time.Sleep(time.Duration(n%7) * time.Second)
+						return n * n, nil
+					}, workpool.WithWorkers(workers), workpool.WithQueueDepth(depth))
+					g := p.Group(t.Context())
+					var want []int
+					for i := range tasks {
+						require.NoError(t, g.Submit(i))
+						want = append(want, i*i)
+					}
+					gives(t, want)(g.Wait())
+					closed(t, p)
+					assert.Empty(t, collect(p), "a group answers to its caller alone")
+				})
+			}
 		}
 	}
-}
-
-func TestGroup_OfNoTasks(t *testing.T) {
-	p := mustNew(t, identity)
-	g := p.Group(t.Context())
-	values, err := g.Wait()
-	require.NoError(t, err)
-	assert.Empty(t, values)
 }
 
 func TestGroup_WaitMayBeCalledAgain(t *testing.T) {
@@ -118,30 +116,30 @@ func TestGroup_TheFirstErrorCancelsTheOthers(t *testing.T) {
 func TestGroup_SubmitAfterTheFirstErrorSaysWhy(t *testing.T) {
 	cause := errors.New("not needed any more")
 	for name, test := range map[string]struct {
-		end  func(t *testing.T, p *closures, g *workpool.Group[closure, int], cancel context.CancelCauseFunc)
+		end  func(t *testing.T, p *closures, g *group, cancel context.CancelCauseFunc)
 		want error
 	}{
-		"an error": {func(t *testing.T, _ *closures, g *workpool.Group[closure, int], _ context.CancelCauseFunc) {
+		"an error": {func(t *testing.T, _ *closures, g *group, _ context.CancelCauseFunc) {
 			require.NoError(t, g.Submit(returning(0, errFailed)))
 		}, errFailed},
-		"a panic": {func(t *testing.T, _ *closures, g *workpool.Group[closure, int], _ context.CancelCauseFunc) {
+		"a panic": {func(t *testing.T, _ *closures, g *group, _ context.CancelCauseFunc) {
 			require.NoError(t, g.Submit(func(context.Context) (int, error) { panic(errFailed) }))
 		}, errFailed},
-		"a Goexit": {func(t *testing.T, _ *closures, g *workpool.Group[closure, int], _ context.CancelCauseFunc) {
+		"a Goexit": {func(t *testing.T, _ *closures, g *group, _ context.CancelCauseFunc) {
 			require.NoError(t, g.Submit(exit))
 		}, workpool.ErrGoexit},
-		"the context": {func(_ *testing.T, _ *closures, _ *workpool.Group[closure, int], cancel context.CancelCauseFunc) {
+		"the context": {func(_ *testing.T, _ *closures, _ *group, cancel context.CancelCauseFunc) {
 			cancel(cause)
 		}, cause},
-		"the pool": {func(t *testing.T, p *closures, _ *workpool.Group[closure, int], _ context.CancelCauseFunc) {
+		"the pool": {func(t *testing.T, p *closures, _ *group, _ context.CancelCauseFunc) {
 			closed(t, p)
 		}, workpool.ErrClosed},
-		"an abort": {func(_ *testing.T, p *closures, g *workpool.Group[closure, int], _ context.CancelCauseFunc) {
+		"an abort": {func(_ *testing.T, p *closures, g *group, _ context.CancelCauseFunc) {
 			_ = g.Submit(untilEnd)
 			synctest.Wait()
 			_ = p.Shutdown(endedContext())
 		}, workpool.ErrClosed},
-		"Wait": {func(t *testing.T, _ *closures, g *workpool.Group[closure, int], _ context.CancelCauseFunc) {
+		"Wait": {func(t *testing.T, _ *closures, g *group, _ context.CancelCauseFunc) {
 			_, err := g.Wait()
 			require.NoError(t, err)
 		}, workpool.ErrClosed},
@@ -159,8 +157,7 @@ func TestGroup_SubmitAfterTheFirstErrorSaysWhy(t *testing.T) {
 			assert.ErrorIs(t, err, test.want)
 			assert.Equal(t, refused+1, p.Stats().Refused)
 			_, _ = g.Wait()
-			closed := p.Close()
-			_ = closed
+			_ = p.Close()
 		})
 	}
 }
@@ -213,45 +210,34 @@ func TestGroup_ADroppedTaskEndsTheGroup(t *testing.T) {
 }
 
 func TestGroup_OverflowsAsThePoolDoes(t *testing.T) {
-	full := func(t *testing.T, overflow workpool.Overflow) (p *closures, g *workpool.Group[closure, int], release func()) {
-		p = newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithOverflow(overflow))
-		release = occupy(t, p, 1)
-		g = p.Group(t.Context())
-		require.NoError(t, g.Submit(returning(1, nil)))
-		return p, g, release
+	for _, c := range []struct {
+		overflow workpool.Overflow
+		err      error // of the second task; the third comes when there is room
+		waits    time.Duration
+		values   []int
+	}{
+		{workpool.Reject, workpool.ErrQueueFull, 0, []int{1, 3}}, // which is no error of the group
+		{workpool.CallerRuns, nil, 0, []int{1, 2, 3}},
+		{workpool.Block, nil, time.Second, []int{1, 2, 3}},
+	} {
+		bubble(t, c.overflow.String(), func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithOverflow(c.overflow))
+			release := occupy(t, p, 1)
+			g := p.Group(t.Context())
+			require.NoError(t, g.Submit(returning(1, nil)))
+			time.AfterFunc(time.Second, release)
+			begin := time.Now()
+			assert.ErrorIs(t, g.Submit(func(ctx context.Context) (int, error) {
+				info, _ := workpool.InfoFrom(ctx)
+				assert.Equal(t, c.overflow == workpool.CallerRuns, info.Worker == 0)
+				return 2, nil
+			}), c.err)
+			assert.Equal(t, c.waits, time.Since(begin))
+			time.Sleep(2 * time.Second)
+			require.NoError(t, g.Submit(returning(3, nil)))
+			gives(t, c.values)(g.Wait())
+		})
 	}
-	bubble(t, "Reject", func(t *testing.T) {
-		p, g, release := full(t, workpool.Reject)
-		assert.ErrorIs(t, g.Submit(returning(2, nil)), workpool.ErrQueueFull)
-		release()
-		synctest.Wait()
-		require.NoError(t, g.Submit(returning(3, nil)), "that one was refused is no error of the group")
-		gives(t, []int{1, 3})(g.Wait())
-		closed(t, p)
-	})
-	bubble(t, "CallerRuns", func(t *testing.T) {
-		p, g, release := full(t, workpool.CallerRuns)
-		require.NoError(t, g.Submit(func(ctx context.Context) (int, error) {
-			info, _ := workpool.InfoFrom(ctx)
-			assert.Zero(t, info.Worker)
-			return 2, nil
-		}))
-		release()
-		gives(t, []int{1, 2})(g.Wait())
-		closed(t, p)
-	})
-	bubble(t, "Block", func(t *testing.T) {
-		p, g, release := full(t, workpool.Block)
-		go func() {
-			time.Sleep(time.Second)
-			release()
-		}()
-		begin := time.Now()
-		require.NoError(t, g.Submit(returning(2, nil)))
-		assert.Equal(t, time.Second, time.Since(begin))
-		gives(t, []int{1, 2})(g.Wait())
-		closed(t, p)
-	})
 }
 
 func TestGroup_TheEndOfItsContextEndsIt(t *testing.T) {
@@ -334,58 +320,6 @@ func TestGroup_TheIndexIsThePositionInIt(t *testing.T) {
 			}
 			gives(t, upTo(10))(g.Wait())
 		}
-	})
-}
-
-func TestGroup_AnswersToItsCallerAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newClosures(t)
-		g := p.Group(t.Context())
-		require.NoError(t, g.Submit(returning(1, nil)))
-		_, err := g.Wait()
-		require.NoError(t, err)
-		closed(t, p)
-		assert.Empty(t, collect(p))
-	})
-}
-
-func TestGroup_TasksAreRetried(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, workpool.Retry(failing(3), 3, seconds))
-		g := p.Group(t.Context())
-		for i := range 5 {
-			require.NoError(t, g.Submit(i))
-		}
-		values, err := g.Wait()
-		require.NoError(t, err)
-		assert.Len(t, values, 5)
-		closed(t, p)
-		assert.Equal(t, uint64(10), p.Stats().Retried)
-	})
-}
-
-// In a handler, the tasks of a group run in its place where no worker is free. Groups
-// nest as deep as they like.
-func TestGroup_InAHandler(t *testing.T) {
-	eachTight(t, func(t *testing.T, opts []workpool.Option) {
-		fibonacci := func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
-			if n < 2 {
-				return n, nil
-			}
-			g := p.Group(ctx)
-			for _, n := range []int{n - 1, n - 2} {
-				if err := g.Submit(n); err != nil {
-					return 0, err
-				}
-			}
-			values, err := g.Wait()
-			if err != nil {
-				return 0, err
-			}
-			return values[0] + values[1], nil
-		}
-		p := newSelfUsing(t, selfUser[int, int](fibonacci), opts...)
-		gives(t, 55)(p.Do(t.Context(), 10))
 	})
 }
 

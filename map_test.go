@@ -217,16 +217,6 @@ func TestMap_EndOfThePoolsContext(t *testing.T) {
 	})
 }
 
-func TestMap_ClosedPool(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, square)
-		closed(t, p)
-		values, err := p.Map(t.Context(), upTo(3))
-		require.ErrorIs(t, err, workpool.ErrClosed)
-		assert.Nil(t, values)
-	})
-}
-
 func TestMap_PoolClosesOnTheWay(t *testing.T) {
 	for mode, wantErr := range map[workpool.ShutdownMode]error{
 		workpool.Drain:         nil, // a Map that has begun is accepted as a whole

@@ -3,12 +3,14 @@ package workpool_test
 import (
 	"bytes"
 	"context"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
 	"runtime"
 	"runtime/pprof"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -24,79 +26,50 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestNew_RefusesBadOptions(t *testing.T) {
-	intResult := func(workpool.Result[int, int]) {}
+	with := func(opts ...workpool.Option) []workpool.Option { return opts }
+	intResult := workpool.WithResultFunc(func(workpool.Result[int, int]) {})
+	byKey := workpool.WithKey(func(int) int { return 1 })
 	for _, c := range []struct {
-		name string
 		opts []workpool.Option
 		says []string
 	}{
-		{"no workers", []workpool.Option{workpool.WithWorkers(0)}, []string{"WithWorkers(0)"}},
-		{"negative workers", []workpool.Option{workpool.WithWorkers(-3)}, []string{"WithWorkers(-3)"}},
-		{"fewest workers", []workpool.Option{workpool.WithWorkers(math.MinInt)}, []string{"WithWorkers(-"}},
-		{"most workers", []workpool.Option{workpool.WithWorkers(math.MaxInt32)}, []string{"WithWorkers(2147483647)"}},
-		{"queue depth", []workpool.Option{workpool.WithQueueDepth(-1)}, []string{"WithQueueDepth(-1)"}},
-		{"result buffer", []workpool.Option{workpool.WithResultBuffer(-1)}, []string{"WithResultBuffer(-1)"}},
-		{"mode", []workpool.Option{workpool.WithShutdown(7, 0)}, []string{"WithShutdown", "7"}},
-		{"negative mode", []workpool.Option{workpool.WithShutdown(-1, 0)}, []string{"WithShutdown", "-1"}},
-		{"timeout", []workpool.Option{workpool.WithShutdown(workpool.Drain, -time.Second)}, []string{"WithShutdown(Drain, -1s)"}},
-		{"context", []workpool.Option{workpool.WithContext(nil)}, []string{"WithContext(nil)"}}, //nolint:staticcheck // a nil context is the point
-		{"nil function", []workpool.Option{workpool.WithResultFunc[int, int](nil)}, []string{"WithResultFunc(nil)"}},
+		{with(workpool.WithWorkers(0)), []string{"WithWorkers(0)"}},
+		{with(workpool.WithWorkers(-3)), []string{"WithWorkers(-3)"}},
+		{with(workpool.WithWorkers(math.MinInt)), []string{"WithWorkers(-"}},
+		{with(workpool.WithWorkers(math.MaxInt32)), []string{"WithWorkers(2147483647)"}},
+		{with(workpool.WithQueueDepth(-1)), []string{"WithQueueDepth(-1)"}},
+		{with(workpool.WithResultBuffer(-1)), []string{"WithResultBuffer(-1)"}},
+		{with(workpool.WithShutdown(7, 0)), []string{"WithShutdown", "7"}},
+		{with(workpool.WithShutdown(-1, 0)), []string{"WithShutdown", "-1"}},
+		{with(workpool.WithShutdown(workpool.Drain, -time.Second)), []string{"WithShutdown(Drain, -1s)"}},
+		{with(workpool.WithContext(nil)), []string{"WithContext(nil)"}}, //nolint:staticcheck // a nil context is the point
+		{with(workpool.WithResultFunc[int, int](nil)), []string{"WithResultFunc(nil)"}},
 		{
-			"function of other types",
-			[]workpool.Option{workpool.WithResultFunc(func(workpool.Result[string, bool]) {})},
+			with(workpool.WithResultFunc(func(workpool.Result[string, bool]) {})),
 			[]string{"WithResultFunc", "Result[string,bool]", "Result[int,int]"},
 		},
-		{"nil option", []workpool.Option{workpool.WithName("x"), nil}, []string{"option 2 of 2 is nil"}},
+		{with(workpool.WithName("x"), nil), []string{"option 2 of 2 is nil"}},
+		{with(workpool.WithoutResults(), intResult), []string{"WithoutResults", "WithResultFunc"}},
+		{with(workpool.WithResultBuffer(3), workpool.WithoutResults()), []string{"WithoutResults", "WithResultBuffer(3)"}},
+		{with(intResult, workpool.WithResultBuffer(3)), []string{"WithResultFunc", "WithResultBuffer(3)"}},
+		{with(workpool.WithOrdered(), workpool.WithoutResults()), []string{"WithOrdered", "WithoutResults"}},
+		{with(intResult, workpool.WithOrdered()), []string{"WithOrdered", "WithResultFunc"}},
+		{with(workpool.WithKey[int, int](nil)), []string{"WithKey(nil)"}},
+		{with(workpool.WithKey(func(string) bool { return true })), []string{"WithKey(func(string) bool)", "func(int) K"}},
+		{with(byKey, workpool.WithKeyDepth(0)), []string{"WithKeyDepth(0)"}},
+		{with(byKey, workpool.WithKeyDepth(-1)), []string{"WithKeyDepth(-1)"}},
+		{with(workpool.WithKeyDepth(3)), []string{"WithKeyDepth(3)", "WithKey"}},
+		{with(workpool.WithPriority[int](nil)), []string{"WithPriority(nil)"}},
 		{
-			"function without results",
-			[]workpool.Option{workpool.WithoutResults(), workpool.WithResultFunc(intResult)},
-			[]string{"WithoutResults", "WithResultFunc"},
-		},
-		{
-			"buffer without results",
-			[]workpool.Option{workpool.WithResultBuffer(3), workpool.WithoutResults()},
-			[]string{"WithoutResults", "WithResultBuffer(3)"},
-		},
-		{
-			"buffer and function",
-			[]workpool.Option{workpool.WithResultFunc(intResult), workpool.WithResultBuffer(3)},
-			[]string{"WithResultFunc", "WithResultBuffer(3)"},
-		},
-		{
-			"order without results",
-			[]workpool.Option{workpool.WithOrdered(), workpool.WithoutResults()},
-			[]string{"WithOrdered", "WithoutResults"},
-		},
-		{
-			"order and function",
-			[]workpool.Option{workpool.WithResultFunc(intResult), workpool.WithOrdered()},
-			[]string{"WithOrdered", "WithResultFunc"},
-		},
-		{"nil key", []workpool.Option{workpool.WithKey[int, int](nil)}, []string{"WithKey(nil)"}},
-		{
-			"key of another type",
-			[]workpool.Option{workpool.WithKey(func(string) bool { return true })},
-			[]string{"WithKey(func(string) bool)", "func(int) K"},
-		},
-		{"key depth", []workpool.Option{workpool.WithKey(func(int) int { return 1 }), workpool.WithKeyDepth(0)}, []string{"WithKeyDepth(0)"}},
-		{"negative key depth", []workpool.Option{workpool.WithKey(func(int) int { return 1 }), workpool.WithKeyDepth(-1)}, []string{"WithKeyDepth(-1)"}},
-		{"key depth without keys", []workpool.Option{workpool.WithKeyDepth(3)}, []string{"WithKeyDepth(3)", "WithKey"}},
-		{"nil priority", []workpool.Option{workpool.WithPriority[int](nil)}, []string{"WithPriority(nil)"}},
-		{
-			"priority of another type",
-			[]workpool.Option{workpool.WithPriority(func(string) workpool.Priority { return workpool.High })},
+			with(workpool.WithPriority(func(string) workpool.Priority { return workpool.High })),
 			[]string{"WithPriority(func(string) workpool.Priority)", "func(int) workpool.Priority"},
 		},
-		{"elastic minimum", []workpool.Option{workpool.WithElastic(-1, time.Second)}, []string{"WithElastic(-1, 1s)"}},
-		{"elastic time", []workpool.Option{workpool.WithElastic(1, 0)}, []string{"WithElastic(1, 0s)"}},
-		{
-			"elastic minimum above the workers",
-			[]workpool.Option{workpool.WithElastic(5, time.Second), workpool.WithWorkers(4)},
-			[]string{"WithElastic(5, 1s)", "WithWorkers(4)"},
-		},
-		{"overflow", []workpool.Option{workpool.WithOverflow(9)}, []string{"WithOverflow(Overflow(9))"}},
+		{with(workpool.WithElastic(-1, time.Second)), []string{"WithElastic(-1, 1s)"}},
+		{with(workpool.WithElastic(1, 0)), []string{"WithElastic(1, 0s)"}},
+		{with(workpool.WithElastic(5, time.Second), workpool.WithWorkers(4)), []string{"WithElastic(5, 1s)", "WithWorkers(4)"}},
+		{with(workpool.WithOverflow(9)), []string{"WithOverflow(Overflow(9))"}},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(strings.Join(c.says, " "), func(t *testing.T) {
 			p, err := workpool.New(identity, c.opts...)
 			require.ErrorIs(t, err, workpool.ErrInvalidOption)
 			assert.Nil(t, p)
@@ -139,16 +112,14 @@ func TestNew_DeepestQueueAndBuffer(t *testing.T) {
 func TestPool_NilContext(t *testing.T) {
 	p := mustNew(t, identity)
 	var none context.Context
-	_, doErr := p.Do(none, 1)
-	_, mapErr := p.Map(none, []int{1})
 	_, allErr := p.SubmitAll(none, count(1))
-	var streamErr error
-	for r := range p.Stream(none, count(1)) {
-		streamErr = r.Err
+	_, cancelErr := p.SubmitCancel(none, 1)
+	errs := []error{p.Submit(none, 1), p.TrySubmit(none, 1), p.Wait(none), p.Shutdown(none), allErr, cancelErr}
+	for _, run := range ways[int, int]() {
+		_, err := run(none, p, 1)
+		errs = append(errs, err)
 	}
-	for _, err := range []error{
-		p.Submit(none, 1), p.Wait(none), p.Shutdown(none), doErr, mapErr, allErr, streamErr, (<-p.DoChan(none, 1)).Err,
-	} {
+	for _, err := range errs {
 		require.ErrorContains(t, err, "nil context")
 	}
 	closed(t, p)
@@ -212,9 +183,9 @@ func TestPool_TheZeroOneBehavesAsAClosedOne(t *testing.T) {
 			cancel, err := p.SubmitCancel(ctx, task)
 			assert.ErrorIs(t, err, workpool.ErrClosed)
 			cancel()
-			fails(t, workpool.ErrClosed)(p.Do(ctx, task))
-			fails(t, workpool.ErrClosed)(p.TryDo(ctx, task))
-			assert.ErrorIs(t, (<-p.DoChan(ctx, task)).Err, workpool.ErrClosed)
+			for _, run := range ways[closure, int]() {
+				fails(t, workpool.ErrClosed)(run(ctx, &p, task))
+			}
 			for _, tasks := range [][]closure{nil, {task}} {
 				fails(t, workpool.ErrClosed)(p.Map(ctx, tasks))
 				results := streamed(p.Stream(ctx, slices.Values(tasks)))
@@ -247,21 +218,19 @@ func TestStats_OfTheZeroPool(t *testing.T) {
 	var zero closures
 	shut := newClosures(t)
 	closed(t, shut)
-	for name, use := range map[string]func(p *closures){
-		"Submit":    func(p *closures) { _ = p.Submit(context.Background(), returning(1, nil)) },
-		"TrySubmit": func(p *closures) { _ = p.TrySubmit(context.Background(), returning(1, nil)) },
-		"Cancel":    func(p *closures) { _, _ = p.SubmitCancel(context.Background(), returning(1, nil)) },
-		"Do":        func(p *closures) { _, _ = p.Do(context.Background(), returning(1, nil)) },
-		"TryDo":     func(p *closures) { _, _ = p.TryDo(context.Background(), returning(1, nil)) },
-		"DoChan":    func(p *closures) { <-p.DoChan(context.Background(), returning(1, nil)) },
-		"Map":       func(p *closures) { _, _ = p.Map(context.Background(), []closure{returning(1, nil)}) },
-		"Group":     func(p *closures) { _ = p.Group(context.Background()).Submit(returning(1, nil)) },
-	} {
-		was, wasShut := zero.Stats().Refused, shut.Stats().Refused
-		use(&zero)
-		use(shut)
-		assert.Equal(t, wasShut+1, shut.Stats().Refused, name)
-		assert.Equal(t, was+1, zero.Stats().Refused, name)
+	uses := maps.Clone(callers)
+	delete(uses, "Stream")
+	uses["TrySubmit"] = func(ctx context.Context, p *closures, task closure) error { return p.TrySubmit(ctx, task) }
+	uses["TryDo"] = func(ctx context.Context, p *closures, task closure) error {
+		_, err := p.TryDo(ctx, task)
+		return err
+	}
+	for name, use := range uses {
+		for _, p := range []*closures{&zero, shut} {
+			was := p.Stats().Refused
+			assert.ErrorIs(t, use(context.Background(), p, returning(1, nil)), workpool.ErrClosed, name)
+			assert.Equal(t, was+1, p.Stats().Refused, name)
+		}
 	}
 }
 

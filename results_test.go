@@ -280,28 +280,6 @@ func TestResults_OfAReceiverThatIsStuckComeFirst(t *testing.T) {
 	})
 }
 
-// Tasks of no bytes, and of many.
-func TestResults_SizesOfTasks(t *testing.T) {
-	type large [2000]int
-	none := mustNew(t, func(context.Context, struct{}) (struct{}, error) { return struct{}{}, nil }, workpool.WithWorkers(2))
-	much := mustNew(t, func(_ context.Context, l large) (large, error) { slices.Reverse(l[:]); return l, nil }, workpool.WithWorkers(2))
-	for range 20 {
-		for i := range 100 {
-			require.NoError(t, none.TrySubmit(t.Context(), struct{}{}))
-			require.NoError(t, much.TrySubmit(t.Context(), large{i, 1}))
-		}
-		seen := map[int]bool{}
-		for range 100 {
-			receive(t, none)
-			r := receive(t, much)
-			assert.Equal(t, r.Task[0], r.Value[len(r.Value)-1])
-			seen[r.Task[0]] = true
-		}
-		assert.Len(t, seen, 100)
-	}
-	closed(t, none)
-}
-
 // Each order of ends: every task has its own, and on one worker they come in order.
 func TestRule1_EachOrderOfEnds(t *testing.T) {
 	again := func(ctx context.Context) (int, error) {
@@ -321,7 +299,9 @@ func TestRule1_EachOrderOfEnds(t *testing.T) {
 			var panicked *workpool.PanicError
 			return r.Value == 0 && errors.As(r.Err, &panicked) && panicked.Value == "on fire"
 		}, workpool.Stats{Failed: 1, Panicked: 1}},
-		{exit, func(r workpool.Result[closure, int]) bool { return r.Value == 0 && errors.Is(r.Err, workpool.ErrGoexit) }, workpool.Stats{Failed: 1}},
+		{exit, func(r workpool.Result[closure, int]) bool {
+			return r.Value == 0 && errors.Is(r.Err, workpool.ErrGoexit)
+		}, workpool.Stats{Failed: 1}},
 		{again, func(r workpool.Result[closure, int]) bool { return r.Value == 5 && r.Err == nil && r.Attempt == 2 }, workpool.Stats{Succeeded: 1, Retried: 1}},
 	}
 	const length = 4
@@ -364,7 +344,7 @@ func TestRule1_EachOrderOfEnds(t *testing.T) {
 // large is as large as a task or a value may be.
 type large [60_000]byte
 
-func TestPool_OfLargeTypes(t *testing.T) {
+func TestPool_TypesOfAllSizes(t *testing.T) {
 	value := large{0: 1, 59_999: 2}
 	t.Run("T", func(t *testing.T) {
 		p := mustNew(t, func(_ context.Context, task large) (int, error) { return int(task[0]) + int(task[59_999]), nil })
@@ -374,28 +354,36 @@ func TestPool_OfLargeTypes(t *testing.T) {
 		p := mustNew(t, func(context.Context, int) (large, error) { return value, nil })
 		usesAll(t, p, 1, value)
 	})
+	t.Run("no bytes", func(t *testing.T) {
+		p := mustNew(t, func(context.Context, struct{}) (struct{}, error) { return struct{}{}, nil })
+		usesAll(t, p, struct{}{}, struct{}{})
+	})
+	type wide [16_000]byte
+	p := mustNew(t, func(_ context.Context, task wide) (wide, error) { return task, nil }, workpool.WithWorkers(2))
+	for range 5 { // each has its own
+		var want, got []byte
+		for i := range byte(100) {
+			require.NoError(t, p.TrySubmit(t.Context(), wide{i, 15_999: i}))
+			want = append(want, i, i)
+		}
+		for range 100 {
+			r := receive(t, p)
+			assert.Equal(t, r.Task[0], r.Task[15_999])
+			got = append(got, r.Value[0], r.Value[15_999])
+		}
+		assert.ElementsMatch(t, want, got)
+	}
 }
 
 // usesAll has a task come and go in all ways, and closes the pool.
 func usesAll[T, R any](t *testing.T, p *workpool.Pool[T, R], task T, want R) {
 	t.Helper()
-	value, err := p.Do(t.Context(), task)
-	require.NoError(t, err)
-	assert.True(t, assert.ObjectsAreEqual(want, value))
-	assert.True(t, assert.ObjectsAreEqual(want, (<-p.DoChan(t.Context(), task)).Value))
-	values, err := p.Map(t.Context(), []T{task, task})
-	require.NoError(t, err)
-	assert.True(t, assert.ObjectsAreEqual([]R{want, want}, values))
-	for r := range p.Stream(t.Context(), slices.Values([]T{task, task})) {
-		require.NoError(t, r.Err)
-		assert.True(t, assert.ObjectsAreEqual(want, r.Value))
+	for way, run := range ways[T, R]() {
+		values, err := run(t.Context(), p, task, task)
+		require.NoError(t, err)
+		assert.True(t, assert.ObjectsAreEqual([]R{want, want}, values), way)
 	}
-	g := p.Group(t.Context())
-	require.NoError(t, g.Submit(task))
-	values, err = g.Wait()
-	require.NoError(t, err)
-	assert.True(t, assert.ObjectsAreEqual([]R{want}, values))
-	require.NoError(t, p.Submit(t.Context(), task))
+	submit(t, p, task)
 	closed(t, p)
 	for _, r := range collect(p) {
 		assert.True(t, assert.ObjectsAreEqual(want, r.Value))

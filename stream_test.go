@@ -95,6 +95,17 @@ func TestStream_BreakAtEveryIndex(t *testing.T) {
 	}
 }
 
+// numbers yields 0, 1, 2, ... and calls pulled before each.
+func numbers(pulled func()) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i := 0; ; i++ {
+			if pulled(); !yield(i) {
+				return
+			}
+		}
+	}
+}
+
 func TestStream_IsLazyAndBounded(t *testing.T) {
 	for _, options := range []struct{ workers, depth, buffer int }{
 		{1, 0, 0}, {1, 1, 0}, {1, 0, 1}, {2, 3, 0}, {3, 0, 4}, {4, 2, 3},
@@ -103,15 +114,7 @@ func TestStream_IsLazyAndBounded(t *testing.T) {
 			p := mustNew(t, square, workpool.WithWorkers(options.workers),
 				workpool.WithQueueDepth(options.depth), workpool.WithResultBuffer(options.buffer))
 			var pulled atomic.Int64
-			endless := func(yield func(int) bool) {
-				for i := 0; ; i++ {
-					pulled.Add(1)
-					if !yield(i) {
-						return
-					}
-				}
-			}
-			s := p.Stream(t.Context(), endless)
+			s := p.Stream(t.Context(), numbers(func() { pulled.Add(1) }))
 			synctest.Wait()
 			require.Zero(t, pulled.Load(), "nothing is pulled before the range")
 
@@ -189,14 +192,7 @@ func TestStream_PoolClosesOnTheWay(t *testing.T) {
 			assert.NoError(t, p.Shutdown(t.Context()))
 		}()
 		var pulled atomic.Int32
-		endless := func(yield func(int) bool) {
-			for i := 0; ; i++ {
-				if pulled.Add(1); !yield(i) {
-					return
-				}
-			}
-		}
-		results := streamed(p.Stream(t.Context(), endless))
+		results := streamed(p.Stream(t.Context(), numbers(func() { pulled.Add(1) })))
 		require.NotEmpty(t, results)
 		require.ErrorIs(t, results[len(results)-1].Err, workpool.ErrClosed, "the last Result says so")
 		assert.Zero(t, results[len(results)-1].Attempt)
@@ -398,17 +394,11 @@ func TestStream_ContextEndsOnTheWay(t *testing.T) {
 				return i, nil
 			}
 		}, opts...)
-		endless := func(yield func(int) bool) {
-			for i := 0; ; i++ {
-				if pulled.Add(1); ctx.Err() != nil {
-					late.Add(1)
-				}
-				if !yield(i) {
-					return
-				}
+		results := streamed(p.Stream(ctx, numbers(func() {
+			if pulled.Add(1); ctx.Err() != nil {
+				late.Add(1)
 			}
-		}
-		results := streamed(p.Stream(ctx, endless))
+		})))
 		assert.Zero(t, running.Load(), "running tasks are waited for")
 		assert.Zero(t, late.Load(), "nothing is pulled any more: an input may be costly")
 		last := results[len(results)-1]
