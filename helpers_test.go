@@ -538,6 +538,23 @@ func assertSum(t testing.TB, s workpool.Stats) bool {
 	return assert.Equal(t, s.Submitted, uint64(s.Queued)+uint64(s.Running)+s.Succeeded+s.Failed+s.Aborted, "%+v", s)
 }
 
+// assertFollows checks that a snapshot adds up, and that no counter has gone back since the last
+// one. It returns the snapshot.
+func assertFollows(t testing.TB, last, s workpool.Stats) workpool.Stats {
+	t.Helper()
+	assertSum(t, s)
+	was := []uint64{last.Submitted, last.Succeeded, last.Failed, last.Panicked, last.Aborted, last.Dropped, last.Cancelled, last.Refused, last.Retried}
+	is := []uint64{s.Submitted, s.Succeeded, s.Failed, s.Panicked, s.Aborted, s.Dropped, s.Cancelled, s.Refused, s.Retried}
+	for i := range is {
+		assert.GreaterOrEqual(t, is[i], was[i], i)
+	}
+	assert.LessOrEqual(t, s.Dropped+s.Cancelled, s.Aborted)
+	assert.LessOrEqual(t, s.Panicked, s.Failed)
+	assert.LessOrEqual(t, s.Parked, s.Queued)
+	assert.GreaterOrEqual(t, min(s.Queued, s.Running, s.Undelivered), 0, "%+v", s)
+	return s
+}
+
 // A caller has one task answered to itself. A context belongs to it.
 type caller = func(ctx context.Context, p *closures, task closure) error
 

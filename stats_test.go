@@ -2,8 +2,6 @@ package workpool_test
 
 import (
 	"context"
-	"math/rand/v2"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -94,90 +92,6 @@ func TestStats_AbortedIsNotCancelled(t *testing.T) {
 			assert.Zero(t, s.Dropped+s.Cancelled)
 			_ = p.Close()
 		})
-	}
-}
-
-// While everything runs, each snapshot adds up, and no counter goes back.
-func TestStats_AddUpAtAnyMoment(t *testing.T) {
-	for _, opts := range [][]workpool.Option{
-		nil,
-		{workpool.WithOverflow(workpool.DropOldest), workpool.WithQueueDepth(3)},
-		{workpool.WithOverflow(workpool.DropNewest), workpool.WithQueueDepth(3)},
-		{workpool.WithOverflow(workpool.CallerRuns), workpool.WithQueueDepth(1)},
-		{workpool.WithOrdered(), workpool.WithQueueDepth(2)},
-		{workpool.WithElastic(0, time.Microsecond)},
-		{workpool.WithKey(func(closure) int { return rand.IntN(3) }), workpool.WithKeyDepth(2)},
-		{workpool.WithPriority(func(closure) workpool.Priority { return workpool.Priority(rand.IntN(3) - 1) }), workpool.WithQueueDepth(1)},
-	} {
-		p := newClosures(t, append(opts, workpool.WithWorkers(3))...)
-		var watchers, users sync.WaitGroup
-		watchers.Go(func() {
-			for r := range p.Results() {
-				_ = r
-			}
-		})
-		watchers.Go(func() {
-			var last workpool.Stats
-			for {
-				s := p.Stats()
-				if !assertSum(t, s) {
-					return
-				}
-				was := []uint64{last.Submitted, last.Succeeded, last.Failed, last.Panicked, last.Aborted, last.Dropped, last.Cancelled, last.Refused, last.Retried}
-				is := []uint64{s.Submitted, s.Succeeded, s.Failed, s.Panicked, s.Aborted, s.Dropped, s.Cancelled, s.Refused, s.Retried}
-				for i := range is {
-					assert.GreaterOrEqual(t, is[i], was[i], i)
-				}
-				assert.LessOrEqual(t, s.Dropped+s.Cancelled, s.Aborted)
-				assert.LessOrEqual(t, s.Panicked, s.Failed)
-				assert.LessOrEqual(t, s.Parked, s.Queued)
-				if last = s; s.Closed {
-					return
-				}
-			}
-		})
-		for range 4 {
-			users.Go(func() {
-				for i := range 300 {
-					ctx, cancel := context.WithCancel(t.Context())
-					task := returning(0, nil)
-					switch i % 5 {
-					case 1:
-						task = returning(0, workpool.ErrAborted)
-					case 2:
-						task = catchFire
-					case 3:
-						task = func(ctx context.Context) (int, error) {
-							if info, _ := workpool.InfoFrom(ctx); info.Attempt < 3 {
-								return 0, workpool.RetryAfter(0, nil)
-							}
-							return 0, nil
-						}
-					}
-					if i%7 == 0 {
-						go cancel()
-					}
-					switch i % 6 {
-					case 0:
-						_, _ = p.Map(ctx, slices.Repeat([]closure{task}, 20))
-					case 1:
-						streamed(p.Stream(ctx, slices.Values(slices.Repeat([]closure{task}, 5))))
-					case 2:
-						_, _ = p.Do(ctx, task)
-					case 3:
-						g := p.Group(ctx)
-						_, _ = g.Submit(task), g.Submit(task)
-						_, _ = g.Wait()
-					default:
-						_ = p.Submit(ctx, task)
-					}
-					cancel()
-				}
-			})
-		}
-		users.Wait()
-		closed(t, p)
-		watchers.Wait()
 	}
 }
 
