@@ -69,24 +69,25 @@ func TestDoChan_ResultNobodyReceivesHoldsNobody(t *testing.T) {
 	})
 }
 
-func TestDo_EndedContextRunsNothing(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t)
-		reason := errors.New("the client went away")
-		ctx, cancel := context.WithCancelCause(t.Context())
-		cancel(reason)
+func TestWays_AnEndedContextRunsNothing(t *testing.T) {
+	for way, run := range ways[closure, int]() {
+		bubble(t, way, func(t *testing.T) {
+			p := newClosures(t)
+			reason := errors.New("the client went away")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			cancel(reason)
 
-		_, err := call(ctx, p, func(context.Context) (int, error) {
-			assert.Fail(t, "the task must not run")
-			return 0, nil
+			_, err := run(ctx, p, func(context.Context) (int, error) {
+				assert.Fail(t, "the task must not run")
+				return 0, nil
+			})
+			fails(t, context.Canceled, reason)(0, err)
+			assert.NotErrorIs(t, err, workpool.ErrQueueFull)
+			synctest.Wait()
+			assert.Zero(t, p.Stats().Running)
+			assert.Zero(t, p.Stats().Succeeded)
 		})
-		require.ErrorIs(t, err, context.Canceled)
-		require.ErrorIs(t, err, reason)
-		assert.NotErrorIs(t, err, workpool.ErrQueueFull)
-		synctest.Wait()
-		assert.Zero(t, p.Stats().Running)
-		assert.Zero(t, p.Stats().Succeeded)
-	})
+	}
 }
 
 func TestDo_ContextEndsWhileRunning(t *testing.T) {
@@ -122,41 +123,43 @@ func TestDo_ContextEndsWhileRunning(t *testing.T) {
 	})
 }
 
-func TestDo_HandlerSeesTheContextOfTheCaller(t *testing.T) {
+func TestWays_HandlersSeeTheContextOfTheCaller(t *testing.T) {
 	type key string
-	eachCall(t, func(t *testing.T, call call) {
-		base := context.WithValue(context.WithValue(t.Context(), key("both"), "pool"), key("pool"), "pool")
-		p := newClosures(t, workpool.WithContext(base))
-		defer closed(t, p)
+	for way, call := range ways[closure, int]() {
+		bubble(t, way, func(t *testing.T) {
+			base := context.WithValue(context.WithValue(t.Context(), key("both"), "pool"), key("pool"), "pool")
+			p := newClosures(t, workpool.WithContext(base))
+			defer closed(t, p)
 
-		ctx := context.WithValue(context.WithValue(t.Context(), key("both"), "caller"), key("caller"), "caller")
-		ctx, cancel := context.WithTimeout(ctx, time.Hour)
-		defer cancel()
-		want, _ := ctx.Deadline()
+			ctx := context.WithValue(context.WithValue(t.Context(), key("both"), "caller"), key("caller"), "caller")
+			ctx, cancel := context.WithTimeout(ctx, time.Hour)
+			defer cancel()
+			want, _ := ctx.Deadline()
 
-		_, err := call(ctx, p, func(ctx context.Context) (int, error) {
-			deadline, ok := ctx.Deadline()
-			assert.True(t, ok)
-			assert.Equal(t, want, deadline)
-			assert.NoError(t, ctx.Err())
-			assert.NoError(t, context.Cause(ctx))
-			assert.Equal(t, "caller", ctx.Value(key("caller")))
-			assert.Equal(t, "caller", ctx.Value(key("both")), "the caller's value hides the pool's")
-			assert.Equal(t, "pool", ctx.Value(key("pool")))
-			assert.Nil(t, ctx.Value(key("neither")))
-			stop := context.AfterFunc(ctx, func() { assert.Fail(t, "it was stopped") })
-			assert.True(t, stop())
-			return 0, nil
+			_, err := call(ctx, p, func(ctx context.Context) (int, error) {
+				deadline, ok := ctx.Deadline()
+				assert.True(t, ok)
+				assert.Equal(t, want, deadline)
+				assert.NoError(t, ctx.Err())
+				assert.NoError(t, context.Cause(ctx))
+				assert.Equal(t, "caller", ctx.Value(key("caller")))
+				assert.Equal(t, "caller", ctx.Value(key("both")), "the caller's value hides the pool's")
+				assert.Equal(t, "pool", ctx.Value(key("pool")))
+				assert.Nil(t, ctx.Value(key("neither")))
+				stop := context.AfterFunc(ctx, func() { assert.Fail(t, "it was stopped") })
+				assert.True(t, stop())
+				return 0, nil
+			})
+			require.NoError(t, err)
+			cancel()
+			_, err = call(t.Context(), p, func(ctx context.Context) (int, error) {
+				_, ok := ctx.Deadline()
+				assert.False(t, ok, "that of an earlier task")
+				return 0, nil
+			})
+			require.NoError(t, err)
 		})
-		require.NoError(t, err)
-		cancel()
-		_, err = call(t.Context(), p, func(ctx context.Context) (int, error) {
-			_, ok := ctx.Deadline()
-			assert.False(t, ok, "that of an earlier task")
-			return 0, nil
-		})
-		require.NoError(t, err)
-	})
+	}
 }
 
 func TestDo_DerivedContextsEndWithTheCallerAndThePool(t *testing.T) {
@@ -185,44 +188,6 @@ func TestDo_DerivedContextsEndWithTheCallerAndThePool(t *testing.T) {
 			})
 		})
 	}
-}
-
-// A context of the user's own making has no cancelCtx inside that the context
-// package could find.
-type ownContext struct {
-	context.Context
-	done chan struct{}
-}
-
-func (c ownContext) Done() <-chan struct{} { return c.done }
-
-func (c ownContext) Err() error {
-	select {
-	case <-c.done:
-		return context.Canceled
-	default:
-		return nil
-	}
-}
-
-func TestDo_ContextOfTheUsersOwnType(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t, workpool.WithWorkers(1))
-		release := make(chan struct{})
-		ctx := ownContext{context.Background(), make(chan struct{})}
-		running := inBackground(ctx, call, p, func(ctx context.Context) (int, error) {
-			child, cancel := context.WithCancel(ctx)
-			defer cancel()
-			<-child.Done()
-			<-release
-			return 0, child.Err()
-		})
-		queued := inBackground(ctx, call, p, returning(1, nil))
-		close(ctx.done)
-		require.ErrorIs(t, (<-running).err, context.Canceled)
-		require.ErrorIs(t, (<-queued).err, context.Canceled)
-		close(release)
-	})
 }
 
 // The worker may come to a queued task before anything has noticed that the

@@ -601,6 +601,7 @@ var tight = map[string][]workpool.Option{
 	"one worker, depth 0":  {workpool.WithWorkers(1), workpool.WithQueueDepth(0)},
 	"one worker, depth 1":  {workpool.WithWorkers(1), workpool.WithQueueDepth(1)},
 	"two workers, depth 1": {workpool.WithWorkers(2), workpool.WithQueueDepth(1)},
+	"elastic":              {workpool.WithWorkers(3), workpool.WithQueueDepth(1), workpool.WithElastic(0, 5*time.Millisecond)},
 	"defaults":             nil,
 }
 

@@ -503,7 +503,13 @@ func TestRule11_ErrorsOfContextsNeedNotBeComparable(t *testing.T) {
 			bubble(t, way+"/"+stage, func(t *testing.T) {
 				p := newClosures(t, append(slices.Clip(s.opts), workpool.WithoutResults())...)
 				base, cancel := context.WithCancel(context.Background())
-				wait := s.reach(t, p, new(hostility), func(task closure) { _ = run(listContext{base}, p, task) }, cancel)
+				var err error
+				wait := s.reach(t, p, new(hostility), func(task closure) { err = run(listContext{base}, p, task) }, cancel)
+				if way != "Submit" && stage != "running after it was parked" {
+					wait() // the end of the context ends the call, and the handler
+					var list listError
+					assert.ErrorAs(t, err, &list)
+				}
 				_ = p.Shutdown(endedContext())
 				wait()
 				survived(t, p, new(hostility))

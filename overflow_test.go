@@ -262,31 +262,6 @@ func TestSubmitCancel_LeavesOtherTasksAlone(t *testing.T) {
 	})
 }
 
-func TestSubmitCancel_ItsContextBoundsTheWaitingAlone(t *testing.T) {
-	type keyType struct{}
-	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, func(ctx context.Context, _ int) (int, error) {
-			time.Sleep(time.Second)
-			if ctx.Err() != nil {
-				return 0, ctx.Err()
-			}
-			return ctx.Value(keyType{}).(int), nil
-		}, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
-		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), keyType{}, 7))
-		_, err := p.SubmitCancel(ctx, 1)
-		require.NoError(t, err)
-		cancel()
-		assert.Equal(t, 7, receive(t, p).Value)
-		stop, err := p.SubmitCancel(ctx, 1)
-		require.ErrorIs(t, err, context.Canceled)
-		stop()
-		closed(t, p)
-		stop, err = p.SubmitCancel(t.Context(), 1)
-		require.ErrorIs(t, err, workpool.ErrClosed)
-		stop()
-	})
-}
-
 // Without a buffer a dropped task needs a receiver that waits, or the pool would
 // hold more than it may.
 func TestOverflow_ADropWithoutResultBufferNeedsAReceiver(t *testing.T) {

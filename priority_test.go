@@ -3,6 +3,7 @@ package workpool_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -95,33 +96,26 @@ func TestPriority_FunctionThatPanicsOrErrsIsAnErrorOfTheCall(t *testing.T) {
 			}
 			return workpool.Priority(n)
 		}))
-		var panicked *workpool.PanicError
-		calls := map[string]func(n int) error{
-			"Submit":    func(n int) error { return p.Submit(t.Context(), n) },
-			"TrySubmit": func(n int) error { return p.TrySubmit(t.Context(), n) },
-			"SubmitCancel": func(n int) error {
-				cancel, err := p.SubmitCancel(t.Context(), n)
-				cancel()
-				return err
-			},
-			"Do":     func(n int) error { _, err := p.Do(t.Context(), n); return err },
-			"DoChan": func(n int) error { return (<-p.DoChan(t.Context(), n)).Err },
-			"Map":    func(n int) error { _, err := p.Map(t.Context(), []int{n}); return err },
-			"Stream": func(n int) (err error) {
-				for r := range p.Stream(t.Context(), func(yield func(int) bool) { yield(n) }) {
-					err = r.Err
-				}
-				return err
-			},
-			"SubmitAll": func(n int) error {
-				_, err := p.SubmitAll(t.Context(), func(yield func(int) bool) { yield(n) })
-				return err
-			},
+		all := ways[int, int]()
+		all["Submit"] = func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) ([]int, error) {
+			return nil, p.Submit(ctx, tasks[0])
 		}
-		for name, call := range calls {
-			require.ErrorAs(t, call(0), &panicked, name)
-			assert.Equal(t, "zero", panicked.Value, name)
-			err := call(7)
+		all["TrySubmit"] = func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) ([]int, error) {
+			return nil, p.TrySubmit(ctx, tasks[0])
+		}
+		all["SubmitCancel"] = func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) ([]int, error) {
+			cancel, err := p.SubmitCancel(ctx, tasks[0])
+			cancel()
+			return nil, err
+		}
+		all["SubmitAll"] = func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) ([]int, error) {
+			_, err := p.SubmitAll(ctx, slices.Values(tasks))
+			return nil, err
+		}
+		for name, run := range all {
+			_, err := run(t.Context(), p, 0)
+			panicked(t, "zero", err)
+			_, err = run(t.Context(), p, 7)
 			require.ErrorIs(t, err, workpool.ErrInvalidOption, name)
 			assert.ErrorContains(t, err, "WithPriority", name)
 			assert.ErrorContains(t, err, "Priority(7)", name)

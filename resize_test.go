@@ -3,7 +3,6 @@ package workpool_test
 import (
 	"context"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -268,6 +267,7 @@ func sleepy(_ context.Context, n int) (int, error) {
 func TestElastic_GrowsWithTheTasksAndShrinksAfterThem(t *testing.T) {
 	for minimum := range 4 {
 		synctest.Test(t, func(t *testing.T) {
+			before := goroutinesOfBubble()
 			p := mustNew(t, sleepy, workpool.WithWorkers(8), workpool.WithoutResults(), workpool.WithElastic(minimum, time.Second))
 			synctest.Wait()
 			assert.Equal(t, minimum, p.Stats().Workers, "at the beginning")
@@ -285,6 +285,7 @@ func TestElastic_GrowsWithTheTasksAndShrinksAfterThem(t *testing.T) {
 			time.Sleep(200 * time.Millisecond)
 			synctest.Wait()
 			assert.Equal(t, minimum, p.Stats().Workers, "and then leave")
+			assert.LessOrEqual(t, goroutinesOfBubble(), before+minimum, "with their goroutines")
 			gives(t, 1)(p.Do(t.Context(), 1))
 		})
 	}
@@ -302,18 +303,6 @@ func TestElastic_LeavesWhenFewerAreEnough(t *testing.T) {
 		}
 		synctest.Wait()
 		assert.LessOrEqual(t, p.Stats().Workers, 2)
-	})
-}
-
-func TestElastic_IdlePoolHasNoGoroutineAndNoTimer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		before := goroutinesOfBubble()
-		p := mustNew(t, sleepy, workpool.WithWorkers(8), workpool.WithElastic(0, time.Second), workpool.WithoutResults())
-		submitN(t, p, 8, 10)
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		assert.Zero(t, p.Stats().Workers)
-		assert.Equal(t, before, goroutinesOfBubble())
 	})
 }
 
@@ -389,25 +378,6 @@ func TestElastic_Resize(t *testing.T) {
 		time.Sleep(1100 * time.Millisecond)
 		synctest.Wait()
 		assert.Equal(t, 2, p.Stats().Workers)
-	})
-}
-
-func TestElastic_HandlersThatUseTheirPool(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var p *workpool.Pool[int, int]
-		p = mustNew(t, func(ctx context.Context, n int) (int, error) {
-			time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
-			if n < 2 {
-				return 1, nil
-			}
-			a, err := p.Do(ctx, n-1)
-			if err != nil {
-				return 0, err
-			}
-			b, err := p.Do(ctx, n-2)
-			return a + b, err
-		}, workpool.WithWorkers(3), workpool.WithElastic(0, 5*time.Millisecond))
-		gives(t, []int{1, 1, 2, 3, 5, 8, 13, 21, 34, 55})(p.Map(t.Context(), upTo(10)))
 	})
 }
 

@@ -69,41 +69,6 @@ func TestResults_BreakLosesNothing(t *testing.T) {
 	}
 }
 
-func TestResults_SeveralReceivers(t *testing.T) {
-	const n, receivers = 10_000, 5
-	p := mustNew(t, identity, workpool.WithWorkers(3), workpool.WithResultBuffer(2))
-	var mu sync.Mutex
-	seen := map[int]int{}
-	var wg sync.WaitGroup
-	for range receivers {
-		wg.Go(func() {
-			for { // an endless row of short ranges
-				received := false
-				for r := range p.Results() {
-					received = true
-					mu.Lock()
-					seen[r.Task]++
-					mu.Unlock()
-					if r.Task%3 == 0 {
-						break
-					}
-				}
-				if !received {
-					return
-				}
-			}
-		})
-	}
-	_, err := p.SubmitAll(t.Context(), count(n))
-	require.NoError(t, err)
-	closed(t, p)
-	wg.Wait()
-	assert.Len(t, seen, n)
-	for task, times := range seen {
-		assert.Equal(t, 1, times, "task %d", task)
-	}
-}
-
 func TestWithoutResults(t *testing.T) {
 	p := mustNew(t, moody, workpool.WithoutResults())
 	assert.Empty(t, collect(p), "ends at once")

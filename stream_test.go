@@ -344,37 +344,6 @@ func TestRule7_APanicOfTheInputIsTheLastResult(t *testing.T) {
 	}
 }
 
-// Streams that are left at any moment share nothing.
-func TestStream_LeftAtAnyMoment(t *testing.T) {
-	for round := range 8 {
-		p := mustNew(t, identity, workpool.WithWorkers(1+round%2), workpool.WithQueueDepth(round/2), workpool.WithResultBuffer(0))
-		var users sync.WaitGroup
-		for range 2 {
-			users.Go(func() {
-				for i := range 400 {
-					ctx, cancel := context.WithCancel(context.Background())
-					n := 0
-					for r := range p.Stream(ctx, count(10)) {
-						if r.Err != nil {
-							break
-						}
-						assert.EqualValues(t, r.Index, r.Task)
-						assert.Equal(t, r.Task, r.Value)
-						if n++; n > i%5 {
-							if cancel(); i%2 == 0 {
-								break
-							}
-						}
-					}
-					cancel()
-				}
-			})
-		}
-		users.Wait()
-		closed(t, p)
-	}
-}
-
 func TestStream_ContextEndsOnTheWay(t *testing.T) {
 	eachShape(t, 1, func(t *testing.T, opts []workpool.Option) {
 		reason := errors.New("too slow")
