@@ -258,43 +258,6 @@ func TestDo_ContextUsedAfterTheHandlerReturned(t *testing.T) {
 	leftovers.Wait()
 }
 
-// Callers that give up at any moment, with handlers that end at any moment:
-// each caller gets its own value or its own reason, and everything that was
-// accepted is counted once.
-func TestDo_GivingUpRacesWithTheAnswer(t *testing.T) {
-	p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(1))
-	const callers, calls = 8, 300
-	var ran atomic.Uint64
-	var all sync.WaitGroup
-	for caller := range callers {
-		all.Go(func() {
-			for i := range calls {
-				want := caller*calls + i
-				reason := fmt.Errorf("caller %d gave up call %d", caller, i)
-				ctx, cancel := context.WithCancelCause(t.Context())
-				all.Go(func() { cancel(reason) })
-				value, err := p.Do(ctx, func(ctx context.Context) (int, error) {
-					ran.Add(1)
-					if i%2 == 0 {
-						<-ctx.Done()
-					}
-					return want, nil
-				})
-				if err != nil {
-					assert.ErrorIs(t, err, reason)
-				} else {
-					assert.Equal(t, want, value)
-				}
-			}
-		})
-	}
-	all.Wait()
-	closed(t, p)
-	stats := p.Stats()
-	assert.Equal(t, ran.Load(), stats.Succeeded+stats.Failed)
-	assert.Equal(t, stats.Submitted, stats.Succeeded+stats.Failed+stats.Aborted)
-}
-
 // What becomes of a running and of a queued task when the pool ends.
 func TestDo_EndOfThePool(t *testing.T) {
 	ended, cancel := context.WithCancel(context.Background())
@@ -671,27 +634,6 @@ func TestInfoFrom_TellsWhichTaskRunsWhere(t *testing.T) {
 			assert.False(t, seen[info.Index], "an index of its own")
 			seen[info.Index] = true
 		}
-	})
-}
-
-func TestInfoFrom_TheInnermostPool(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		outer := newClosures(t, workpool.WithName("outer"))
-		inner := newClosures(t, workpool.WithName("inner"))
-		_, err := outer.Do(t.Context(), func(ctx context.Context) (int, error) {
-			_, err := inner.Do(ctx, func(ctx context.Context) (int, error) {
-				info, ok := workpool.InfoFrom(ctx)
-				assert.True(t, ok)
-				assert.Equal(t, "inner", info.Pool)
-				return 0, nil
-			})
-			info, ok := workpool.InfoFrom(ctx)
-			assert.True(t, ok)
-			assert.Equal(t, "outer", info.Pool)
-			return 0, err
-		})
-		require.NoError(t, err)
-		closed(t, inner)
 	})
 }
 

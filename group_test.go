@@ -44,42 +44,37 @@ func TestGroup_WaitReturnsTheValuesInOrder(t *testing.T) {
 }
 
 func TestGroup_WaitMayBeCalledAgain(t *testing.T) {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	late := errors.New("too late")
-	for name, test := range map[string]struct {
+	for name, c := range map[string]struct {
 		err  error
 		want []int
 	}{"all well": {nil, []int{1, 2}}, "an error": {errFailed, nil}} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t)
-				g := p.Group(ctx)
-				begin := make(chan struct{})
-				require.NoError(t, g.Submit(returning(1, nil)))
-				require.NoError(t, g.Submit(func(context.Context) (int, error) {
-					<-begin
-					return 2, test.err
-				}))
-				var waits sync.WaitGroup
-				wait := func() {
-					values, err := g.Wait()
-					assert.Equal(t, test.err, err)
-					assert.Equal(t, test.want, values)
-				}
-				for range 3 {
-					waits.Go(wait)
-				}
-				synctest.Wait()
-				close(begin)
-				waits.Wait()
-				wait()
-				cancel(late)
-				wait() // what has ended has ended
-			})
-			ctx, cancel = context.WithCancelCause(context.Background())
+		bubble(t, name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			p := newClosures(t)
+			g := p.Group(ctx)
+			begin := make(chan struct{})
+			require.NoError(t, g.Submit(returning(1, nil)))
+			require.NoError(t, g.Submit(func(context.Context) (int, error) {
+				<-begin
+				return 2, c.err
+			}))
+			var waits sync.WaitGroup
+			wait := func() {
+				values, err := g.Wait()
+				assert.Equal(t, c.err, err)
+				assert.Equal(t, c.want, values)
+			}
+			for range 3 {
+				waits.Go(wait)
+			}
+			synctest.Wait()
+			close(begin)
+			waits.Wait()
+			wait()
+			cancel(errors.New("too late"))
+			wait() // what has ended has ended
 		})
 	}
-	cancel(nil)
 }
 
 func TestGroup_TheFirstErrorCancelsTheOthers(t *testing.T) {

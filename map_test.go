@@ -155,14 +155,12 @@ func TestMap_EndOfThePoolsContext(t *testing.T) {
 			started <- struct{}{}
 			return untilEnd(ctx)
 		}, workpool.WithContext(ctx), workpool.WithWorkers(2))
-		_, err := p.Map(t.Context(), upTo(10))
-		require.ErrorIs(t, err, workpool.ErrAborted)
-		require.ErrorIs(t, err, context.DeadlineExceeded)
+		fails(t, workpool.ErrAborted, context.DeadlineExceeded)(p.Map(t.Context(), upTo(10)))
 		assert.Len(t, started, 2)
 		var cutShort *workpool.ShutdownError
 		require.ErrorAs(t, p.Close(), &cutShort)
 
-		_, err = workpool.Map(t.Context(), upTo(10), func(ctx context.Context, _ int) (int, error) { return untilEnd(ctx) },
+		_, err := workpool.Map(t.Context(), upTo(10), func(ctx context.Context, _ int) (int, error) { return untilEnd(ctx) },
 			workpool.WithContext(ctx))
 		require.Error(t, err, "its context has ended before")
 	})

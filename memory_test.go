@@ -325,10 +325,7 @@ func TestRule2_LongTasksDontKeepTheMemoryOfShortOnes(t *testing.T) {
 }
 
 func TestRule2_MemoryStaysFlat(t *testing.T) {
-	tasks := 1_000_000
-	if testing.Short() {
-		tasks = 50_000
-	}
+	tasks := rounds(50_000, 1_000_000)
 	p := mustNew(t, func(_ context.Context, payload []byte) ([]byte, error) { return payload, nil },
 		workpool.WithWorkers(2), workpool.WithQueueDepth(8), workpool.WithResultBuffer(8))
 	var live atomic.Int64 // payloads that are in the pool or with the consumer

@@ -153,8 +153,7 @@ func TestOrdered_TheOldestTaskIsTakenByAWorkerThatIsHeldBack(t *testing.T) {
 			p := mustNew(t, handle, workpool.WithOrdered(), workpool.WithWorkers(workers),
 				workpool.WithQueueDepth(2), workpool.WithResultBuffer(1))
 			go func() {
-				_, err := p.SubmitAll(t.Context(), count(100))
-				assert.NoError(t, err)
+				gives(t, 100)(p.SubmitAll(t.Context(), count(100)))
 				assert.NoError(t, p.Wait(t.Context()))
 				assert.NoError(t, p.Close())
 			}()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -91,18 +90,12 @@ func TestOverflow_Submit(t *testing.T) {
 				assert.Equal(t, 2, s.Queued)
 				if !tells && c.overflow == workpool.CallerRuns {
 					assert.Equal(t, workpool.Result[int, int]{Index: 2, Task: 2, Value: 2, Attempt: 1}, receive(t, p), "on no worker")
-					delete(c.fates, 2)
+					results = append(results, workpool.Result[int, int]{Task: 2, Value: 2})
 				}
 				closed(t, p)
-				if !tells {
-					results = collect(p)
-				}
+				results = append(results, collect(p)...) // none with a result function
 				assert.Equal(t, c.fates, fates(t, results))
 			})
-			c.fates = maps.Clone(c.fates)
-			if c.overflow == workpool.CallerRuns {
-				c.fates[2] = 2
-			}
 		}
 	}
 }

@@ -202,10 +202,7 @@ func TestRule7_APanicOfTheResultFunction(t *testing.T) {
 // A worker whose goroutine is gone is replaced: no stall, no leak, no new
 // numbers.
 func TestRule7_ManyPanicsInARow(t *testing.T) {
-	tasks := 200_000
-	if testing.Short() {
-		tasks = 20_000
-	}
+	tasks := rounds(20_000, 200_000)
 	for name, task := range map[string]closure{"panic": catchFire, "Goexit": exit} {
 		for _, workers := range []int{1, 3} {
 			t.Run(fmt.Sprintf("%s/workers=%d", name, workers), func(t *testing.T) {

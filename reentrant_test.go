@@ -213,11 +213,16 @@ func TestRule6_WaitingForOneselfIsAnError(t *testing.T) {
 
 func TestRule6_WaitingForOneselfThroughAnotherPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		outer := newClosures(t)
-		inner := newClosures(t)
+		outer, inner := newClosures(t, workpool.WithName("outer")), newClosures(t, workpool.WithName("inner"))
 		_, err := outer.Do(t.Context(), func(ctx context.Context) (int, error) {
 			assert.NoError(t, inner.Wait(ctx), "another pool's handlers may wait")
+			info, ok := workpool.InfoFrom(ctx)
+			assert.True(t, ok)
+			assert.Equal(t, "outer", info.Pool)
 			return inner.Do(ctx, func(ctx context.Context) (int, error) {
+				info, ok := workpool.InfoFrom(ctx)
+				assert.True(t, ok)
+				assert.Equal(t, "inner", info.Pool)
 				assert.ErrorIs(t, outer.Wait(ctx), workpool.ErrReentrant)
 				assert.ErrorIs(t, outer.Shutdown(ctx), workpool.ErrReentrant)
 				assert.ErrorIs(t, inner.Wait(ctx), workpool.ErrReentrant)

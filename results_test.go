@@ -72,8 +72,7 @@ func TestResults_BreakLosesNothing(t *testing.T) {
 func TestWithoutResults(t *testing.T) {
 	p := mustNew(t, moody, workpool.WithoutResults())
 	assert.Empty(t, collect(p), "ends at once")
-	_, err := p.SubmitAll(t.Context(), count(1000))
-	require.NoError(t, err)
+	gives(t, 1000)(p.SubmitAll(t.Context(), count(1000)))
 	gives(t, 4)(p.Do(t.Context(), 4))
 	closed(t, p)
 	assert.Equal(t, uint64(250+1), p.Stats().Succeeded)
@@ -95,16 +94,12 @@ func TestWithResultFunc(t *testing.T) {
 			told = append(told, r)
 		}))
 		assert.Empty(t, collect(p), "ends at once")
-		_, err := p.SubmitAll(t.Context(), count(8))
-		require.NoError(t, err)
+		gives(t, 8)(p.SubmitAll(t.Context(), count(8)))
 		<-entered
 		assert.Equal(t, 1, p.Stats().Running, "a task has ended when its function has")
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		var cut *workpool.ShutdownError
-		require.ErrorAs(t, p.Shutdown(ctx), &cut)
-		assert.Equal(t, 7, cut.Aborted)
-		assert.Equal(t, 1, cut.Running)
+		cut := cutShort(t, 7, 1, p.Shutdown(ctx))
 		close(leave)
 		require.ErrorIs(t, p.Close(), error(cut))
 		assert.Len(t, told, 8)
@@ -136,9 +131,8 @@ func TestWithResultFunc_FailureIsReportedAtTheEnd(t *testing.T) {
 			if aborted {
 				p.Pause() // so that they are told of by another than a worker
 			}
-			_, err := p.SubmitAll(t.Context(), count(5))
-			require.NoError(t, err)
-			err = p.Close()
+			gives(t, 5)(p.SubmitAll(t.Context(), count(5)))
+			err := p.Close()
 			var panicked *workpool.PanicError
 			require.ErrorAs(t, err, &panicked)
 			require.ErrorIs(t, err, errOdd)

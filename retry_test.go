@@ -241,9 +241,7 @@ func TestRetryAfter_AnAbortTellsMapTheLastErrorToo(t *testing.T) {
 			time.Sleep(90 * time.Second)
 			assert.NoError(t, p.Close())
 		}()
-		_, err := p.Map(t.Context(), upTo(1))
-		require.ErrorIs(t, err, workpool.ErrAborted)
-		require.ErrorIs(t, err, errNotYet)
+		fails(t, workpool.ErrAborted, errNotYet)(p.Map(t.Context(), upTo(1)))
 		synctest.Wait()
 	})
 }
@@ -271,8 +269,7 @@ func TestRetryAfter_TenThousandParkedTasks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		p := mustNew(t, after(3, time.Second), workpool.WithQueueDepth(10_000), workpool.WithResultBuffer(math.MaxInt))
-		_, err := p.SubmitAll(t.Context(), count(10_000))
-		require.NoError(t, err)
+		gives(t, 10_000)(p.SubmitAll(t.Context(), count(10_000)))
 		closed(t, p)
 		assert.Equal(t, 2*time.Second, time.Since(begin))
 		assert.Len(t, collect(p), 10_000)

@@ -37,8 +37,7 @@ func stubborn(_ context.Context, n int) (int, error) {
 func TestRule5_ShutdownRunsEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, obedient, workpool.WithWorkers(2), workpool.WithQueueDepth(4))
-		_, err := p.SubmitAll(t.Context(), count(6))
-		require.NoError(t, err)
+		gives(t, 6)(p.SubmitAll(t.Context(), count(6)))
 		waiting := make(chan error)
 		go func() { waiting <- p.Submit(context.Background(), 7) }()
 		synctest.Wait()
@@ -60,14 +59,12 @@ func TestRule5_ShutdownCutShort(t *testing.T) {
 	for _, handler := range []workpool.Handler[int, int]{obedient, stubborn} {
 		synctest.Test(t, func(t *testing.T) {
 			p := mustNew(t, handler, workpool.WithWorkers(2))
-			_, err := p.SubmitAll(t.Context(), count(5))
-			require.NoError(t, err)
+			gives(t, 5)(p.SubmitAll(t.Context(), count(5)))
 			start := time.Now()
 			ctx := limited(t, time.Minute)
-			err = p.Shutdown(ctx)
+			err := p.Shutdown(ctx)
 			assert.Equal(t, time.Minute, time.Since(start), "at once")
-			var cut *workpool.ShutdownError
-			require.ErrorAs(t, err, &cut)
+			cut := cutShort(t, 3, 2, err)
 			assert.Equal(t, workpool.ShutdownError{Aborted: 3, Running: 2, Cause: context.DeadlineExceeded}, *cut)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 
@@ -109,11 +106,10 @@ func TestRule5_CloseDoesWhatItIsTold(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p := mustNew(t, obedient, workpool.WithWorkers(2), workpool.WithShutdown(c.mode, c.timeout))
-			_, err := p.SubmitAll(t.Context(), count(4))
-			require.NoError(t, err)
+			gives(t, 4)(p.SubmitAll(t.Context(), count(4)))
 			synctest.Wait()
 			start := time.Now()
-			err = p.Close()
+			err := p.Close()
 			assert.Equal(t, c.takes, time.Since(start), "%+v", c)
 			if c.cut {
 				var cut *workpool.ShutdownError
@@ -133,8 +129,7 @@ func TestRule5_CloseDoesWhatItIsTold(t *testing.T) {
 func TestShutdown_AllAgree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, obedient, workpool.WithWorkers(1), workpool.WithShutdown(workpool.FinishRunning, time.Minute))
-		_, err := p.SubmitAll(t.Context(), count(3))
-		require.NoError(t, err)
+		gives(t, 3)(p.SubmitAll(t.Context(), count(3)))
 		synctest.Wait()
 		outcomes := make(chan error)
 		for range 3 {
@@ -167,10 +162,7 @@ func TestShutdown_EndedContextOnAnIdlePool(t *testing.T) {
 // Whatever the moment of a Shutdown, each task is either refused or answered,
 // nobody blocks, and no task runs afterwards.
 func TestStress_SubmitAgainstShutdown(t *testing.T) {
-	rounds := 30_000
-	if testing.Short() {
-		rounds = 5_000
-	}
+	rounds := rounds(5_000, 30_000)
 	for round := range rounds {
 		var down, late atomic.Bool
 		p, err := workpool.New(func(_ context.Context, n int) (int, error) {

@@ -527,10 +527,7 @@ func TestRule1_RandomLives(t *testing.T) {
 // answered once, to the one who asked.
 func TestRule1_RandomTraffic(t *testing.T) {
 	const producers = 8
-	rounds := 4000
-	if testing.Short() {
-		rounds = 400
-	}
+	rounds := rounds(400, 4000)
 	for name, opts := range map[string][]workpool.Option{
 		"defaults": nil,
 		"narrow":   {workpool.WithQueueDepth(3), workpool.WithResultBuffer(2)},
@@ -617,10 +614,11 @@ func randomTraffic(t *testing.T, producers, rounds int, opts ...workpool.Option)
 			assert.True(t, right(n, value, err), "%d: %d, %v", n, value, err)
 		},
 		func(n int) {
-			ctx, cancel := context.WithCancel(background)
-			go cancel()
+			ctx, cancel := context.WithCancelCause(background)
+			reason := fmt.Errorf("call %d is not needed any more", n)
+			go cancel(reason)
 			value, err := p.Do(ctx, n)
-			assert.True(t, err != nil && errors.Is(err, context.Canceled) || right(n, value, err), "%d: %d, %v", n, value, err)
+			assert.True(t, errors.Is(err, context.Canceled) && errors.Is(err, reason) || right(n, value, err), "%d: %d, %v", n, value, err)
 			if err != nil {
 				unstarted.Add(1)
 			}
