@@ -570,7 +570,6 @@ func TestWithOverflow_CallerRunsDoesNotHoldACallerWhoseContextEnds(t *testing.T)
 		close(ends)
 		release()
 		assert.NoError(t, (<-queued).err)
-		closed(t, p)
 	})
 }
 
@@ -604,7 +603,6 @@ func TestNoValue_RunsAFunctionThatHasOnlyAnError(t *testing.T) {
 	require.NoError(t, err)
 	_, err = p.Do(t.Context(), true)
 	assert.True(t, err == errFailed)
-	closed(t, p)
 }
 
 func TestInfoFrom_TellsWhichTaskRunsWhere(t *testing.T) {

@@ -245,7 +245,6 @@ func TestGroup_TheEndOfItsContextEndsIt(t *testing.T) {
 		require.NoError(t, g.Submit(counted(ran)))
 		fails(t, context.DeadlineExceeded)(g.Wait())
 		assert.Zero(t, ran.Load())
-		closed(t, p)
 	})
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(1))
@@ -254,7 +253,6 @@ func TestGroup_TheEndOfItsContextEndsIt(t *testing.T) {
 		assert.ErrorIs(t, err, workpool.ErrClosed)
 		assert.ErrorIs(t, err, context.Canceled)
 		fails(t, context.Canceled)(g.Wait())
-		closed(t, p)
 	})
 }
 

@@ -142,7 +142,6 @@ func TestRule6_TwoPoolsThatCallEachOther(t *testing.T) {
 			})
 			all.Wait() // one at a time: two callers may hold the one worker that each needs of the other
 		}
-		closed(t, ping)
 	})
 }
 
