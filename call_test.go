@@ -212,52 +212,6 @@ func TestDo_TaskWhoseContextHasEndedNeverStarts(t *testing.T) {
 	})
 }
 
-// The contract gives a handler its context until it returns. A goroutine that
-// uses it for longer must still be free of data races.
-func TestDo_ContextUsedAfterTheHandlerReturned(t *testing.T) {
-	p := newClosures(t, workpool.WithWorkers(2))
-	type key struct{}
-	var leftovers sync.WaitGroup
-	finish := make(chan struct{})
-	for i := range 300 {
-		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, i))
-		_, err := p.Do(ctx, func(ctx context.Context) (int, error) {
-			leftovers.Go(func() {
-				for {
-					_ = ctx.Err()
-					_ = context.Cause(ctx)
-					_ = ctx.Value(key{})
-					_, _ = ctx.Deadline()
-					_, _ = workpool.InfoFrom(ctx)
-					child, cancel := context.WithCancel(ctx)
-					cancel()
-					<-child.Done()
-					select {
-					case <-finish:
-						return
-					case <-ctx.Done():
-						return
-					default:
-					}
-				}
-			})
-			return i, nil
-		})
-		cancel()
-		require.NoError(t, err)
-		if i == 150 {
-			_, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
-				leftovers.Go(func() { <-ctx.Done() })
-				return 0, nil
-			})
-			require.NoError(t, err)
-		}
-	}
-	close(finish)
-	closed(t, p)
-	leftovers.Wait()
-}
-
 // What becomes of a running and of a queued task when the pool ends.
 func TestDo_EndOfThePool(t *testing.T) {
 	ended, cancel := context.WithCancel(context.Background())
@@ -635,44 +589,56 @@ func TestInfoFrom_TellsWhichTaskRunsWhere(t *testing.T) {
 	})
 }
 
-// A goroutine that a handler has left behind asks which task it belongs to, while the
-// worker goes on with others. With -race, it must not read what the worker writes.
+// The contract gives a handler its context until it returns. A goroutine that it has left
+// behind uses it for longer, while the worker goes on with others. With -race, it must not read
+// what the worker writes, and asked which task it belongs to it gets the right answer.
 func TestInfoFrom_ByAGoroutineThatWasLeftBehind(t *testing.T) {
 	const tasks = 500
+	var left sync.WaitGroup
 	p := mustNew(t, func(ctx context.Context, n int) (int, error) {
 		want, _ := workpool.InfoFrom(ctx)
-		go func() {
+		left.Go(func() {
 			for range 20 {
 				got, ok := workpool.InfoFrom(ctx)
 				if !ok || got != want {
 					panic(fmt.Sprintf("%v is now %v", want, got))
 				}
-				_, _, _ = ctx.Err(), ctx.Done(), ctx.Value(n)
+				_, _, _, _ = ctx.Err(), context.Cause(ctx), ctx.Done(), ctx.Value(key{})
+				_, _ = ctx.Deadline()
+				child, cancel := context.WithCancel(ctx)
+				cancel()
+				<-child.Done()
 			}
-		}()
+			if n%100 == 1 && ctx.Value(key{}) != nil {
+				<-ctx.Done() // that of a call ends at the latest when the pool has closed
+			}
+		})
 		if want.Attempt == 1 && n%5 == 0 {
 			return 0, workpool.RetryAfter(0, nil)
 		}
 		return n, nil
 	}, workpool.WithWorkers(3), workpool.WithoutResults())
-	var all sync.WaitGroup
-	all.Go(func() {
-		_, err := p.Map(context.Background(), upTo(tasks))
-		assert.NoError(t, err)
-	})
-	all.Go(func() {
-		for r := range p.Stream(context.Background(), count(tasks)) {
-			assert.NoError(t, r.Err)
-		}
-	})
-	all.Go(func() {
+	var users sync.WaitGroup
+	for way, run := range ways[int, int]("Map", "Stream", "Group") {
+		users.Go(func() {
+			_, err := run(context.Background(), p, upTo(tasks)...)
+			assert.NoError(t, err, way)
+		})
+	}
+	users.Go(func() {
 		for i := range tasks {
-			_, err := p.Do(t.Context(), i)
-			assert.NoError(t, err)
+			ctx, cancel := context.WithValue(t.Context(), key{}, i), func() {}
+			if i%100 != 1 {
+				ctx, cancel = context.WithCancel(ctx)
+			}
+			gives(t, i)(p.Do(ctx, i))
+			cancel()
 		}
 	})
 	for i := range tasks {
 		require.NoError(t, p.Submit(context.Background(), i))
 	}
-	all.Wait()
+	users.Wait()
+	closed(t, p)
+	left.Wait()
 }

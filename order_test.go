@@ -669,20 +669,19 @@ func TestPriority_HigherFirstWithAShareForTheOthers(t *testing.T) {
 
 func TestPriority_AHigherOneOvertakesABacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate()
-		p := mustNew(t, g.handle, workpool.WithWorkers(1), workpool.WithPriority(sign))
+		release := make(chan struct{})
+		var began []int // one worker: no two at once
+		p := mustNew(t, func(_ context.Context, n int) (int, error) {
+			began = append(began, n)
+			<-release
+			return n, nil
+		}, workpool.WithWorkers(1), workpool.WithPriority(sign))
 		submitN(t, p, 50, -1)
-		<-g.began
-		require.NoError(t, p.Submit(t.Context(), 1))
-		g.end <- 0
-		assert.Equal(t, 1, <-g.began, "before the 49 that have waited longer")
-		close(g.end)
-		go func() {
-			for range g.began {
-			}
-		}()
+		synctest.Wait()
+		submit(t, p, 1)
+		close(release)
 		closed(t, p)
-		close(g.began)
+		assert.Equal(t, 1, began[1], "before the 49 that have waited longer")
 		assert.Len(t, collect(p), 51)
 	})
 }

@@ -144,29 +144,6 @@ func TestPause_HoldsMapAndStreamWithoutLoss(t *testing.T) {
 	})
 }
 
-func TestPause_EndsWithTheOpenPool(t *testing.T) {
-	eachMode(t, func(t *testing.T, mode workpool.ShutdownMode) {
-		p := newClosures(t, workpool.WithShutdown(mode, 0))
-		p.Pause()
-		submitN(t, p, 5, returning(1, nil))
-		closed(t, p)
-		p.Pause()
-		p.Resume()
-		require.ErrorIs(t, p.Resize(3), workpool.ErrClosed)
-		results := collect(p)
-		require.Len(t, results, 5)
-		for _, r := range results {
-			if mode == workpool.Drain {
-				assert.NoError(t, r.Err)
-			} else {
-				assert.ErrorIs(t, r.Err, workpool.ErrAborted)
-				assert.Zero(t, r.Worker)
-				assert.Equal(t, 1, r.Attempt)
-			}
-		}
-	})
-}
-
 func TestResize_UpMakesRoomForWhoWaits(t *testing.T) {
 	eachWayIn(t, func(t *testing.T, submit wayIn) {
 		if strings.HasSuffix(t.Name(), "/TrySubmit") {

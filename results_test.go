@@ -35,6 +35,7 @@ func TestRule4_ClosingNeverWaitsForTheConsumer(t *testing.T) {
 		for _, r := range results {
 			if mode != workpool.Drain && r.Worker == 0 {
 				assert.ErrorIs(t, r.Err, workpool.ErrAborted)
+				assert.Equal(t, 1, r.Attempt)
 			} else {
 				assert.NoError(t, r.Err)
 			}

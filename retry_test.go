@@ -280,23 +280,18 @@ func TestRetryAfter_TenThousandParkedTasks(t *testing.T) {
 // that waits for it, the room is free at once.
 func TestRetryAfter_AnAttemptInPlaceOfAHandlerLeavesItsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var p *workpool.Pool[string, int]
-		p = mustNew(t, func(ctx context.Context, task string) (int, error) {
-			info, _ := workpool.InfoFrom(ctx)
-			switch {
-			case task == "outer":
-				return p.Do(ctx, "inner")
-			case task == "inner" && info.Attempt == 1:
+		p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(0))
+		inner := func(ctx context.Context) (int, error) {
+			if info, _ := workpool.InfoFrom(ctx); info.Attempt == 1 {
 				return 0, workpool.RetryAfter(time.Second, nil)
-			case task == "inner":
-				time.Sleep(10 * time.Second)
 			}
+			time.Sleep(10 * time.Second)
 			return 0, nil
-		}, workpool.WithWorkers(2), workpool.WithQueueDepth(0))
-		require.NoError(t, p.Submit(t.Context(), "outer"))
+		}
+		submit(t, p, func(ctx context.Context) (int, error) { return p.Do(ctx, inner) })
 		synctest.Wait()
 		began := time.Now()
-		require.NoError(t, p.Submit(t.Context(), "other"))
+		submit(t, p, returning(0, nil))
 		assert.Equal(t, time.Second, time.Since(began), "a worker is idle")
 		closed(t, p)
 		assert.Len(t, collect(p), 2)

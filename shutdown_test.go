@@ -251,7 +251,9 @@ func TestRule1_ATaskInTheMiddleIsInterrupted(t *testing.T) {
 			synctest.Wait()
 			assert.Equal(t, 5, p.Stats().Undelivered)
 		}, 5},
-		"Pause and Close": {nil, func(_ *testing.T, p pool) { p.Pause(); p.release() }, 5},
+		"Pause and Close":         {nil, func(_ *testing.T, p pool) { p.Pause(); p.release() }, 5},
+		"Pause and FinishRunning": {mode(workpool.FinishRunning, 0), func(_ *testing.T, p pool) { p.Pause(); p.release() }, 2},
+		"Pause and Abort":         {mode(workpool.Abort, 0), func(_ *testing.T, p pool) { p.Pause(); p.release(); synctest.Wait() }, 2},
 		"Resize up and down": {nil, func(t *testing.T, p pool) {
 			require.NoError(t, p.Resize(3))
 			synctest.Wait()
@@ -309,9 +311,10 @@ func TestRule1_ATaskInTheMiddleIsInterrupted(t *testing.T) {
 			for _, r := range collect(p.closures) {
 				if r.Err == nil {
 					ok++
-				} else {
-					assert.ErrorIs(t, r.Err, workpool.ErrAborted)
+					continue
 				}
+				assert.ErrorIs(t, r.Err, workpool.ErrAborted)
+				assert.Equal(t, 1, r.Attempt)
 			}
 			assert.Equal(t, c.ok, ok)
 			s := p.Stats()

@@ -140,23 +140,13 @@ func TestStream_SlowLoopBodyHoldsNobodyElse(t *testing.T) {
 		p := mustNew(t, square, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithResultBuffer(1))
 		for range p.Stream(t.Context(), count(20)) {
 			synctest.Wait() // now the stream holds as much of the pool as it ever will
-
-			value, err := p.Do(t.Context(), 3)
-			require.NoError(t, err)
-			require.Equal(t, 9, value)
-
-			values, err := p.Map(t.Context(), upTo(5))
-			require.NoError(t, err)
-			require.Len(t, values, 5)
-
-			require.NoError(t, p.Submit(t.Context(), 4))
-			for r := range p.Results() {
-				require.Equal(t, 16, r.Value)
-				break
+			for way, run := range ways[int, int]("Do", "DoChan", "Map", "Stream", "Group") {
+				values, err := run(t.Context(), p, upTo(5)...)
+				require.NoError(t, err, way)
+				require.ElementsMatch(t, []int{0, 1, 4, 9, 16}, values, way)
 			}
-
-			inner := byIndex(t, streamed(p.Stream(t.Context(), count(7))))
-			require.Len(t, inner, 7)
+			submit(t, p, 4)
+			require.Equal(t, 16, receive(t, p).Value)
 		}
 	})
 }
