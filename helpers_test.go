@@ -36,9 +36,9 @@ func mustNew[T, R any](t testing.TB, handler workpool.Handler[T, R], opts ...wor
 }
 
 // bubble runs test as a subtest in a bubble.
-func bubble(t *testing.T, name string, test func(t *testing.T)) bool {
+func bubble(t *testing.T, name string, test func(t *testing.T)) {
 	t.Helper()
-	return t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
+	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
 }
 
 // submit submits the tasks one by one.
@@ -85,13 +85,14 @@ func panicked(t testing.TB, value any, err error) {
 	}
 }
 
-// cutShort expects the error of a Shutdown that has aborted so many tasks and left so many running.
-func cutShort(t testing.TB, aborted, running int, err error) *workpool.ShutdownError {
+// cutShort expects the error of a Shutdown that has aborted so many tasks and left so many
+// running, for these causes.
+func cutShort(t testing.TB, aborted, running int, err error, causes ...error) {
 	t.Helper()
 	var cut *workpool.ShutdownError
 	require.ErrorAs(t, err, &cut)
 	assert.Equal(t, []int{aborted, running}, []int{cut.Aborted, cut.Running})
-	return cut
+	fails(t, causes...)(nil, err)
 }
 
 // limited returns the context of t with a deadline.
@@ -533,9 +534,9 @@ func endedContext() context.Context {
 }
 
 // assertSum checks that a snapshot adds up.
-func assertSum(t testing.TB, s workpool.Stats) bool {
+func assertSum(t testing.TB, s workpool.Stats) {
 	t.Helper()
-	return assert.Equal(t, s.Submitted, uint64(s.Queued)+uint64(s.Running)+s.Succeeded+s.Failed+s.Aborted, "%+v", s)
+	assert.Equal(t, s.Submitted, uint64(s.Queued)+uint64(s.Running)+s.Succeeded+s.Failed+s.Aborted, "%+v", s)
 }
 
 // assertFollows checks that a snapshot adds up, and that no counter has gone back since the last

@@ -308,11 +308,13 @@ var oneWorker = []workpool.Option{workpool.WithWorkers(1)}
 
 var stages = map[string]stage{
 	"in line": {
-		[]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(0)}, 1,
+		[]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(0)},
+		1,
 		returning(0, nil), func(s workpool.Stats) int { return s.Waiting },
 	},
 	"queued": {
-		[]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(10)}, 1,
+		[]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(10)},
+		1,
 		returning(0, nil), func(s workpool.Stats) int { return s.Queued },
 	},
 	"running": {oneWorker, 0, func(ctx context.Context) (int, error) {

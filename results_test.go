@@ -100,9 +100,10 @@ func TestWithResultFunc(t *testing.T) {
 		assert.Equal(t, 1, p.Stats().Running, "a task has ended when its function has")
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		cut := cutShort(t, 7, 1, p.Shutdown(ctx))
+		cut := p.Shutdown(ctx)
+		cutShort(t, 7, 1, cut)
 		close(leave)
-		require.ErrorIs(t, p.Close(), error(cut))
+		require.ErrorIs(t, p.Close(), cut)
 		assert.Len(t, told, 8)
 		for _, r := range told {
 			if r.Task != 0 {

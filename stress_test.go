@@ -527,7 +527,6 @@ func TestRule1_RandomLives(t *testing.T) {
 // answered once, to the one who asked.
 func TestRule1_RandomTraffic(t *testing.T) {
 	const producers = 8
-	rounds := rounds(400, 4000)
 	for name, opts := range map[string][]workpool.Option{
 		"defaults": nil,
 		"narrow":   {workpool.WithQueueDepth(3), workpool.WithResultBuffer(2)},
@@ -536,7 +535,7 @@ func TestRule1_RandomTraffic(t *testing.T) {
 		for _, procs := range []int{1, 2, 8} {
 			t.Run(fmt.Sprintf("%s/procs=%d", name, procs), func(t *testing.T) {
 				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
-				within(t, func() { randomTraffic(t, producers, rounds, opts...) })
+				within(t, func() { randomTraffic(t, producers, rounds(400, 4000), opts...) })
 			})
 		}
 	}
