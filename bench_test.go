@@ -3,7 +3,6 @@ package workpool_test
 import (
 	"context"
 	"fmt"
-	"iter"
 	"math"
 	"runtime"
 	"runtime/metrics"
@@ -206,16 +205,6 @@ func calls(callers, n int, caller func() func(i int)) int {
 	}
 	wg.Wait()
 	return n
-}
-
-func count(n int) iter.Seq[int] {
-	return func(yield func(int) bool) {
-		for i := range n {
-			if !yield(i) {
-				return
-			}
-		}
-	}
 }
 
 func runWorkpool(b *testing.B, way string, workers, n int, handler workpool.Handler[int, int], opts ...workpool.Option) {

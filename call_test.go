@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,46 +16,14 @@ import (
 	"github.com/seed-a18b2dc9/workpool"
 )
 
-// A call is one of the two ways to run a task and get its answer.
-type call func(ctx context.Context, p *closures, task closure) (int, error)
-
-func do(ctx context.Context, p *closures, task closure) (int, error) { return p.Do(ctx, task) }
-
-func doChan(ctx context.Context, p *closures, task closure) (int, error) {
-	r := <-p.DoChan(ctx, task)
-	return r.Value, r.Err
-}
-
-// outcome is what a call came back with, and when.
-type outcome struct {
-	value int
-	err   error
-	after time.Duration
-}
-
-// inBackground starts the call and waits until everything in the bubble stands still.
-func inBackground(ctx context.Context, call call, p *closures, task closure) <-chan outcome {
-	done := make(chan outcome, 1)
-	begin := time.Now()
-	go func() {
-		value, err := call(ctx, p, task)
-		done <- outcome{value, err, time.Since(begin)}
-	}()
-	synctest.Wait()
-	return done
-}
-
 func TestDo_AnswersToItsCallerAlone(t *testing.T) {
 	eachCall(t, func(t *testing.T, call call) {
 		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithResultBuffer(0))
 		for i := range 10 { // nobody receives results
-			value, err := call(t.Context(), p, returning(i, nil))
-			require.NoError(t, err)
-			assert.Equal(t, i, value)
+			gives(t, i)(call(t.Context(), p, returning(i, nil)))
 		}
-		failure := errors.New("no such thing")
-		_, err := call(t.Context(), p, returning(0, failure))
-		assert.True(t, err == failure, "the error itself, not a wrapper: %v", err)
+		_, err := call(t.Context(), p, returning(0, errFailed))
+		assert.True(t, err == errFailed, "the error itself, not a wrapper: %v", err)
 		require.NoError(t, p.Submit(t.Context(), returning(99, nil)))
 		closed(t, p)
 		results := collect(p)
@@ -69,13 +36,13 @@ func TestDo_AnswersToItsCallerAlone(t *testing.T) {
 func TestDoChan_YieldsOneResultAndStaysOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(2))
-		failure := errors.New("no such thing")
-		for i, task := range []closure{returning(7, nil), returning(0, failure)} {
+		release := occupy(t, p, 1) // the answers come while that runs
+		for i, task := range []closure{returning(7, nil), returning(0, errFailed)} {
 			answer := p.DoChan(t.Context(), task)
 			require.Equal(t, 1, cap(answer))
 
 			r := <-answer
-			assert.Equal(t, uint64(i), r.Index)
+			assert.Equal(t, uint64(1+i), r.Index)
 			assert.NotNil(t, r.Task)
 			assert.Contains(t, []int{1, 2}, r.Worker)
 			assert.Equal(t, 1, r.Attempt)
@@ -83,44 +50,11 @@ func TestDoChan_YieldsOneResultAndStaysOpen(t *testing.T) {
 				assert.Equal(t, 7, r.Value)
 				assert.NoError(t, r.Err)
 			} else {
-				assert.Equal(t, failure, r.Err)
+				assert.Equal(t, errFailed, r.Err)
 			}
 			assertSilent(t, answer)
 		}
-		closed(t, p)
-	})
-}
-
-// assertSilent asserts that the channel holds nothing and is not closed.
-func assertSilent[T, R any](t *testing.T, answer <-chan workpool.Result[T, R]) {
-	t.Helper()
-	synctest.Wait()
-	select {
-	case r, open := <-answer:
-		assert.Fail(t, "one Result is all there is", "got %v, open: %v", r, open)
-	default:
-	}
-}
-
-func TestDoChan_ReturnsWhileTheTaskRuns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newClosures(t, workpool.WithWorkers(2))
-		defer closed(t, p)
-		begin := time.Now()
-		slow := p.DoChan(t.Context(), func(context.Context) (int, error) { time.Sleep(2 * time.Second); return 2, nil })
-		fast := p.DoChan(t.Context(), func(context.Context) (int, error) { time.Sleep(time.Second); return 1, nil })
-		assert.Zero(t, time.Since(begin))
-
-		var order []int
-		for range 2 {
-			select {
-			case r := <-slow:
-				order = append(order, r.Value)
-			case r := <-fast:
-				order = append(order, r.Value)
-			}
-		}
-		assert.Equal(t, []int{1, 2}, order)
+		release()
 	})
 }
 
@@ -135,46 +69,25 @@ func TestDoChan_ResultNobodyReceivesHoldsNobody(t *testing.T) {
 	})
 }
 
-func TestDo_EndedContextRunsNothing(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t)
-		defer closed(t, p)
-		reason := errors.New("the client went away")
-		ctx, cancel := context.WithCancelCause(t.Context())
-		cancel(reason)
+func TestWays_AnEndedContextRunsNothing(t *testing.T) {
+	for way, run := range ways[closure, int]() {
+		bubble(t, way, func(t *testing.T) {
+			p := newClosures(t)
+			reason := errors.New("the client went away")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			cancel(reason)
 
-		_, err := call(ctx, p, func(context.Context) (int, error) {
-			assert.Fail(t, "the task must not run")
-			return 0, nil
+			_, err := run(ctx, p, func(context.Context) (int, error) {
+				assert.Fail(t, "the task must not run")
+				return 0, nil
+			})
+			fails(t, context.Canceled, reason)(0, err)
+			assert.NotErrorIs(t, err, workpool.ErrQueueFull)
+			synctest.Wait()
+			assert.Zero(t, p.Stats().Running)
+			assert.Zero(t, p.Stats().Succeeded)
 		})
-		require.ErrorIs(t, err, context.Canceled)
-		require.ErrorIs(t, err, reason)
-		synctest.Wait()
-		assert.Zero(t, p.Stats().Running)
-		assert.Zero(t, p.Stats().Succeeded)
-	})
-}
-
-func TestDo_ContextEndsWhileWaitingForRoom(t *testing.T) {
-	eachWaitingCall(t, func(t *testing.T, call call) {
-		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
-		release := occupy(t, p, 1)
-		reason := errors.New("the client went away")
-		ctx, cancel := context.WithCancelCause(t.Context())
-
-		done := inBackground(ctx, call, p, returning(1, nil))
-		require.Empty(t, done, "there is no room")
-		cancel(reason)
-		synctest.Wait()
-
-		got := <-done
-		require.ErrorIs(t, got.err, context.Canceled)
-		require.ErrorIs(t, got.err, reason)
-		assert.Equal(t, uint64(1), p.Stats().Submitted, "it was never accepted")
-		release()
-		closed(t, p)
-		assert.Equal(t, uint64(1), p.Stats().Succeeded)
-	})
+	}
 }
 
 func TestDo_ContextEndsWhileRunning(t *testing.T) {
@@ -210,76 +123,47 @@ func TestDo_ContextEndsWhileRunning(t *testing.T) {
 	})
 }
 
-func TestDo_PoolClosesWhileWaitingForRoom(t *testing.T) {
-	eachWaitingCall(t, func(t *testing.T, call call) {
-		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
-		release := occupy(t, p, 1)
-		done := inBackground(t.Context(), call, p, returning(1, nil))
-		require.Empty(t, done)
-
-		go func() { assert.NoError(t, p.Shutdown(t.Context())) }()
-		synctest.Wait()
-		require.Len(t, done, 1, "refused at once, not at the end of the drain")
-		require.ErrorIs(t, (<-done).err, workpool.ErrClosed)
-		release()
-		closed(t, p)
-	})
-}
-
-func TestDo_HandlerSeesTheContextOfTheCaller(t *testing.T) {
+func TestWays_HandlersSeeTheContextOfTheCaller(t *testing.T) {
 	type key string
-	eachCall(t, func(t *testing.T, call call) {
-		base := context.WithValue(context.WithValue(t.Context(), key("both"), "pool"), key("pool"), "pool")
-		p := newClosures(t, workpool.WithContext(base))
-		defer closed(t, p)
+	for way, call := range ways[closure, int]() {
+		bubble(t, way, func(t *testing.T) {
+			base := context.WithValue(context.WithValue(t.Context(), key("both"), "pool"), key("pool"), "pool")
+			p := newClosures(t, workpool.WithContext(base))
+			defer closed(t, p)
 
-		ctx := context.WithValue(context.WithValue(t.Context(), key("both"), "caller"), key("caller"), "caller")
-		ctx, cancel := context.WithTimeout(ctx, time.Hour)
-		defer cancel()
-		want, _ := ctx.Deadline()
+			ctx := context.WithValue(context.WithValue(t.Context(), key("both"), "caller"), key("caller"), "caller")
+			ctx, cancel := context.WithTimeout(ctx, time.Hour)
+			defer cancel()
+			want, _ := ctx.Deadline()
 
-		_, err := call(ctx, p, func(ctx context.Context) (int, error) {
-			deadline, ok := ctx.Deadline()
-			assert.True(t, ok)
-			assert.Equal(t, want, deadline)
-			assert.NoError(t, ctx.Err())
-			assert.NoError(t, context.Cause(ctx))
-			assert.Equal(t, "caller", ctx.Value(key("caller")))
-			assert.Equal(t, "caller", ctx.Value(key("both")), "the caller's value hides the pool's")
-			assert.Equal(t, "pool", ctx.Value(key("pool")))
-			assert.Nil(t, ctx.Value(key("neither")))
-			stop := context.AfterFunc(ctx, func() { assert.Fail(t, "it was stopped") })
-			assert.True(t, stop())
-			return 0, nil
+			_, err := call(ctx, p, func(ctx context.Context) (int, error) {
+				deadline, ok := ctx.Deadline()
+				assert.True(t, ok)
+				assert.Equal(t, want, deadline)
+				assert.NoError(t, ctx.Err())
+				assert.NoError(t, context.Cause(ctx))
+				assert.Equal(t, "caller", ctx.Value(key("caller")))
+				assert.Equal(t, "caller", ctx.Value(key("both")), "the caller's value hides the pool's")
+				assert.Equal(t, "pool", ctx.Value(key("pool")))
+				assert.Nil(t, ctx.Value(key("neither")))
+				stop := context.AfterFunc(ctx, func() { assert.Fail(t, "it was stopped") })
+				assert.True(t, stop())
+				return 0, nil
+			})
+			require.NoError(t, err)
+			cancel()
+			_, err = call(t.Context(), p, func(ctx context.Context) (int, error) {
+				_, ok := ctx.Deadline()
+				assert.False(t, ok, "that of an earlier task")
+				return 0, nil
+			})
+			require.NoError(t, err)
 		})
-		require.NoError(t, err)
-		cancel()
-		_, err = call(t.Context(), p, func(ctx context.Context) (int, error) {
-			_, ok := ctx.Deadline()
-			assert.False(t, ok, "that of an earlier task")
-			return 0, nil
-		})
-		require.NoError(t, err)
-	})
+	}
 }
 
 func TestDo_DerivedContextsEndWithTheCallerAndThePool(t *testing.T) {
 	reason := errors.New("the client went away")
-	derivations := map[string]func(ctx context.Context) (context.Context, context.CancelFunc){
-		"WithCancel": context.WithCancel,
-		"WithTimeout": func(ctx context.Context) (context.Context, context.CancelFunc) {
-			return context.WithTimeout(ctx, time.Hour)
-		},
-		"WithValue": func(ctx context.Context) (context.Context, context.CancelFunc) {
-			type key struct{}
-			return context.WithCancel(context.WithValue(ctx, key{}, 1))
-		},
-		"AfterFunc": func(ctx context.Context) (context.Context, context.CancelFunc) {
-			child, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-			context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
-			return child, func() { cancel(nil) }
-		},
-	}
 	for name, derive := range derivations {
 		t.Run(name, func(t *testing.T) {
 			eachCall(t, func(t *testing.T, call call) {
@@ -306,45 +190,6 @@ func TestDo_DerivedContextsEndWithTheCallerAndThePool(t *testing.T) {
 	}
 }
 
-// A context of the user's own making has no cancelCtx inside that the context
-// package could find.
-type ownContext struct {
-	context.Context
-	done chan struct{}
-}
-
-func (c ownContext) Done() <-chan struct{} { return c.done }
-
-func (c ownContext) Err() error {
-	select {
-	case <-c.done:
-		return context.Canceled
-	default:
-		return nil
-	}
-}
-
-func TestDo_ContextOfTheUsersOwnType(t *testing.T) {
-	eachCall(t, func(t *testing.T, call call) {
-		p := newClosures(t, workpool.WithWorkers(1))
-		release := make(chan struct{})
-		ctx := ownContext{context.Background(), make(chan struct{})}
-		running := inBackground(ctx, call, p, func(ctx context.Context) (int, error) {
-			child, cancel := context.WithCancel(ctx)
-			defer cancel()
-			<-child.Done()
-			<-release
-			return 0, child.Err()
-		})
-		queued := inBackground(ctx, call, p, returning(1, nil))
-		close(ctx.done)
-		require.ErrorIs(t, (<-running).err, context.Canceled)
-		require.ErrorIs(t, (<-queued).err, context.Canceled)
-		close(release)
-		closed(t, p)
-	})
-}
-
 // The worker may come to a queued task before anything has noticed that the
 // task's context has ended. It must not run it then.
 func TestDo_TaskWhoseContextHasEndedNeverStarts(t *testing.T) {
@@ -364,111 +209,6 @@ func TestDo_TaskWhoseContextHasEndedNeverStarts(t *testing.T) {
 			closed(t, p)
 			assert.Equal(t, uint64(1), p.Stats().Aborted)
 		}
-	})
-}
-
-// The contract gives a handler its context until it returns. A goroutine that
-// uses it for longer must still be free of data races.
-func TestDo_ContextUsedAfterTheHandlerReturned(t *testing.T) {
-	p := newClosures(t, workpool.WithWorkers(2))
-	type key struct{}
-	var leftovers sync.WaitGroup
-	finish := make(chan struct{})
-	for i := range 300 {
-		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, i))
-		_, err := p.Do(ctx, func(ctx context.Context) (int, error) {
-			leftovers.Go(func() {
-				for {
-					_ = ctx.Err()
-					_ = context.Cause(ctx)
-					_ = ctx.Value(key{})
-					_, _ = ctx.Deadline()
-					_, _ = workpool.InfoFrom(ctx)
-					child, cancel := context.WithCancel(ctx)
-					cancel()
-					<-child.Done()
-					select {
-					case <-finish:
-						return
-					case <-ctx.Done():
-						return
-					default:
-					}
-				}
-			})
-			return i, nil
-		})
-		cancel()
-		require.NoError(t, err)
-		if i == 150 {
-			_, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
-				leftovers.Go(func() { <-ctx.Done() })
-				return 0, nil
-			})
-			require.NoError(t, err)
-		}
-	}
-	close(finish)
-	closed(t, p)
-	leftovers.Wait()
-}
-
-// Callers that give up at any moment, with handlers that end at any moment:
-// each caller gets its own value or its own reason, and everything that was
-// accepted is counted once.
-func TestDo_GivingUpRacesWithTheAnswer(t *testing.T) {
-	p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(1))
-	const callers, calls = 8, 300
-	var ran atomic.Uint64
-	var all sync.WaitGroup
-	for caller := range callers {
-		all.Go(func() {
-			for i := range calls {
-				want := caller*calls + i
-				reason := fmt.Errorf("caller %d gave up call %d", caller, i)
-				ctx, cancel := context.WithCancelCause(t.Context())
-				all.Go(func() { cancel(reason) })
-				value, err := p.Do(ctx, func(ctx context.Context) (int, error) {
-					ran.Add(1)
-					if i%2 == 0 {
-						<-ctx.Done()
-					}
-					return want, nil
-				})
-				if err != nil {
-					assert.ErrorIs(t, err, reason)
-				} else {
-					assert.Equal(t, want, value)
-				}
-			}
-		})
-	}
-	all.Wait()
-	closed(t, p)
-	stats := p.Stats()
-	assert.Equal(t, ran.Load(), stats.Succeeded+stats.Failed)
-	assert.Equal(t, stats.Submitted, stats.Succeeded+stats.Failed+stats.Aborted)
-}
-
-func tryDo(ctx context.Context, p *closures, task closure) (int, error) { return p.TryDo(ctx, task) }
-
-// eachCall runs test for Do, TryDo and DoChan, in a bubble each.
-func eachCall(t *testing.T, test func(t *testing.T, call call)) {
-	t.Helper()
-	eachWaitingCall(t, test)
-	t.Run("TryDo", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { test(t, tryDo) })
-	})
-}
-
-// eachWaitingCall runs test for those that wait for room.
-func eachWaitingCall(t *testing.T, test func(t *testing.T, call call)) {
-	t.Helper()
-	t.Run("Do", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { test(t, do) })
-	})
-	t.Run("DoChan", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { test(t, doChan) })
 	})
 }
 
@@ -502,8 +242,7 @@ func TestDo_EndOfThePool(t *testing.T) {
 				require.ErrorIs(t, (<-running).err, c.running)
 				require.ErrorIs(t, (<-queued).err, c.queued)
 				assert.Equal(t, err, p.Close())
-				_, err = call(t.Context(), p, catchFire)
-				require.ErrorIs(t, err, workpool.ErrClosed)
+				fails(t, workpool.ErrClosed)(call(t.Context(), p, catchFire))
 			})
 		})
 	}
@@ -512,80 +251,394 @@ func TestDo_EndOfThePool(t *testing.T) {
 // A queued task is taken back as soon as the context of its caller ends, while the worker
 // is busy, and leaves those beside it alone.
 func TestRule3_AQueuedTaskIsTakenBackAtOnce(t *testing.T) {
-	cancelled := func(ctx context.Context, p *closures, task closure) error {
-		cancel, err := p.SubmitCancel(context.Background(), task)
+	all := ways[closure, int]()
+	all["SubmitCancel"] = func(ctx context.Context, p *closures, tasks ...closure) ([]int, error) {
+		cancel, err := p.SubmitCancel(context.Background(), tasks[0])
 		context.AfterFunc(ctx, cancel)
-		if err == nil {
-			<-ctx.Done()
-			err = ctx.Err()
-		}
-		return err
+		<-ctx.Done()
+		return nil, errors.Join(err, ctx.Err())
 	}
-	ways := map[string]func(ctx context.Context, p *closures, task closure) error{
-		"SubmitCancel": cancelled,
-		"Do":           func(ctx context.Context, p *closures, task closure) error { _, err := p.Do(ctx, task); return err },
-		"DoChan":       func(ctx context.Context, p *closures, task closure) error { return (<-p.DoChan(ctx, task)).Err },
-		"Map": func(ctx context.Context, p *closures, task closure) error {
-			_, err := p.Map(ctx, []closure{task, task})
-			return err
-		},
-		"Stream": func(ctx context.Context, p *closures, task closure) error {
-			return sequenceWays["Stream"](ctx, p, slices.Values([]closure{task, task}))
-		},
-		"Group": func(ctx context.Context, p *closures, task closure) error {
-			g := p.Group(ctx)
-			if err := errors.Join(g.Submit(task), g.Submit(task)); err != nil {
-				return err
+	for name, run := range all {
+		bubble(t, name, func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(6))
+			ctx, cancel := context.WithCancel(t.Context())
+			release := make(chan struct{})
+			var ran, others atomic.Int32
+			p.Pause()
+			for _, task := range []closure{counted(&others), until(release), counted(&others)} {
+				require.NoError(t, p.TrySubmit(t.Context(), task))
 			}
-			_, err := g.Wait()
-			return err
-		},
+			answer := make(chan error, 1)
+			go func() {
+				_, err := run(ctx, p, counted(&ran), counted(&ran))
+				answer <- err
+			}()
+			synctest.Wait()
+			require.NoError(t, p.TrySubmit(t.Context(), counted(&others)))
+			p.Resume()
+			synctest.Wait()
+			require.Equal(t, 1, p.Stats().Running)
+			var submitters sync.WaitGroup
+			for range 4 { // of whom some get room that is free already
+				submitters.Go(func() { assert.NoError(t, p.Submit(t.Context(), counted(&others))) })
+			}
+			synctest.Wait()
+			cancel()
+			require.ErrorIs(t, <-answer, context.Canceled)
+			submitters.Wait()
+			s := p.Stats()
+			assert.Equal(t, 2+4, s.Queued, "its room is there for others")
+			assert.Equal(t, s.Aborted, s.Cancelled)
+			assert.NotZero(t, s.Cancelled)
+			close(release)
+			closed(t, p)
+			assert.Zero(t, ran.Load())
+			assert.EqualValues(t, 7, others.Load())
+			ended := 0
+			for _, r := range collect(p) {
+				if r.Err == nil {
+					ended++
+				} else {
+					assert.Equal(t, "SubmitCancel", name)
+					assert.ErrorIs(t, r.Err, context.Canceled)
+					assert.Zero(t, r.Worker)
+				}
+			}
+			assert.Equal(t, 8, ended)
+		})
 	}
-	for name, run := range ways {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(6))
-				ctx, cancel := context.WithCancel(t.Context())
+}
+
+func TestTryDo_RunsWhereThereIsRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1))
+		gives(t, 1)(p.TryDo(t.Context(), returning(1, nil)))
+
+		release := occupy(t, p, 1)
+		answer := inBackground(t.Context(), func(ctx context.Context, p *closures, task closure) (int, error) {
+			return p.TryDo(ctx, task)
+		}, p, returning(2, nil))
+		require.Equal(t, 1, p.Stats().Queued, "it waits for the answer, not for room")
+		release()
+		assert.Equal(t, outcome{2, nil, 0}, <-answer)
+	})
+}
+
+// Also with WithOverflow: it is asked whether there is room.
+func TestTryDo_RefusesAtOnceWhereThereIsNone(t *testing.T) {
+	for _, overflow := range []workpool.Overflow{workpool.Block, workpool.Reject, workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns} {
+		bubble(t, overflow.String(), func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithOverflow(overflow))
+			release := occupy(t, p, 1)
+			require.NoError(t, p.Submit(t.Context(), returning(1, nil)))
+			before := p.Stats()
+			fails(t, workpool.ErrQueueFull)(p.TryDo(t.Context(), returning(2, nil)))
+			after := p.Stats()
+			before.Refused++
+			assert.Equal(t, before, after, "only that it was refused has changed")
+			release()
+			closed(t, p)
+			assert.Len(t, collect(p), 2)
+		})
+	}
+}
+
+func TestDoChan_NeverBlocks(t *testing.T) {
+	for name, opts := range map[string][]workpool.Option{
+		"depth 0":  {workpool.WithQueueDepth(0)},
+		"depth 1":  {workpool.WithQueueDepth(1)},
+		"keys":     {workpool.WithQueueDepth(1), workpool.WithKey(func(closure) int { return 1 })},
+		"ordered":  {workpool.WithQueueDepth(1), workpool.WithOrdered()},
+		"priority": {workpool.WithQueueDepth(1), workpool.WithPriority(func(closure) workpool.Priority { return workpool.Low })},
+		"elastic":  {workpool.WithQueueDepth(1), workpool.WithElastic(0, time.Second)},
+	} {
+		for _, canEnd := range []bool{false, true} {
+			bubble(t, name, func(t *testing.T) {
+				const calls = 20
+				p := newClosures(t, append(opts, workpool.WithWorkers(1))...)
+				ctx := context.Background()
+				if canEnd {
+					ctx = t.Context()
+				}
 				release := make(chan struct{})
-				var ran, others atomic.Int32
-				p.Pause()
-				for _, task := range []closure{counted(&others), until(release), counted(&others)} {
-					require.NoError(t, p.TrySubmit(t.Context(), task))
+				first := p.DoChan(ctx, until(release))
+				synctest.Wait()
+				var began []int // one worker: no two at once
+				var answers []<-chan workpool.Result[closure, int]
+				for i := range calls { // this goroutine alone: if one blocked, all would
+					answers = append(answers, p.DoChan(ctx, func(context.Context) (int, error) {
+						began = append(began, i)
+						return i, nil
+					}))
 				}
-				answer := make(chan error, 1)
-				go func() { answer <- run(ctx, p, counted(&ran)) }()
-				synctest.Wait()
-				require.NoError(t, p.TrySubmit(t.Context(), counted(&others)))
-				p.Resume()
-				synctest.Wait()
-				require.Equal(t, 1, p.Stats().Running)
-				var submitters sync.WaitGroup
-				for range 4 { // of whom some get room that is free already
-					submitters.Go(func() { assert.NoError(t, p.Submit(t.Context(), counted(&others))) })
-				}
-				synctest.Wait()
-				cancel()
-				require.ErrorIs(t, <-answer, context.Canceled)
-				submitters.Wait()
 				s := p.Stats()
-				assert.Equal(t, 2+4, s.Queued, "its room is there for others")
-				assert.Equal(t, s.Aborted, s.Cancelled)
-				assert.NotZero(t, s.Cancelled)
-				close(release)
-				closed(t, p)
-				assert.Zero(t, ran.Load())
-				assert.EqualValues(t, 7, others.Load())
-				ended := 0
-				for _, r := range collect(p) {
-					if r.Err == nil {
-						ended++
-					} else {
-						assert.Equal(t, "SubmitCancel", name)
-						assert.ErrorIs(t, r.Err, context.Canceled)
-					}
+				assert.Equal(t, calls, s.Queued+s.Waiting)
+				assert.Equal(t, 1, s.Running)
+				for _, answer := range answers {
+					assertSilent(t, answer)
+					assert.Equal(t, 1, cap(answer))
 				}
-				assert.Equal(t, 8, ended)
+				close(release)
+				require.NoError(t, (<-first).Err)
+				for i, answer := range answers {
+					r := <-answer
+					require.NoError(t, r.Err)
+					assert.Equal(t, i, r.Value)
+					assert.Equal(t, 1, r.Attempt)
+				}
+				assert.Equal(t, upTo(calls), began, "in the order of the calls")
+			})
+		}
+	}
+}
+
+// A call is in line when the pool closes, or its context ends.
+func TestDo_IsAnsweredInLine(t *testing.T) {
+	reason := errors.New("the client went away")
+	for name, c := range map[string]struct {
+		end  func(p *closures, cancel context.CancelCauseFunc)
+		want []error
+	}{
+		"context":  {func(_ *closures, cancel context.CancelCauseFunc) { cancel(reason) }, []error{workpool.ErrQueueFull, context.Canceled, reason}},
+		"Shutdown": {func(p *closures, _ context.CancelCauseFunc) { go func() { _ = p.Shutdown(context.Background()) }() }, []error{workpool.ErrClosed}},
+		"abort":    {func(p *closures, _ context.CancelCauseFunc) { _ = p.Shutdown(endedContext()) }, []error{workpool.ErrClosed}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachWaitingCall(t, func(t *testing.T, call call) {
+				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
+				release := occupy(t, p, 1)
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				ran := new(atomic.Int32)
+				bound, result := inBackground(ctx, call, p, counted(ran)), p.DoChan(ctx, counted(ran))
+				free := inBackground(context.Background(), call, p, counted(ran))
+				require.Equal(t, 3, p.Stats().Waiting)
+				c.end(p, cancel)
+				synctest.Wait()
+				require.Len(t, bound, 1, "at once, not at the end of a drain")
+				fails(t, c.want...)(0, (<-bound).err)
+				require.Len(t, result, 1)
+				r := <-result
+				fails(t, c.want...)(0, r.Err)
+				assert.Equal(t, []int{1, 0}, []int{r.Attempt, r.Worker})
+				assert.NotNil(t, r.Task)
+				if name == "context" {
+					require.Empty(t, free)
+					assert.Equal(t, 1, p.Stats().Waiting)
+					release()
+					require.NoError(t, (<-free).err)
+				} else {
+					assert.ErrorIs(t, (<-free).err, workpool.ErrClosed)
+					release()
+				}
+				_ = p.Close()
+				s := p.Stats()
+				assertSum(t, s)
+				assert.Equal(t, uint64(3-ran.Load()), s.Refused, "%+v", s)
 			})
 		})
 	}
+}
+
+// Only one answer comes, even where the context ends as the task does.
+func TestDoChan_AnswersOnce(t *testing.T) {
+	p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(1))
+	for range 2_000 {
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		var answers []<-chan workpool.Result[closure, int]
+		all.Go(cancel)
+		for range 4 {
+			answers = append(answers, p.DoChan(ctx, returning(1, nil)))
+		}
+		all.Wait()
+		for _, answer := range answers {
+			r := <-answer
+			if r.Err != nil {
+				assert.ErrorIs(t, r.Err, context.Canceled)
+			}
+			assert.Empty(t, answer)
+		}
+	}
+	closed(t, p)
+	assertSum(t, p.Stats())
+}
+
+// full returns a pool without room, in which a task of Do waits in the queue.
+func full(t *testing.T, overflow workpool.Overflow) (p *closures, queued <-chan outcome, release func()) {
+	t.Helper()
+	p = newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithOverflow(overflow))
+	release = occupy(t, p, 1)
+	queued = inBackground(t.Context(), do, p, returning(1, nil))
+	require.Equal(t, 1, p.Stats().Queued)
+	return p, queued, release
+}
+
+func TestWithOverflow_OfCalls(t *testing.T) {
+	for _, c := range []struct {
+		overflow                  workpool.Overflow
+		err, queued               error // of the call, and of the one that is queued
+		atOnce                    bool
+		waiting, refused, dropped int
+	}{
+		{overflow: workpool.Block, waiting: 1},
+		{overflow: workpool.Reject, err: workpool.ErrQueueFull, atOnce: true, refused: 1},
+		{overflow: workpool.DropOldest, queued: workpool.ErrDropped, dropped: 1},
+		{overflow: workpool.DropNewest, err: workpool.ErrDropped, atOnce: true, dropped: 1},
+		{overflow: workpool.CallerRuns, atOnce: true},
+	} {
+		t.Run(c.overflow.String(), func(t *testing.T) {
+			eachWaitingCall(t, func(t *testing.T, call call) {
+				p, queued, release := full(t, c.overflow)
+				answer := inBackground(t.Context(), call, p, func(ctx context.Context) (int, error) {
+					info, _ := workpool.InfoFrom(ctx)
+					assert.Equal(t, c.overflow == workpool.CallerRuns, info.Worker == 0)
+					assert.Equal(t, c.overflow == workpool.CallerRuns, p.Stats().Running == 2)
+					return 2, nil
+				})
+				assert.Equal(t, c.atOnce, len(answer) == 1)
+				assert.Equal(t, c.queued != nil, len(queued) == 1)
+				s := p.Stats()
+				assert.Equal(t, []int{c.waiting, c.refused, c.dropped}, []int{s.Waiting, int(s.Refused), int(s.Dropped)})
+				release()
+				got := <-answer
+				assert.ErrorIs(t, got.err, c.err)
+				assert.Equal(t, c.err == nil, got.value == 2)
+				assert.ErrorIs(t, (<-queued).err, c.queued)
+				closed(t, p)
+				s = p.Stats()
+				assertSum(t, s)
+				assert.Zero(t, s.Cancelled)
+			})
+		})
+	}
+}
+
+// With CallerRuns a call gives up waiting for the task that runs in its place, too.
+func TestWithOverflow_CallerRunsDoesNotHoldACallerWhoseContextEnds(t *testing.T) {
+	eachWaitingCall(t, func(t *testing.T, call call) {
+		p, queued, release := full(t, workpool.CallerRuns)
+		ctx := limited(t, time.Second)
+		ends := make(chan struct{})
+		fails(t, context.DeadlineExceeded)(call(ctx, p, until(ends)))
+		close(ends)
+		release()
+		assert.NoError(t, (<-queued).err)
+	})
+}
+
+// A Do of a full pool with DropOldest drops neither tasks of a Map nor of a Stream.
+func TestWithOverflow_DropOldestSparesBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithOverflow(workpool.DropOldest))
+		release := occupy(t, p, 1)
+		var batches sync.WaitGroup
+		batches.Go(func() {
+			gives(t, []int{1, 2})(p.Map(t.Context(), []closure{returning(1, nil), returning(2, nil)}))
+		})
+		synctest.Wait()
+		dropped := inBackground(t.Context(), do, p, returning(3, nil))
+		last := inBackground(t.Context(), do, p, returning(4, nil))
+		assert.ErrorIs(t, (<-dropped).err, workpool.ErrDropped)
+		release()
+		assert.Equal(t, outcome{4, nil, 0}, <-last)
+		batches.Wait()
+	})
+}
+
+func TestNoValue_RunsAFunctionThatHasOnlyAnError(t *testing.T) {
+	p := mustNew(t, workpool.NoValue(func(_ context.Context, fails bool) error {
+		if fails {
+			return errFailed
+		}
+		return nil
+	}))
+	_, err := p.Do(t.Context(), false)
+	require.NoError(t, err)
+	_, err = p.Do(t.Context(), true)
+	assert.True(t, err == errFailed)
+}
+
+func TestInfoFrom_TellsWhichTaskRunsWhere(t *testing.T) {
+	type key struct{}
+	synctest.Test(t, func(t *testing.T) {
+		_, ok := workpool.InfoFrom(t.Context())
+		assert.False(t, ok, "not the context of a handler")
+
+		seen := map[uint64]bool{}
+		p := newClosures(t, workpool.WithWorkers(3), workpool.WithName("thumbnails"))
+		for range 20 {
+			value := make(chan workpool.Info, 1)
+			require.NoError(t, p.Submit(t.Context(), func(ctx context.Context) (int, error) {
+				info, ok := workpool.InfoFrom(ctx)
+				assert.True(t, ok)
+				child, cancel := context.WithTimeout(context.WithValue(ctx, key{}, 1), time.Hour)
+				defer cancel()
+				derived, ok := workpool.InfoFrom(child)
+				assert.True(t, ok)
+				assert.Equal(t, info, derived)
+				value <- info
+				return 0, nil
+			}))
+			r, info := receive(t, p), <-value
+			assert.Equal(t, workpool.Info{Pool: "thumbnails", Worker: r.Worker, Index: r.Index, Attempt: r.Attempt}, info)
+			assert.Contains(t, []int{1, 2, 3}, info.Worker)
+			assert.False(t, seen[info.Index], "an index of its own")
+			seen[info.Index] = true
+		}
+	})
+}
+
+// The contract gives a handler its context until it returns. A goroutine that it has left
+// behind uses it for longer, while the worker goes on with others. With -race, it must not read
+// what the worker writes, and asked which task it belongs to it gets the right answer.
+func TestInfoFrom_ByAGoroutineThatWasLeftBehind(t *testing.T) {
+	const tasks = 500
+	var left sync.WaitGroup
+	p := mustNew(t, func(ctx context.Context, n int) (int, error) {
+		want, _ := workpool.InfoFrom(ctx)
+		left.Go(func() {
+			for range 20 {
+				got, ok := workpool.InfoFrom(ctx)
+				if !ok || got != want {
+					panic(fmt.Sprintf("%v is now %v", want, got))
+				}
+				_, _, _, _ = ctx.Err(), context.Cause(ctx), ctx.Done(), ctx.Value(key{})
+				_, _ = ctx.Deadline()
+				child, cancel := context.WithCancel(ctx)
+				cancel()
+				<-child.Done()
+			}
+			if n%100 == 1 && ctx.Value(key{}) != nil {
+				<-ctx.Done() // that of a call ends at the latest when the pool has closed
+			}
+		})
+		if want.Attempt == 1 && n%5 == 0 {
+			return 0, workpool.RetryAfter(0, nil)
+		}
+		return n, nil
+	}, workpool.WithWorkers(3), workpool.WithoutResults())
+	var users sync.WaitGroup
+	for way, run := range ways[int, int]("Map", "Stream", "Group") {
+		users.Go(func() {
+			_, err := run(context.Background(), p, upTo(tasks)...)
+			assert.NoError(t, err, way)
+		})
+	}
+	users.Go(func() {
+		for i := range tasks {
+			ctx, cancel := context.WithValue(t.Context(), key{}, i), func() {}
+			if i%100 != 1 {
+				ctx, cancel = context.WithCancel(ctx)
+			}
+			gives(t, i)(p.Do(ctx, i))
+			cancel()
+		}
+	})
+	for i := range tasks {
+		require.NoError(t, p.Submit(context.Background(), i))
+	}
+	users.Wait()
+	closed(t, p)
+	left.Wait()
 }

@@ -193,14 +193,14 @@ type operation struct {
 
 var operations = []operation{
 	{"Sleep", func(_ *replay, s step) { time.Sleep(time.Duration(s.number) * time.Millisecond) }},
-	{"Submit", (*replay).submit},
-	{"TrySubmit", (*replay).trySubmit},
-	{"SubmitAll", (*replay).submitAll},
-	{"Do", (*replay).do},
+	{"Submit", inContext((*replay).submit)},
+	{"TrySubmit", inContext((*replay).trySubmit)},
+	{"SubmitAll", inContext((*replay).submitAll)},
+	{"Do", inContext((*replay).do)},
 	{"DoChan", (*replay).doChan},
-	{"Map", (*replay).runMap},
-	{"Stream", func(r *replay, s step) { r.stream(s, -1, false) }},
-	{"Stream with break", func(r *replay, s step) { r.stream(s, s.number>>3, false) }},
+	{"Map", inContext((*replay).runMap)},
+	{"Stream", inContext(func(r *replay, ctx context.Context, s step) { r.stream(ctx, s, -1, false) })},
+	{"Stream with break", inContext(func(r *replay, ctx context.Context, s step) { r.stream(ctx, s, s.number>>3, false) })},
 	{"Results with break", func(r *replay, s step) { r.receive(1 + s.number%4) }},
 	{"Resize", func(r *replay, s step) {
 		r.check(r.pool.Resize(1+s.number%mostWorkers), mayBeClosed, func(r *replay, err error) bool {
@@ -209,14 +209,25 @@ var operations = []operation{
 	}},
 	{"Pause", func(r *replay, _ step) { r.pause(true) }},
 	{"Resume", func(r *replay, _ step) { r.pause(false) }},
-	{"Wait", (*replay).wait},
+	{"Wait", inContext(func(r *replay, ctx context.Context, _ step) { r.check(r.pool.Wait(ctx), mayHaveEnded(ctx)) })},
 	{"Stats", func(r *replay, _ step) { r.checkStats() }},
 	{"Close", func(r *replay, _ step) { r.end(closePool) }},
-	{"Shutdown", (*replay).shutdown},
-	{"Stream of an input that panics", func(r *replay, s step) { r.stream(s, -1, true) }},
-	{"SubmitCancel", (*replay).submitCancel},
-	{"TryDo", (*replay).tryDo},
-	{"Group", (*replay).group},
+	{"Shutdown", inContext(func(r *replay, ctx context.Context, _ step) {
+		r.end(func(r *replay) error { return r.pool.Shutdown(ctx) })
+	})},
+	{"Stream of an input that panics", inContext(func(r *replay, ctx context.Context, s step) { r.stream(ctx, s, -1, true) })},
+	{"SubmitCancel", inContext((*replay).submitCancel)},
+	{"TryDo", inContext((*replay).tryDo)},
+	{"Group", inContext((*replay).group)},
+}
+
+// inContext runs an operation with the context of its step.
+func inContext(run func(r *replay, ctx context.Context, s step)) func(r *replay, s step) {
+	return func(r *replay, s step) {
+		ctx, cancel := r.context(s)
+		defer cancel()
+		run(r, ctx, s)
+	}
 }
 
 // blocks tells whether an operation may take its time beside an idle pool.
@@ -333,14 +344,19 @@ func (s *script) String() string {
 // nests tells whether there are tasks that hand in tasks. These may run in
 // excess of all bounds.
 func (s *script) nests() bool {
+	return s.count(func(s step) bool { return s.kind >= nestSubmit }) > 0
+}
+
+// count counts the steps of which something is so.
+func (s *script) count(is func(s step) bool) (n int) {
 	for _, program := range s.programs {
 		for _, step := range program {
-			if step.kind >= nestSubmit {
-				return true
+			if is(step) {
+				n++
 			}
 		}
 	}
-	return false
+	return n
 }
 
 // A deed is a task, and its line in the table of the reference.
@@ -435,20 +451,18 @@ func (s *script) replay(t *testing.T) {
 		workpool.WithShutdown(s.ending.mode, s.closeTimeout), workpool.WithName("fuzz"),
 	}
 	opts = append(opts, workpool.WithOverflow(s.overflow))
-	if s.features.has(ordered) {
-		opts = append(opts, workpool.WithOrdered())
-	}
-	if s.features.has(keyed) {
-		opts = append(opts, workpool.WithKey(func(d *deed) int { return d.key }))
+	for feature, option := range map[features]workpool.Option{
+		ordered:     workpool.WithOrdered(),
+		keyed:       workpool.WithKey(func(d *deed) int { return d.key }),
+		prioritized: workpool.WithPriority(func(d *deed) workpool.Priority { return d.priority }),
+		elastic:     workpool.WithElastic(s.minimum(), 20*time.Millisecond),
+	} {
+		if s.features.has(feature) {
+			opts = append(opts, option)
+		}
 	}
 	if s.keyDepth > 0 {
 		opts = append(opts, workpool.WithKeyDepth(s.keyDepth))
-	}
-	if s.features.has(prioritized) {
-		opts = append(opts, workpool.WithPriority(func(d *deed) workpool.Priority { return d.priority }))
-	}
-	if s.features.has(elastic) {
-		opts = append(opts, workpool.WithElastic(s.minimum(), 20*time.Millisecond))
 	}
 	switch s.audience {
 	case resultFunc:
@@ -580,15 +594,7 @@ func (s *script) callers() int {
 	if s.overflow != workpool.CallerRuns {
 		return 0
 	}
-	n := len(s.programs)
-	for _, program := range s.programs {
-		for _, step := range program {
-			if step.operation.name == "DoChan" { // which does not wait
-				n++
-			}
-		}
-	}
-	return n
+	return len(s.programs) + s.count(func(s step) bool { return s.operation.name == "DoChan" }) // which does not wait
 }
 
 // checkTurn checks, when d begins to run, that it is the turn of d among those
@@ -633,10 +639,10 @@ func (r *replay) work(ctx context.Context, d *deed) (int, error) {
 			return 0, context.Cause(ctx)
 		}
 	case nestSubmit:
-		r.submitWith(ctx, inside)
-		r.submitAllWith(ctx, inside)
+		r.submit(ctx, inside)
+		r.submitAll(ctx, inside)
 	case nestCall:
-		r.doWith(ctx, inside)
+		r.do(ctx, inside)
 		if answer := r.startDoChan(ctx, inside); d.id%4 == 3 {
 			r.pending.Go(answer) // nobody waits for it here
 		} else {
@@ -648,9 +654,9 @@ func (r *replay) work(ctx context.Context, d *deed) (int, error) {
 			}
 		}
 	case nestBatch:
-		r.mapWith(ctx, inside)
-		r.streamWith(ctx, inside, d.id%3, false)
-		r.groupWith(ctx, inside)
+		r.runMap(ctx, inside)
+		r.stream(ctx, inside, d.id%3, false)
+		r.group(ctx, inside)
 	}
 	return d.value(), nil
 }
@@ -693,6 +699,13 @@ func (r *replay) deed(ctx context.Context, s step, answer answer, position int) 
 	}
 	r.deeds = append(r.deeds, d)
 	return d
+}
+
+// runs returns how often d has begun and ended, and whether it has asked for another attempt.
+func (r *replay) runs(d *deed) (ran, ended int, again bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return d.ran, d.ended, d.again
 }
 
 func (r *replay) accept(d *deed) {
@@ -765,13 +778,7 @@ func (r *replay) checkAnswer(d *deed, value int, err error, excuses ...excuse) {
 	r.t.Errorf("deed %d (%v) ran %d times and is answered with %d, %v", d.id, d.kind, ran, value, err)
 }
 
-func (r *replay) submit(s step) {
-	ctx, cancel := r.context(s)
-	defer cancel()
-	r.submitWith(ctx, s)
-}
-
-func (r *replay) submitWith(ctx context.Context, s step) {
+func (r *replay) submit(ctx context.Context, s step) {
 	d := r.deed(ctx, s, toResults, -1)
 	err := r.pool.Submit(ctx, d)
 	if err == nil {
@@ -785,9 +792,7 @@ func mayBeRejected(r *replay, err error) bool {
 	return r.overflow == workpool.Reject && errors.Is(err, workpool.ErrQueueFull)
 }
 
-func (r *replay) submitCancel(s step) {
-	ctx, end := r.context(s)
-	defer end()
+func (r *replay) submitCancel(ctx context.Context, s step) {
 	d := r.deed(ctx, s, toResults, -1)
 	cancel, err := r.pool.SubmitCancel(ctx, d)
 	r.check(err, mayBeClosed, mayHaveEnded(ctx), mayBeRejected)
@@ -806,9 +811,7 @@ func (r *replay) submitCancel(s step) {
 	})
 }
 
-func (r *replay) trySubmit(s step) {
-	ctx, cancel := r.context(s)
-	defer cancel()
+func (r *replay) trySubmit(ctx context.Context, s step) {
 	d := r.deed(ctx, s, toResults, -1)
 	err := r.pool.TrySubmit(ctx, d)
 	if err == nil {
@@ -817,13 +820,7 @@ func (r *replay) trySubmit(s step) {
 	r.check(err, mayBeClosed, mayBeFull, mayHaveEnded(ctx))
 }
 
-func (r *replay) submitAll(s step) {
-	ctx, cancel := r.context(s)
-	defer cancel()
-	r.submitAllWith(ctx, s)
-}
-
-func (r *replay) submitAllWith(ctx context.Context, s step) {
+func (r *replay) submitAll(ctx context.Context, s step) {
 	var pulled []*deed
 	accepted, err := r.pool.SubmitAll(ctx, func(yield func(*deed) bool) {
 		for range s.number % 8 {
@@ -843,43 +840,26 @@ func (r *replay) submitAllWith(ctx context.Context, s step) {
 	}
 }
 
-func (r *replay) do(s step) {
-	ctx, cancel := r.context(s)
-	defer cancel()
-	r.doWith(ctx, s)
-}
-
-func (r *replay) doWith(ctx context.Context, s step) {
+func (r *replay) do(ctx context.Context, s step) {
 	d := r.deed(ctx, s, toCaller, -1)
 	value, err := r.pool.Do(ctx, d)
 	r.checkAnswer(d, value, err, mayNotHaveRun(d), mayHaveEnded(ctx), mayBeRejected, mayBeDropped(d))
 }
 
-func (r *replay) tryDo(s step) {
-	ctx, cancel := r.context(s)
-	defer cancel()
+func (r *replay) tryDo(ctx context.Context, s step) {
 	d := r.deed(ctx, s, toCaller, -1)
 	value, err := r.pool.TryDo(ctx, d)
 	r.checkAnswer(d, value, err, mayNotHaveRun(d), mayHaveEnded(ctx), mayBeFull, mayBeDropped(d))
 }
 
-func (r *replay) group(s step) {
-	ctx, cancel := r.context(s)
-	defer cancel()
-	r.groupWith(ctx, s)
-}
-
-// groupWith runs a group of tasks, of which every other one succeeds.
-func (r *replay) groupWith(ctx context.Context, s step) {
+// group runs a group of tasks, of which every other one succeeds.
+func (r *replay) group(ctx context.Context, s step) {
 	var deeds []*deed // that were accepted
 	g := r.pool.Group(ctx)
 	isOver := func(_ *replay, err error) bool { return errors.Is(err, workpool.ErrClosed) }
 	why := func(_ *replay, err error) bool { // the end of one of them
 		for _, d := range deeds {
-			r.mu.Lock()
-			ran := d.ran
-			r.mu.Unlock()
-			if ran > 0 && (d.endedRight(0, err) || d.kind == leave && errors.Is(err, workpool.ErrGoexit)) || mayBeDropped(d)(r, err) {
+			if ran, _, _ := r.runs(d); ran > 0 && (d.endedRight(0, err) || d.kind == leave && errors.Is(err, workpool.ErrGoexit)) || mayBeDropped(d)(r, err) {
 				return true
 			}
 		}
@@ -899,27 +879,15 @@ func (r *replay) groupWith(ctx context.Context, s step) {
 	}
 	values, err := g.Wait()
 	r.check(err, mayBeClosed, mayBeAborted, mayHaveEnded(ctx), why)
-	if err == nil && len(values) != len(deeds) || err != nil && values != nil {
-		r.t.Errorf("a group of %d returns %v, %v", len(deeds), values, err)
-		return
-	}
-	for _, d := range deeds {
-		r.mu.Lock()
-		ran, ended := d.ran, d.ended
-		r.mu.Unlock()
-		if err == nil && (ran != d.attempts || values[d.position] != d.value()) || ran != ended {
-			r.t.Errorf("deed %d ran %d times and ended %d times, and its group returns %v, %v", d.id, ran, ended, values, err)
-		}
-	}
+	r.checkValues(deeds, values, err)
 	r.check(g.Submit(r.deed(ctx, s, toCaller, -1)), isOver)
 }
 
 // mayBeDropped accepts ErrDropped for a deed that did not run, from a pool that drops.
 func mayBeDropped(d *deed) excuse {
 	return func(r *replay, err error) bool {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return (d.ran == 0 || d.again) && errors.Is(err, workpool.ErrDropped) &&
+		ran, _, again := r.runs(d)
+		return (ran == 0 || again) && errors.Is(err, workpool.ErrDropped) &&
 			(r.overflow == workpool.DropOldest || r.overflow == workpool.DropNewest)
 	}
 }
@@ -927,9 +895,7 @@ func mayBeDropped(d *deed) excuse {
 // mayNotHaveRun accepts ErrClosed and ErrAborted for a deed that did not run.
 func mayNotHaveRun(d *deed) excuse {
 	return func(r *replay, err error) bool {
-		r.mu.Lock()
-		ran, again := d.ran, d.again
-		r.mu.Unlock()
+		ran, _, again := r.runs(d)
 		return (ran == 0 || again) && (mayBeClosed(r, err) || mayBeAborted(r, err))
 	}
 }
@@ -958,30 +924,14 @@ func (r *replay) startDoChan(ctx context.Context, s step) (wait func()) {
 	}
 }
 
-func (r *replay) runMap(s step) {
-	ctx, cancel := r.context(s)
-	defer cancel()
-	r.mapWith(ctx, s)
-}
-
-// mapWith alternates the kind of s with tasks that succeed.
-func (r *replay) mapWith(ctx context.Context, s step) {
+// runMap alternates the kind of s with tasks that succeed.
+func (r *replay) runMap(ctx context.Context, s step) {
 	deeds := make([]*deed, s.number%8)
 	for i := range deeds {
 		deeds[i] = r.deed(ctx, r.nth(s, i), toCaller, i)
 	}
 	values, err := r.pool.Map(ctx, deeds)
-	for _, d := range deeds {
-		r.mu.Lock()
-		ran, ended := d.ran, d.ended
-		r.mu.Unlock()
-		if err == nil && (ran != d.attempts || values[d.position] != d.value()) || ran != ended {
-			r.t.Errorf("deed %d ran %d times and ended %d times, and Map returns %v, %v", d.id, ran, ended, values, err)
-		}
-	}
-	if err != nil && values != nil {
-		r.t.Errorf("Map returns %v and %v", values, err)
-	}
+	r.checkValues(deeds, values, err)
 	r.check(err, mayBeClosed, mayBeAborted, mayHaveEnded(ctx), func(_ *replay, err error) bool {
 		for _, d := range deeds {
 			if d.ran > 0 && d.endedRight(0, err) {
@@ -990,6 +940,20 @@ func (r *replay) mapWith(ctx context.Context, s step) {
 		}
 		return false
 	})
+}
+
+// checkValues checks what a Map or a group returns when its deeds have ended.
+func (r *replay) checkValues(deeds []*deed, values []int, err error) {
+	if err == nil && len(values) != len(deeds) || err != nil && values != nil {
+		r.t.Errorf("a batch of %d returns %v, %v", len(deeds), values, err)
+		return
+	}
+	for _, d := range deeds {
+		ran, ended, _ := r.runs(d)
+		if err == nil && (ran != d.attempts || values[d.position] != d.value()) || ran != ended {
+			r.t.Errorf("deed %d ran %d times and ended %d times, and its batch returns %v, %v", d.id, ran, ended, values, err)
+		}
+	}
 }
 
 // nth returns the step for one task of a batch: those at odd positions
@@ -1001,15 +965,9 @@ func (r *replay) nth(s step, i int) step {
 	return s
 }
 
-func (r *replay) stream(s step, breakAfter int, panics bool) {
-	ctx, cancel := r.context(s)
-	defer cancel()
-	r.streamWith(ctx, s, breakAfter, panics)
-}
-
-// streamWith ranges over a Stream. It breaks after breakAfter results, unless
+// stream ranges over a Stream. It breaks after breakAfter results, unless
 // that is negative, and the input panics at its end if panics says so.
-func (r *replay) streamWith(ctx context.Context, s step, breakAfter int, panics bool) {
+func (r *replay) stream(ctx context.Context, s step, breakAfter int, panics bool) {
 	var pulled []*deed // of the goroutine of the input, until Stream has returned
 	var mu sync.Mutex
 	input := func(yield func(*deed) bool) {
@@ -1063,10 +1021,7 @@ func (r *replay) streamWith(ctx context.Context, s step, breakAfter int, panics 
 		r.t.Errorf("Stream took %d of %d tasks and does not say why", len(pulled), s.number%8)
 	}
 	for _, d := range pulled {
-		r.mu.Lock()
-		ran, ended := d.ran, d.ended
-		r.mu.Unlock()
-		if ran != ended {
+		if ran, ended, _ := r.runs(d); ran != ended {
 			r.t.Errorf("deed %d still runs when Stream has returned", d.id)
 		}
 	}
@@ -1105,26 +1060,7 @@ func (r *replay) receiveOne(result workpool.Result[*deed, int]) {
 
 // receivesAlone tells whether no program receives results too.
 func (s *script) receivesAlone() bool {
-	for _, program := range s.programs {
-		for _, step := range program {
-			if step.operation.name == "Results with break" {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-func (r *replay) wait(s step) {
-	ctx, cancel := r.context(s)
-	defer cancel()
-	r.check(r.pool.Wait(ctx), mayHaveEnded(ctx))
-}
-
-func (r *replay) shutdown(s step) {
-	ctx, cancel := r.context(s)
-	defer cancel()
-	r.end(func(r *replay) error { return r.pool.Shutdown(ctx) })
+	return s.count(func(s step) bool { return s.operation.name == "Results with break" }) == 0
 }
 
 // end ends the pool, and keeps the outcome.

@@ -17,86 +17,70 @@ import (
 	"github.com/seed-a18b2dc9/workpool"
 )
 
+type group = workpool.Group[closure, int]
+
 func TestGroup_WaitReturnsTheValuesInOrder(t *testing.T) {
 	for _, workers := range []int{1, 3, 64} {
 		for _, depth := range []int{0, 2, 1000} {
-			t.Run(fmt.Sprintf("workers=%d/depth=%d", workers, depth), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+			for _, tasks := range []int{0, 1, 100} {
+				bubble(t, fmt.Sprintf("workers=%d/depth=%d/tasks=%d", workers, depth, tasks), func(t *testing.T) {
 					p := mustNew(t, func(_ context.Context, n int) (int, error) {
 						time.Sleep(time.Duration(n%7) * time.Second)
 						return n * n, nil
 					}, workpool.WithWorkers(workers), workpool.WithQueueDepth(depth))
 					g := p.Group(t.Context())
 					var want []int
-					for i := range 100 {
+					for i := range tasks {
 						require.NoError(t, g.Submit(i))
 						want = append(want, i*i)
 					}
-					values, err := g.Wait()
-					require.NoError(t, err)
-					assert.Equal(t, want, values)
+					gives(t, want)(g.Wait())
 					closed(t, p)
+					assert.Empty(t, collect(p), "a group answers to its caller alone")
 				})
-			})
+			}
 		}
 	}
 }
 
-func TestGroup_OfNoTasks(t *testing.T) {
-	p := mustNew(t, identity)
-	g := p.Group(t.Context())
-	values, err := g.Wait()
-	require.NoError(t, err)
-	assert.Empty(t, values)
-	closed(t, p)
-}
-
 func TestGroup_WaitMayBeCalledAgain(t *testing.T) {
-	failure := errors.New("no such thing")
-	ctx, cancel := context.WithCancelCause(context.Background())
-	late := errors.New("too late")
-	for name, test := range map[string]struct {
+	for name, c := range map[string]struct {
 		err  error
 		want []int
-	}{"all well": {nil, []int{1, 2}}, "an error": {failure, nil}} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t)
-				g := p.Group(ctx)
-				begin := make(chan struct{})
-				require.NoError(t, g.Submit(returning(1, nil)))
-				require.NoError(t, g.Submit(func(context.Context) (int, error) {
-					<-begin
-					return 2, test.err
-				}))
-				var waits sync.WaitGroup
-				wait := func() {
-					values, err := g.Wait()
-					assert.Equal(t, test.err, err)
-					assert.Equal(t, test.want, values)
-				}
-				for range 3 {
-					waits.Go(wait)
-				}
-				synctest.Wait()
-				close(begin)
-				waits.Wait()
-				wait()
-				cancel(late)
-				wait() // what has ended has ended
-				closed(t, p)
-			})
-			ctx, cancel = context.WithCancelCause(context.Background())
+	}{"all well": {nil, []int{1, 2}}, "an error": {errFailed, nil}} {
+		bubble(t, name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			p := newClosures(t)
+			g := p.Group(ctx)
+			begin := make(chan struct{})
+			require.NoError(t, g.Submit(returning(1, nil)))
+			require.NoError(t, g.Submit(func(context.Context) (int, error) {
+				<-begin
+				return 2, c.err
+			}))
+			var waits sync.WaitGroup
+			wait := func() {
+				values, err := g.Wait()
+				assert.Equal(t, c.err, err)
+				assert.Equal(t, c.want, values)
+			}
+			for range 3 {
+				waits.Go(wait)
+			}
+			synctest.Wait()
+			close(begin)
+			waits.Wait()
+			wait()
+			cancel(errors.New("too late"))
+			wait() // what has ended has ended
 		})
 	}
-	cancel(nil)
 }
 
 func TestGroup_TheFirstErrorCancelsTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(10))
 		g := p.Group(t.Context())
-		failure := errors.New("no such thing")
 		var cause error
 		ran := new(atomic.Int32)
 		require.NoError(t, g.Submit(func(ctx context.Context) (int, error) {
@@ -107,7 +91,7 @@ func TestGroup_TheFirstErrorCancelsTheOthers(t *testing.T) {
 		}))
 		require.NoError(t, g.Submit(func(context.Context) (int, error) {
 			time.Sleep(time.Second)
-			return 0, failure
+			return 0, errFailed
 		}))
 		for range 5 {
 			require.NoError(t, g.Submit(counted(ran)))
@@ -115,9 +99,9 @@ func TestGroup_TheFirstErrorCancelsTheOthers(t *testing.T) {
 		begin := time.Now()
 		values, err := g.Wait()
 		assert.Equal(t, 2*time.Second, time.Since(begin))
-		assert.True(t, err == failure, "the error itself: %v", err)
+		assert.True(t, err == errFailed, "the error itself: %v", err)
 		assert.Nil(t, values)
-		assert.Equal(t, failure, cause)
+		assert.Equal(t, errFailed, cause)
 		assert.Zero(t, ran.Load())
 		closed(t, p)
 		assert.Equal(t, uint64(5), p.Stats().Cancelled)
@@ -125,54 +109,50 @@ func TestGroup_TheFirstErrorCancelsTheOthers(t *testing.T) {
 }
 
 func TestGroup_SubmitAfterTheFirstErrorSaysWhy(t *testing.T) {
-	failure := errors.New("no such thing")
 	cause := errors.New("not needed any more")
 	for name, test := range map[string]struct {
-		end  func(t *testing.T, p *closures, g *workpool.Group[closure, int], cancel context.CancelCauseFunc)
+		end  func(t *testing.T, p *closures, g *group, cancel context.CancelCauseFunc)
 		want error
 	}{
-		"an error": {func(t *testing.T, _ *closures, g *workpool.Group[closure, int], _ context.CancelCauseFunc) {
-			require.NoError(t, g.Submit(returning(0, failure)))
-		}, failure},
-		"a panic": {func(t *testing.T, _ *closures, g *workpool.Group[closure, int], _ context.CancelCauseFunc) {
-			require.NoError(t, g.Submit(func(context.Context) (int, error) { panic(failure) }))
-		}, failure},
-		"a Goexit": {func(t *testing.T, _ *closures, g *workpool.Group[closure, int], _ context.CancelCauseFunc) {
+		"an error": {func(t *testing.T, _ *closures, g *group, _ context.CancelCauseFunc) {
+			require.NoError(t, g.Submit(returning(0, errFailed)))
+		}, errFailed},
+		"a panic": {func(t *testing.T, _ *closures, g *group, _ context.CancelCauseFunc) {
+			require.NoError(t, g.Submit(func(context.Context) (int, error) { panic(errFailed) }))
+		}, errFailed},
+		"a Goexit": {func(t *testing.T, _ *closures, g *group, _ context.CancelCauseFunc) {
 			require.NoError(t, g.Submit(exit))
 		}, workpool.ErrGoexit},
-		"the context": {func(_ *testing.T, _ *closures, _ *workpool.Group[closure, int], cancel context.CancelCauseFunc) {
+		"the context": {func(_ *testing.T, _ *closures, _ *group, cancel context.CancelCauseFunc) {
 			cancel(cause)
 		}, cause},
-		"the pool": {func(t *testing.T, p *closures, _ *workpool.Group[closure, int], _ context.CancelCauseFunc) {
+		"the pool": {func(t *testing.T, p *closures, _ *group, _ context.CancelCauseFunc) {
 			closed(t, p)
 		}, workpool.ErrClosed},
-		"an abort": {func(_ *testing.T, p *closures, g *workpool.Group[closure, int], _ context.CancelCauseFunc) {
+		"an abort": {func(_ *testing.T, p *closures, g *group, _ context.CancelCauseFunc) {
 			_ = g.Submit(untilEnd)
 			synctest.Wait()
 			_ = p.Shutdown(endedContext())
 		}, workpool.ErrClosed},
-		"Wait": {func(t *testing.T, _ *closures, g *workpool.Group[closure, int], _ context.CancelCauseFunc) {
+		"Wait": {func(t *testing.T, _ *closures, g *group, _ context.CancelCauseFunc) {
 			_, err := g.Wait()
 			require.NoError(t, err)
 		}, workpool.ErrClosed},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t)
-				ctx, cancel := context.WithCancelCause(t.Context())
-				defer cancel(nil)
-				g := p.Group(ctx)
-				test.end(t, p, g, cancel)
-				synctest.Wait()
-				refused := p.Stats().Refused
-				err := g.Submit(returning(1, nil))
-				assert.ErrorIs(t, err, workpool.ErrClosed)
-				assert.ErrorIs(t, err, test.want)
-				assert.Equal(t, refused+1, p.Stats().Refused)
-				_, _ = g.Wait()
-				closed := p.Close()
-				_ = closed
-			})
+		bubble(t, name, func(t *testing.T) {
+			p := newClosures(t)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			g := p.Group(ctx)
+			test.end(t, p, g, cancel)
+			synctest.Wait()
+			refused := p.Stats().Refused
+			err := g.Submit(returning(1, nil))
+			assert.ErrorIs(t, err, workpool.ErrClosed)
+			assert.ErrorIs(t, err, test.want)
+			assert.Equal(t, refused+1, p.Stats().Refused)
+			_, _ = g.Wait()
+			_ = p.Close()
 		})
 	}
 }
@@ -183,10 +163,9 @@ func TestGroup_TheFirstErrorEndsASubmitThatWaits(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(0))
 		release := occupy(t, p, 1)
 		g := p.Group(t.Context())
-		failure := errors.New("no such thing")
 		require.NoError(t, g.Submit(func(context.Context) (int, error) {
 			time.Sleep(time.Second)
-			return 0, failure
+			return 0, errFailed
 		}))
 		begin := time.Now()
 		release2 := make(chan struct{})
@@ -195,107 +174,77 @@ func TestGroup_TheFirstErrorEndsASubmitThatWaits(t *testing.T) {
 		err := g.Submit(returning(1, nil))
 		assert.Equal(t, time.Second, time.Since(begin))
 		assert.ErrorIs(t, err, workpool.ErrClosed)
-		assert.ErrorIs(t, err, failure)
+		assert.ErrorIs(t, err, errFailed)
 		assert.Zero(t, p.Stats().Waiting)
 		_, err = g.Wait()
-		assert.Equal(t, failure, err)
+		assert.Equal(t, errFailed, err)
 		release()
 		close(release2)
-		closed(t, p)
 	})
 }
 
 // However a task of a group ends without having run, it is an error of the group.
 func TestGroup_ADroppedTaskEndsTheGroup(t *testing.T) {
 	for _, overflow := range []workpool.Overflow{workpool.DropNewest, workpool.DropOldest} {
-		t.Run(overflow.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithOverflow(overflow))
-				g := p.Group(t.Context())
-				require.NoError(t, g.Submit(untilEnd))
-				synctest.Wait()
-				require.NoError(t, g.Submit(returning(1, nil)))
-				require.NoError(t, g.Submit(returning(1, nil)))
-				synctest.Wait()
-				err := g.Submit(returning(1, nil))
-				assert.ErrorIs(t, err, workpool.ErrClosed)
-				assert.ErrorIs(t, err, workpool.ErrDropped)
-				_, err = g.Wait()
-				assert.ErrorIs(t, err, workpool.ErrDropped)
-				closed(t, p)
-				assert.Equal(t, uint64(1), p.Stats().Dropped)
-			})
+		bubble(t, overflow.String(), func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithOverflow(overflow))
+			g := p.Group(t.Context())
+			require.NoError(t, g.Submit(untilEnd))
+			synctest.Wait()
+			require.NoError(t, g.Submit(returning(1, nil)))
+			require.NoError(t, g.Submit(returning(1, nil)))
+			synctest.Wait()
+			err := g.Submit(returning(1, nil))
+			assert.ErrorIs(t, err, workpool.ErrClosed)
+			assert.ErrorIs(t, err, workpool.ErrDropped)
+			fails(t, workpool.ErrDropped)(g.Wait())
+			closed(t, p)
+			assert.Equal(t, uint64(1), p.Stats().Dropped)
 		})
 	}
 }
 
 func TestGroup_OverflowsAsThePoolDoes(t *testing.T) {
-	full := func(t *testing.T, overflow workpool.Overflow) (p *closures, g *workpool.Group[closure, int], release func()) {
-		p = newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithOverflow(overflow))
-		release = occupy(t, p, 1)
-		g = p.Group(t.Context())
-		require.NoError(t, g.Submit(returning(1, nil)))
-		return p, g, release
-	}
-	t.Run("Reject", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			p, g, release := full(t, workpool.Reject)
-			assert.ErrorIs(t, g.Submit(returning(2, nil)), workpool.ErrQueueFull)
-			release()
-			synctest.Wait()
-			require.NoError(t, g.Submit(returning(3, nil)), "that one was refused is no error of the group")
-			values, err := g.Wait()
-			require.NoError(t, err)
-			assert.Equal(t, []int{1, 3}, values)
-			closed(t, p)
-		})
-	})
-	t.Run("CallerRuns", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			p, g, release := full(t, workpool.CallerRuns)
-			require.NoError(t, g.Submit(func(ctx context.Context) (int, error) {
-				info, _ := workpool.InfoFrom(ctx)
-				assert.Zero(t, info.Worker)
-				return 2, nil
-			}))
-			release()
-			values, err := g.Wait()
-			require.NoError(t, err)
-			assert.Equal(t, []int{1, 2}, values)
-			closed(t, p)
-		})
-	})
-	t.Run("Block", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			p, g, release := full(t, workpool.Block)
-			go func() {
-				time.Sleep(time.Second)
-				release()
-			}()
+	for _, c := range []struct {
+		overflow workpool.Overflow
+		err      error // of the second task; the third comes when there is room
+		waits    time.Duration
+		values   []int
+	}{
+		{workpool.Reject, workpool.ErrQueueFull, 0, []int{1, 3}}, // which is no error of the group
+		{workpool.CallerRuns, nil, 0, []int{1, 2, 3}},
+		{workpool.Block, nil, time.Second, []int{1, 2, 3}},
+	} {
+		bubble(t, c.overflow.String(), func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithOverflow(c.overflow))
+			release := occupy(t, p, 1)
+			g := p.Group(t.Context())
+			require.NoError(t, g.Submit(returning(1, nil)))
+			time.AfterFunc(time.Second, release)
 			begin := time.Now()
-			require.NoError(t, g.Submit(returning(2, nil)))
-			assert.Equal(t, time.Second, time.Since(begin))
-			values, err := g.Wait()
-			require.NoError(t, err)
-			assert.Equal(t, []int{1, 2}, values)
-			closed(t, p)
+			assert.ErrorIs(t, g.Submit(func(ctx context.Context) (int, error) {
+				info, _ := workpool.InfoFrom(ctx)
+				assert.Equal(t, c.overflow == workpool.CallerRuns, info.Worker == 0)
+				return 2, nil
+			}), c.err)
+			assert.Equal(t, c.waits, time.Since(begin))
+			time.Sleep(2 * time.Second)
+			require.NoError(t, g.Submit(returning(3, nil)))
+			gives(t, c.values)(g.Wait())
 		})
-	})
+	}
 }
 
 func TestGroup_TheEndOfItsContextEndsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(1))
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
+		ctx := limited(t, time.Second)
 		g := p.Group(ctx)
 		require.NoError(t, g.Submit(untilEnd))
 		ran := new(atomic.Int32)
 		require.NoError(t, g.Submit(counted(ran)))
-		_, err := g.Wait()
-		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		fails(t, context.DeadlineExceeded)(g.Wait())
 		assert.Zero(t, ran.Load())
-		closed(t, p)
 	})
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(1))
@@ -303,9 +252,7 @@ func TestGroup_TheEndOfItsContextEndsIt(t *testing.T) {
 		err := g.Submit(returning(1, nil))
 		assert.ErrorIs(t, err, workpool.ErrClosed)
 		assert.ErrorIs(t, err, context.Canceled)
-		_, err = g.Wait()
-		assert.ErrorIs(t, err, context.Canceled)
-		closed(t, p)
+		fails(t, context.Canceled)(g.Wait())
 	})
 }
 
@@ -330,7 +277,6 @@ func TestGroup_WaitWaitsForItsHandlers(t *testing.T) {
 		_, err := g.Wait()
 		assert.Zero(t, running.Load())
 		assert.ErrorIs(t, err, context.Canceled)
-		closed(t, p)
 	})
 }
 
@@ -350,7 +296,6 @@ func TestGroup_SubmitByManyAtOnce(t *testing.T) {
 	values, err := g.Wait()
 	require.NoError(t, err)
 	assert.ElementsMatch(t, upTo(goroutines*each), values)
-	closed(t, p)
 }
 
 func TestGroup_TheIndexIsThePositionInIt(t *testing.T) {
@@ -366,66 +311,8 @@ func TestGroup_TheIndexIsThePositionInIt(t *testing.T) {
 				require.NoError(t, p.Submit(t.Context(), 0)) // not of the group
 				require.NoError(t, g.Submit(i))
 			}
-			values, err := g.Wait()
-			require.NoError(t, err)
-			assert.Equal(t, upTo(10), values)
+			gives(t, upTo(10))(g.Wait())
 		}
-		closed(t, p)
-	})
-}
-
-func TestGroup_AnswersToItsCallerAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newClosures(t)
-		g := p.Group(t.Context())
-		require.NoError(t, g.Submit(returning(1, nil)))
-		_, err := g.Wait()
-		require.NoError(t, err)
-		closed(t, p)
-		assert.Empty(t, collect(p))
-	})
-}
-
-func TestGroup_TasksAreRetried(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, workpool.Retry(failing(3), 3, seconds))
-		g := p.Group(t.Context())
-		for i := range 5 {
-			require.NoError(t, g.Submit(i))
-		}
-		values, err := g.Wait()
-		require.NoError(t, err)
-		assert.Len(t, values, 5)
-		closed(t, p)
-		assert.Equal(t, uint64(10), p.Stats().Retried)
-	})
-}
-
-// In a handler, the tasks of a group run in its place where no worker is free. Groups
-// nest as deep as they like.
-func TestGroup_InAHandler(t *testing.T) {
-	eachTight(t, func(t *testing.T, opts []workpool.Option) {
-		fibonacci := func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
-			if n < 2 {
-				return n, nil
-			}
-			g := p.Group(ctx)
-			for _, n := range []int{n - 1, n - 2} {
-				if err := g.Submit(n); err != nil {
-					return 0, err
-				}
-			}
-			values, err := g.Wait()
-			if err != nil {
-				return 0, err
-			}
-			return values[0] + values[1], nil
-		}
-		p := newSelfUsing(t, selfUser[int, int](fibonacci), opts...)
-		value, err := p.Do(t.Context(), 10)
-		require.NoError(t, err)
-		assert.Equal(t, 55, value)
-		closed(t, p)
 	})
 }
 
@@ -434,32 +321,30 @@ func TestGroup_WhenThePoolCloses(t *testing.T) {
 	for mode, want := range map[workpool.ShutdownMode]error{
 		workpool.Drain: nil, workpool.FinishRunning: workpool.ErrAborted, workpool.Abort: workpool.ErrAborted,
 	} {
-		t.Run(mode.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithShutdown(mode, 0))
-				g := p.Group(t.Context())
-				nap := func(ctx context.Context) (int, error) {
-					select {
-					case <-time.After(time.Second):
-						return 1, nil
-					case <-ctx.Done():
-						return 0, context.Cause(ctx)
-					}
+		bubble(t, mode.String(), func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithShutdown(mode, 0))
+			g := p.Group(t.Context())
+			nap := func(ctx context.Context) (int, error) {
+				select {
+				case <-time.After(time.Second):
+					return 1, nil
+				case <-ctx.Done():
+					return 0, context.Cause(ctx)
 				}
-				require.NoError(t, g.Submit(nap))
-				require.NoError(t, g.Submit(nap))
-				line := make(chan error, 1)
-				go func() { line <- g.Submit(nap) }()
-				synctest.Wait()
-				require.Equal(t, 1, p.Stats().Waiting)
-				closed(t, p)
-				assert.ErrorIs(t, <-line, workpool.ErrClosed)
-				values, err := g.Wait()
-				assert.ErrorIs(t, err, want)
-				if want == nil {
-					assert.Equal(t, []int{1, 1}, values)
-				}
-			})
+			}
+			require.NoError(t, g.Submit(nap))
+			require.NoError(t, g.Submit(nap))
+			line := make(chan error, 1)
+			go func() { line <- g.Submit(nap) }()
+			synctest.Wait()
+			require.Equal(t, 1, p.Stats().Waiting)
+			closed(t, p)
+			assert.ErrorIs(t, <-line, workpool.ErrClosed)
+			values, err := g.Wait()
+			assert.ErrorIs(t, err, want)
+			if want == nil {
+				assert.Equal(t, []int{1, 1}, values)
+			}
 		})
 	}
 }
@@ -479,5 +364,4 @@ func TestRule9_AGroupThatWasWaitedForRetainsNothing(t *testing.T) {
 	}
 	runtime.GC()
 	assert.Less(t, heap()-before, 10<<20)
-	closed(t, p)
 }

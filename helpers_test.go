@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -19,21 +20,92 @@ import (
 	"github.com/seed-a18b2dc9/workpool"
 )
 
-// mustNew returns a pool, which the test closes.
+// mustNew returns a pool. One that a test leaves open has to close without an error at its end.
 func mustNew[T, R any](t testing.TB, handler workpool.Handler[T, R], opts ...workpool.Option) *workpool.Pool[T, R] {
 	t.Helper()
 	p, err := workpool.New(handler, opts...)
 	require.NoError(t, err)
+	if _, measures := t.(*testing.B); !measures {
+		t.Cleanup(func() {
+			if !p.Stats().Closed {
+				assert.NoError(t, p.Close())
+			}
+		})
+	}
 	return p
+}
+
+// bubble runs test as a subtest in a bubble.
+func bubble(t *testing.T, name string, test func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
+}
+
+// submit submits the tasks one by one.
+func submit[T, R any](t testing.TB, p *workpool.Pool[T, R], tasks ...T) {
+	t.Helper()
+	for _, task := range tasks {
+		require.NoError(t, p.Submit(t.Context(), task))
+	}
+}
+
+// submitN submits a task n times.
+func submitN[T, R any](t testing.TB, p *workpool.Pool[T, R], n int, task T) {
+	t.Helper()
+	submit(t, p, slices.Repeat([]T{task}, n)...)
+}
+
+// gives expects a call to return a value and no error, as in gives(t, 7)(p.Do(ctx, task)).
+func gives(t testing.TB, want any) func(got any, err error) {
+	t.Helper()
+	return func(got any, err error) {
+		t.Helper()
+		assert.NoError(t, err)
+		assert.Equal(t, want, got)
+	}
+}
+
+// fails expects a call to return an error that is each of these.
+func fails(t testing.TB, want ...error) func(_ any, err error) {
+	t.Helper()
+	return func(_ any, err error) {
+		t.Helper()
+		for _, one := range want {
+			assert.ErrorIs(t, err, one)
+		}
+	}
+}
+
+// panicked expects the error of a panic with this value.
+func panicked(t testing.TB, value any, err error) {
+	t.Helper()
+	var e *workpool.PanicError
+	if assert.ErrorAs(t, err, &e) {
+		assert.Equal(t, value, e.Value)
+	}
+}
+
+// cutShort expects the error of a Shutdown that has aborted so many tasks and left so many
+// running, for these causes.
+func cutShort(t testing.TB, aborted, running int, err error, causes ...error) {
+	t.Helper()
+	var cut *workpool.ShutdownError
+	require.ErrorAs(t, err, &cut)
+	assert.Equal(t, []int{aborted, running}, []int{cut.Aborted, cut.Running})
+	fails(t, causes...)(nil, err)
+}
+
+// limited returns the context of t with a deadline.
+func limited(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // collect receives results until they end.
 func collect[T, R any](p *workpool.Pool[T, R]) []workpool.Result[T, R] {
-	var results []workpool.Result[T, R]
-	for r := range p.Results() {
-		results = append(results, r)
-	}
-	return results
+	return slices.Collect(p.Results())
 }
 
 // closed closes the pool and expects no error.
@@ -149,6 +221,75 @@ var sequenceWays = map[string]sequenceWay{
 	},
 }
 
+// A way runs tasks, and returns their values when all have ended.
+type way[T, R any] = func(ctx context.Context, p *workpool.Pool[T, R], tasks ...T) ([]R, error)
+
+// ways are the ways to run tasks that are answered to their caller: all, or those of these names.
+func ways[T, R any](names ...string) map[string]way[T, R] {
+	all := map[string]way[T, R]{
+		"Do": func(ctx context.Context, p *workpool.Pool[T, R], tasks ...T) (values []R, err error) {
+			for _, task := range tasks {
+				value, doErr := p.Do(ctx, task)
+				values, err = append(values, value), errors.Join(err, doErr)
+			}
+			return values, err
+		},
+		"TryDo": func(ctx context.Context, p *workpool.Pool[T, R], tasks ...T) (values []R, err error) {
+			for _, task := range tasks {
+				value, doErr := p.TryDo(ctx, task)
+				values, err = append(values, value), errors.Join(err, doErr)
+			}
+			return values, err
+		},
+		"DoChan": func(ctx context.Context, p *workpool.Pool[T, R], tasks ...T) (values []R, err error) {
+			var answers []<-chan workpool.Result[T, R]
+			for _, task := range tasks {
+				answers = append(answers, p.DoChan(ctx, task))
+			}
+			for _, answer := range answers {
+				r := <-answer
+				values, err = append(values, r.Value), errors.Join(err, r.Err)
+			}
+			return values, err
+		},
+		"Map": func(ctx context.Context, p *workpool.Pool[T, R], tasks ...T) ([]R, error) { return p.Map(ctx, tasks) },
+		"Stream": func(ctx context.Context, p *workpool.Pool[T, R], tasks ...T) (values []R, err error) {
+			for r := range p.Stream(ctx, slices.Values(tasks)) {
+				values, err = append(values, r.Value), errors.Join(err, r.Err)
+			}
+			return values, err
+		},
+		"Group": func(ctx context.Context, p *workpool.Pool[T, R], tasks ...T) (values []R, err error) {
+			g := p.Group(ctx)
+			for _, task := range tasks {
+				err = errors.Join(err, g.Submit(task))
+			}
+			values, waitErr := g.Wait()
+			return values, errors.Join(err, waitErr)
+		},
+	}
+	if len(names) > 0 {
+		maps.DeleteFunc(all, func(name string, _ way[T, R]) bool { return !slices.Contains(names, name) })
+	}
+	return all
+}
+
+// doAtOnce calls Do for each task from a goroutine of its own.
+func doAtOnce[T, R any](ctx context.Context, p *workpool.Pool[T, R], tasks ...T) (values []R, err error) {
+	var mu sync.Mutex
+	var calls sync.WaitGroup
+	for _, task := range tasks {
+		calls.Go(func() {
+			value, doErr := p.Do(ctx, task)
+			mu.Lock()
+			defer mu.Unlock()
+			values, err = append(values, value), errors.Join(err, doErr)
+		})
+	}
+	calls.Wait()
+	return values, err
+}
+
 func eachSequenceWay(t *testing.T, test func(t *testing.T, feed sequenceWay)) {
 	t.Helper()
 	for name, feed := range sequenceWays {
@@ -186,11 +327,7 @@ func receive[T, R any](t *testing.T, p *workpool.Pool[T, R]) (result workpool.Re
 
 // streamed collects what Stream yields.
 func streamed[T, R any](s iter.Seq[workpool.Result[T, R]]) []workpool.Result[T, R] {
-	var results []workpool.Result[T, R]
-	for r := range s {
-		results = append(results, r)
-	}
-	return results
+	return slices.Collect(s)
 }
 
 // byIndex sorts results by index and asserts that these are 0, 1, ...
@@ -290,10 +427,14 @@ func oneByOne(submit func(p *closures, task closure) error) wayIn {
 }
 
 // allAtOnce is a way in that returns when all tasks have ended.
-func allAtOnce(run func(p *closures, tasks []closure) error) wayIn {
+func allAtOnce(name string) wayIn {
+	run := ways[closure, int]()[name]
 	return func(t testing.TB, p *closures, tasks []closure) func() {
 		done := make(chan error, 1)
-		go func() { done <- run(p, tasks) }()
+		go func() {
+			_, err := run(context.Background(), p, tasks...)
+			done <- err
+		}()
 		return func() { require.NoError(t, <-done) }
 	}
 }
@@ -306,9 +447,7 @@ var waysIn = map[string]wayIn{
 		return err
 	}),
 	"SubmitAll": func(t testing.TB, p *closures, tasks []closure) func() {
-		accepted, err := p.SubmitAll(context.Background(), slices.Values(tasks))
-		require.NoError(t, err)
-		require.Len(t, tasks, accepted)
+		gives(t, len(tasks))(p.SubmitAll(context.Background(), slices.Values(tasks)))
 		return func() {}
 	},
 	"Do": func(t testing.TB, p *closures, tasks []closure) func() {
@@ -322,34 +461,10 @@ var waysIn = map[string]wayIn{
 		}
 		return answers.Wait
 	},
-	"DoChan": func(t testing.TB, p *closures, tasks []closure) func() {
-		var answers []<-chan workpool.Result[closure, int]
-		for _, task := range tasks {
-			answers = append(answers, p.DoChan(context.Background(), task))
-		}
-		return func() {
-			for _, answer := range answers {
-				require.NoError(t, (<-answer).Err)
-			}
-		}
-	},
-	"Map": allAtOnce(func(p *closures, tasks []closure) error {
-		_, err := p.Map(context.Background(), tasks)
-		return err
-	}),
-	"Stream": allAtOnce(func(p *closures, tasks []closure) error {
-		return sequenceWays["Stream"](context.Background(), p, slices.Values(tasks))
-	}),
-	"Group": allAtOnce(func(p *closures, tasks []closure) error {
-		g := p.Group(context.Background())
-		for _, task := range tasks {
-			if err := g.Submit(task); err != nil {
-				return err
-			}
-		}
-		_, err := g.Wait()
-		return err
-	}),
+	"DoChan": allAtOnce("DoChan"),
+	"Map":    allAtOnce("Map"),
+	"Stream": allAtOnce("Stream"),
+	"Group":  allAtOnce("Group"),
 }
 
 // eachWayIn runs test with each way in, in a bubble.
@@ -409,4 +524,304 @@ func panicAfter(n int) iter.Seq[int] {
 		}
 		panic("no more")
 	}
+}
+
+// endedContext returns a context that has ended.
+func endedContext() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// assertSum checks that a snapshot adds up.
+func assertSum(t testing.TB, s workpool.Stats) {
+	t.Helper()
+	assert.Equal(t, s.Submitted, uint64(s.Queued)+uint64(s.Running)+s.Succeeded+s.Failed+s.Aborted, "%+v", s)
+}
+
+// assertFollows checks that a snapshot adds up, and that no counter has gone back since the last
+// one. It returns the snapshot.
+func assertFollows(t testing.TB, last, s workpool.Stats) workpool.Stats {
+	t.Helper()
+	assertSum(t, s)
+	was := []uint64{last.Submitted, last.Succeeded, last.Failed, last.Panicked, last.Aborted, last.Dropped, last.Cancelled, last.Refused, last.Retried}
+	is := []uint64{s.Submitted, s.Succeeded, s.Failed, s.Panicked, s.Aborted, s.Dropped, s.Cancelled, s.Refused, s.Retried}
+	for i := range is {
+		assert.GreaterOrEqual(t, is[i], was[i], i)
+	}
+	assert.LessOrEqual(t, s.Dropped+s.Cancelled, s.Aborted)
+	assert.LessOrEqual(t, s.Panicked, s.Failed)
+	assert.LessOrEqual(t, s.Parked, s.Queued)
+	assert.GreaterOrEqual(t, min(s.Queued, s.Running, s.Undelivered), 0, "%+v", s)
+	return s
+}
+
+// A caller has one task answered to itself. A context belongs to it.
+type caller = func(ctx context.Context, p *closures, task closure) error
+
+var callers = func() map[string]caller {
+	all := map[string]caller{
+		"Submit": func(ctx context.Context, p *closures, task closure) error {
+			if err := p.Submit(ctx, task); err != nil {
+				return err
+			}
+			return p.Wait(context.Background())
+		},
+		"SubmitCancel": func(ctx context.Context, p *closures, task closure) error {
+			cancel, err := p.SubmitCancel(ctx, task)
+			if err != nil {
+				return err
+			}
+			defer cancel()
+			return p.Wait(ctx)
+		},
+	}
+	for name, run := range ways[closure, int]("Do", "DoChan", "Map", "Stream", "Group") {
+		all[name] = func(ctx context.Context, p *closures, task closure) error {
+			_, err := run(ctx, p, task)
+			return err
+		}
+	}
+	return all
+}()
+
+// A selfUser is a handler that gets the pool it runs on.
+type selfUser[T, R any] func(ctx context.Context, p *workpool.Pool[T, R], task T) (R, error)
+
+// newSelfUsing makes a pool whose handler uses the pool itself.
+func newSelfUsing[T, R any](t testing.TB, handler selfUser[T, R], opts ...workpool.Option) *workpool.Pool[T, R] {
+	t.Helper()
+	var p *workpool.Pool[T, R]
+	p = mustNew(t, func(ctx context.Context, task T) (R, error) { return handler(ctx, p, task) }, opts...)
+	return p
+}
+
+// tight are the pools on which a task that waits for a worker waits for
+// itself: nearly all is taken by the task.
+var tight = map[string][]workpool.Option{
+	"one worker, depth 0":  {workpool.WithWorkers(1), workpool.WithQueueDepth(0)},
+	"one worker, depth 1":  {workpool.WithWorkers(1), workpool.WithQueueDepth(1)},
+	"two workers, depth 1": {workpool.WithWorkers(2), workpool.WithQueueDepth(1)},
+	"elastic":              {workpool.WithWorkers(3), workpool.WithQueueDepth(1), workpool.WithElastic(0, 5*time.Millisecond)},
+	"defaults":             nil,
+}
+
+func eachTight(t *testing.T, test func(t *testing.T, opts []workpool.Option)) {
+	t.Helper()
+	for name, opts := range tight {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, slices.Clip(opts)) })
+		})
+	}
+}
+
+// nested are the ways in which a handler runs tasks of its own pool and waits for them. Each
+// returns the sum of their values.
+var nested = func() map[string]func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+	all := ways[int, int]()
+	all["Do from goroutines of its own"] = doAtOnce[int, int]
+	sums := map[string]func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error){}
+	for name, run := range all {
+		sums[name] = func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+			values, err := run(ctx, p, tasks...)
+			for _, value := range values {
+				sum += value
+			}
+			return sum, err
+		}
+	}
+	return sums
+}()
+
+var errFailed = errors.New("failed")
+
+// failing returns a handler that fails before a number of the attempt.
+func failing(attempts int) workpool.Handler[int, int] {
+	return func(ctx context.Context, n int) (int, error) {
+		if info, _ := workpool.InfoFrom(ctx); info.Attempt < attempts {
+			return 0, errFailed
+		}
+		return n, nil
+	}
+}
+
+func seconds(attempt int) time.Duration { return time.Duration(attempt) * time.Second }
+
+var errNotYet = errors.New("not yet")
+
+// after returns a handler that succeeds at a number of the attempt, and asks for
+// each further one after d.
+func after(attempts int, d time.Duration) workpool.Handler[int, int] {
+	return func(ctx context.Context, n int) (int, error) {
+		if info, _ := workpool.InfoFrom(ctx); info.Attempt < attempts {
+			return 0, workpool.RetryAfter(d, errNotYet)
+		}
+		return n, nil
+	}
+}
+
+// A call is one of the two ways to run a task and get its answer.
+type call func(ctx context.Context, p *closures, task closure) (int, error)
+
+func do(ctx context.Context, p *closures, task closure) (int, error) { return p.Do(ctx, task) }
+
+func doChan(ctx context.Context, p *closures, task closure) (int, error) {
+	r := <-p.DoChan(ctx, task)
+	return r.Value, r.Err
+}
+
+func tryDo(ctx context.Context, p *closures, task closure) (int, error) { return p.TryDo(ctx, task) }
+
+// outcome is what a call came back with, and when.
+type outcome struct {
+	value int
+	err   error
+	after time.Duration
+}
+
+// inBackground starts the call and waits until everything in the bubble stands still.
+func inBackground(ctx context.Context, call call, p *closures, task closure) <-chan outcome {
+	done := make(chan outcome, 1)
+	begin := time.Now()
+	go func() {
+		value, err := call(ctx, p, task)
+		done <- outcome{value, err, time.Since(begin)}
+	}()
+	synctest.Wait()
+	return done
+}
+
+// assertSilent asserts that the channel holds nothing and is not closed.
+func assertSilent[T, R any](t *testing.T, answer <-chan workpool.Result[T, R]) {
+	t.Helper()
+	synctest.Wait()
+	select {
+	case r, open := <-answer:
+		assert.Fail(t, "one Result is all there is", "got %v, open: %v", r, open)
+	default:
+	}
+}
+
+// eachCall runs test for Do, TryDo and DoChan, in a bubble each.
+func eachCall(t *testing.T, test func(t *testing.T, call call)) {
+	t.Helper()
+	eachWaitingCall(t, test)
+	t.Run("TryDo", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { test(t, tryDo) })
+	})
+}
+
+// eachWaitingCall runs test for those that wait for room.
+func eachWaitingCall(t *testing.T, test func(t *testing.T, call call)) {
+	t.Helper()
+	t.Run("Do", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { test(t, do) })
+	})
+	t.Run("DoChan", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { test(t, doChan) })
+	})
+}
+
+// An order is a task of a key.
+type order struct {
+	key int
+	run closure
+}
+
+func keyOf(o order) int { return o.key }
+
+func runOrder(ctx context.Context, o order) (int, error) { return o.run(ctx) }
+
+func newOrders(t testing.TB, opts ...workpool.Option) *workpool.Pool[order, int] {
+	t.Helper()
+	return mustNew(t, runOrder, append([]workpool.Option{workpool.WithKey(keyOf)}, opts...)...)
+}
+
+// napping is a task that takes a second.
+func napping(context.Context) (int, error) {
+	time.Sleep(time.Second)
+	return 0, nil
+}
+
+// receiveN receives n results.
+func receiveN(p *closures, n int) {
+	if n == 0 {
+		return
+	}
+	for range p.Results() {
+		if n--; n == 0 {
+			return
+		}
+	}
+}
+
+// eachHandIn runs test with each of the ways of which rule 8 promises that tasks begin in their
+// order: they hand them in from one goroutine, and return when all have ended.
+func eachHandIn(t *testing.T, test func(t *testing.T, run way[closure, int])) {
+	t.Helper()
+	all := ways[closure, int]("DoChan", "Map", "Stream", "Group")
+	all["Submit"] = func(ctx context.Context, p *closures, tasks ...closure) (_ []int, err error) {
+		var received sync.WaitGroup
+		received.Go(func() { receiveN(p, len(tasks)) })
+		for _, task := range tasks {
+			err = errors.Join(err, p.Submit(ctx, task))
+		}
+		received.Wait()
+		return nil, err
+	}
+	all["SubmitAll"] = func(ctx context.Context, p *closures, tasks ...closure) ([]int, error) {
+		var received sync.WaitGroup
+		defer received.Wait()
+		received.Go(func() { receiveN(p, len(tasks)) })
+		_, err := p.SubmitAll(ctx, slices.Values(tasks))
+		return nil, err
+	}
+	for name, run := range all {
+		t.Run(name, func(t *testing.T) { test(t, run) })
+	}
+}
+
+// rounds is how many rounds a test of hangs makes, of which each takes some tens of
+// microseconds.
+func rounds(few, many int) int {
+	if testing.Short() {
+		return few
+	}
+	return many
+}
+
+// heap returns how many bytes are in use.
+func heap() int {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+func count(n int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i := range n {
+			if !yield(i) {
+				return
+			}
+		}
+	}
+}
+
+// derivations are ways to derive a context that ends with another one.
+var derivations = map[string]func(ctx context.Context) (context.Context, context.CancelFunc){
+	"its own context": func(ctx context.Context) (context.Context, context.CancelFunc) { return ctx, func() {} },
+	"WithCancel":      context.WithCancel,
+	"WithTimeout": func(ctx context.Context) (context.Context, context.CancelFunc) {
+		return context.WithTimeout(ctx, time.Hour)
+	},
+	"WithValue": func(ctx context.Context) (context.Context, context.CancelFunc) {
+		return context.WithCancel(context.WithValue(ctx, key{}, 1))
+	},
+	"WithoutCancel and AfterFunc": func(ctx context.Context) (context.Context, context.CancelFunc) {
+		child, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+		context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+		return child, func() { cancel(nil) }
+	},
 }

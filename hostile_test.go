@@ -33,11 +33,15 @@ func (h *hostility) strike() {
 // A hostileError is one whose every method strikes.
 type hostileError struct{ *hostility }
 
-func (e hostileError) Error() string  { e.strike(); return "hostile" }
+func (e hostileError) Error() string { e.strike(); return "hostile" }
+
 func (e hostileError) String() string { e.strike(); return "hostile" }
-func (e hostileError) Is(error) bool  { e.strike(); return false }
-func (e hostileError) As(any) bool    { e.strike(); return false }
-func (e hostileError) Unwrap() error  { e.strike(); return nil }
+
+func (e hostileError) Is(error) bool { e.strike(); return false }
+
+func (e hostileError) As(any) bool { e.strike(); return false }
+
+func (e hostileError) Unwrap() error { e.strike(); return nil }
 
 // A hostileContext is one whose every method strikes. An opaque one hides the context
 // behind it.
@@ -48,21 +52,17 @@ type hostileContext struct {
 }
 
 func (c hostileContext) Deadline() (time.Time, bool) { c.strike(); return c.Context.Deadline() }
-func (c hostileContext) Done() <-chan struct{}       { c.strike(); return c.Context.Done() }
-func (c hostileContext) Err() error                  { c.strike(); return c.Context.Err() }
+
+func (c hostileContext) Done() <-chan struct{} { c.strike(); return c.Context.Done() }
+
+func (c hostileContext) Err() error { c.strike(); return c.Context.Err() }
+
 func (c hostileContext) Value(key any) any {
 	c.strike()
 	if c.opaque {
 		return nil
 	}
 	return c.Context.Value(key)
-}
-
-// endedContext returns a context that has ended.
-func endedContext() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
 }
 
 // hostilities are what hostile values do to a pool.
@@ -97,14 +97,12 @@ func surviving(f func()) {
 func eachHostility(t *testing.T, opts []workpool.Option, test func(t *testing.T, p *closures, h *hostility)) {
 	t.Helper()
 	for name, hostile := range hostilities {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t, append(slices.Clip(opts), workpool.WithoutResults())...)
-				h := new(hostility)
-				h.do = hostile(p)
-				test(t, p, h)
-				survived(t, p, h)
-			})
+		bubble(t, name, func(t *testing.T) {
+			p := newClosures(t, append(slices.Clip(opts), workpool.WithoutResults())...)
+			h := new(hostility)
+			h.do = hostile(p)
+			test(t, p, h)
+			survived(t, p, h)
 		})
 	}
 }
@@ -125,57 +123,6 @@ func survived(t *testing.T, p *closures, h *hostility) {
 	s := p.Stats()
 	assertSum(t, s)
 	assert.Zero(t, s.Running+s.Queued+s.Waiting+s.Held+s.Parked)
-}
-
-// assertSum checks that a snapshot adds up.
-func assertSum(t testing.TB, s workpool.Stats) bool {
-	t.Helper()
-	return assert.Equal(t, s.Submitted, uint64(s.Queued)+uint64(s.Running)+s.Succeeded+s.Failed+s.Aborted, "%+v", s)
-}
-
-// callers are the ways to have one task answered to its caller, to whom a context belongs.
-var callers = map[string]func(ctx context.Context, p *closures, task closure) error{
-	"Do": func(ctx context.Context, p *closures, task closure) error {
-		_, err := p.Do(ctx, task)
-		return err
-	},
-	"DoChan": func(ctx context.Context, p *closures, task closure) error {
-		return (<-p.DoChan(ctx, task)).Err
-	},
-	"Map": func(ctx context.Context, p *closures, task closure) error {
-		_, err := p.Map(ctx, []closure{task})
-		return err
-	},
-	"Stream": func(ctx context.Context, p *closures, task closure) error {
-		var errs []error
-		for r := range p.Stream(ctx, slices.Values([]closure{task})) {
-			errs = append(errs, r.Err)
-		}
-		return errors.Join(errs...)
-	},
-	"Group": func(ctx context.Context, p *closures, task closure) error {
-		g := p.Group(ctx)
-		if err := g.Submit(task); err != nil {
-			_, _ = g.Wait()
-			return err
-		}
-		_, err := g.Wait()
-		return err
-	},
-	"Submit": func(ctx context.Context, p *closures, task closure) error {
-		if err := p.Submit(ctx, task); err != nil {
-			return err
-		}
-		return p.Wait(context.Background())
-	},
-	"SubmitCancel": func(ctx context.Context, p *closures, task closure) error {
-		cancel, err := p.SubmitCancel(ctx, task)
-		if err != nil {
-			return err
-		}
-		defer cancel()
-		return p.Wait(ctx)
-	},
 }
 
 // errorPlaces are the ends of a task that have an error of the user in them.
@@ -221,17 +168,14 @@ func TestRule11_ErrorsOfHandlersMayDoAnything(t *testing.T) {
 
 func TestRule11_ErrorsUnderRetryAndTimeoutMayDoAnything(t *testing.T) {
 	for name, hostile := range hostilities {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var handler workpool.Handler[closure, int] = workpool.Call[int]
-				handler = workpool.Retry(workpool.Timeout(handler, time.Minute), 3, seconds)
-				p := mustNew(t, handler, workpool.WithoutResults())
-				h := new(hostility)
-				h.do = hostile(p)
-				h.armed.Store(true)
-				surviving(func() { _, _ = p.Do(context.Background(), returning(0, hostileError{h})) })
-				survived(t, p, h)
-			})
+		bubble(t, name, func(t *testing.T) {
+			handler := workpool.Retry(workpool.Timeout(workpool.Call[int], time.Minute), 3, seconds)
+			p := mustNew(t, handler, workpool.WithoutResults())
+			h := new(hostility)
+			h.do = hostile(p)
+			h.armed.Store(true)
+			surviving(func() { _, _ = p.Do(context.Background(), returning(0, hostileError{h})) })
+			survived(t, p, h)
 		})
 	}
 }
@@ -301,59 +245,47 @@ func TestRule11_ErrorsOfDroppedTasksMayDoAnything(t *testing.T) {
 func TestRule11_PanicsOfTheResultFunctionMayHaveAnyValue(t *testing.T) {
 	for name, hostile := range hostilities {
 		for _, unrun := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s/unrun=%v", name, unrun), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					h := new(hostility)
-					var told atomic.Int32
-					p := newClosures(t, workpool.WithWorkers(1), workpool.WithResultFunc(func(workpool.Result[closure, int]) {
-						if told.Add(1) == 1 {
-							panic(hostileError{h})
-						}
-					}))
-					h.do = hostile(p)
-					h.armed.Store(true)
-					if unrun {
-						p.Pause()
-						cancel, err := p.SubmitCancel(context.Background(), returning(0, nil))
-						require.NoError(t, err)
-						cancel()
-					} else {
-						require.NoError(t, p.Submit(context.Background(), returning(0, nil)))
+			bubble(t, fmt.Sprintf("%s/unrun=%v", name, unrun), func(t *testing.T) {
+				h := new(hostility)
+				var told atomic.Int32
+				p := newClosures(t, workpool.WithWorkers(1), workpool.WithResultFunc(func(workpool.Result[closure, int]) {
+					if told.Add(1) == 1 {
+						panic(hostileError{h})
 					}
-					synctest.Wait()
-					assert.Positive(t, told.Load())
-					h.armed.Store(false)
-					p.Resume()
-					_ = p.Submit(context.Background(), returning(0, nil))
-					synctest.Wait()
-					err := p.Shutdown(context.Background())
-					var panicked *workpool.PanicError
-					require.ErrorAs(t, err, &panicked)
-					assert.IsType(t, hostileError{}, panicked.Value)
-					assertSum(t, p.Stats())
-				})
+				}))
+				h.do = hostile(p)
+				h.armed.Store(true)
+				if unrun {
+					p.Pause()
+					cancel, err := p.SubmitCancel(context.Background(), returning(0, nil))
+					require.NoError(t, err)
+					cancel()
+				} else {
+					require.NoError(t, p.Submit(context.Background(), returning(0, nil)))
+				}
+				synctest.Wait()
+				assert.Positive(t, told.Load())
+				h.armed.Store(false)
+				p.Resume()
+				_ = p.Submit(context.Background(), returning(0, nil))
+				synctest.Wait()
+				err := p.Shutdown(context.Background())
+				var panicked *workpool.PanicError
+				require.ErrorAs(t, err, &panicked)
+				assert.IsType(t, hostileError{}, panicked.Value)
+				assertSum(t, p.Stats())
 			})
 		}
 	}
 }
 
 func TestRule11_PanicsOfInputsMayHaveAnyValue(t *testing.T) {
-	inputs := map[string]func(p *closures, tasks func(yield func(closure) bool)){
-		"SubmitAll": func(p *closures, tasks func(yield func(closure) bool)) {
-			_, _ = p.SubmitAll(context.Background(), tasks)
-		},
-		"Stream": func(p *closures, tasks func(yield func(closure) bool)) {
-			for r := range p.Stream(context.Background(), tasks) {
-				_ = r
-			}
-		},
-	}
-	for name, feed := range inputs {
+	for name, feed := range sequenceWays {
 		t.Run(name, func(t *testing.T) {
 			eachHostility(t, nil, func(_ *testing.T, p *closures, h *hostility) {
 				h.armed.Store(true)
 				surviving(func() {
-					feed(p, func(yield func(closure) bool) {
+					_ = feed(context.Background(), p, func(yield func(closure) bool) {
 						yield(returning(0, nil))
 						panic(hostileError{h})
 					})
@@ -363,59 +295,66 @@ func TestRule11_PanicsOfInputsMayHaveAnyValue(t *testing.T) {
 	}
 }
 
-// stages are how far a task has come when its context ends. Each makes a pool such that a
-// task that is handed in then gets there.
-var stages = map[string]struct {
-	opts    []workpool.Option
-	prepare func(t *testing.T, p *closures) (release func())
-	task    closure
-	there   func(s workpool.Stats) bool
-}{
+// A stage is how far a task has come when its context ends: a task that is handed in then gets
+// there.
+type stage struct {
+	opts []workpool.Option
+	busy int // workers
+	task closure
+	at   func(s workpool.Stats) int
+}
+
+var oneWorker = []workpool.Option{workpool.WithWorkers(1)}
+
+var stages = map[string]stage{
 	"in line": {
 		[]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(0)},
-		func(t *testing.T, p *closures) func() { return occupy(t, p, 1) },
-		returning(0, nil),
-		func(s workpool.Stats) bool { return s.Waiting == 1 },
+		1,
+		returning(0, nil), func(s workpool.Stats) int { return s.Waiting },
 	},
 	"queued": {
 		[]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(10)},
-		func(t *testing.T, p *closures) func() { return occupy(t, p, 1) },
-		returning(0, nil),
-		func(s workpool.Stats) bool { return s.Queued == 1 },
+		1,
+		returning(0, nil), func(s workpool.Stats) int { return s.Queued },
 	},
-	"running": {
-		[]workpool.Option{workpool.WithWorkers(1)},
-		func(*testing.T, *closures) func() { return func() {} },
-		func(ctx context.Context) (int, error) {
-			select {
-			case <-ctx.Done():
-			case <-time.After(time.Second):
-			}
-			return 0, ctx.Err()
-		},
-		func(s workpool.Stats) bool { return s.Running == 1 },
-	},
-	"running after it was parked": {
-		[]workpool.Option{workpool.WithWorkers(1)},
-		func(*testing.T, *closures) func() { return func() {} },
-		func(ctx context.Context) (int, error) {
-			if i, _ := workpool.InfoFrom(ctx); i.Attempt == 1 {
-				<-ctx.Done()
-				return 0, workpool.RetryAfter(0, ctx.Err())
-			}
-			return 0, nil
-		},
-		func(s workpool.Stats) bool { return s.Running == 1 },
-	},
-	"parked": {
-		[]workpool.Option{workpool.WithWorkers(1)},
-		func(*testing.T, *closures) func() { return func() {} },
-		func(ctx context.Context) (int, error) {
-			ctx.Done() // which makes a context that has to be freed
-			return 0, workpool.RetryAfter(time.Hour, nil)
-		},
-		func(s workpool.Stats) bool { return s.Parked == 1 },
-	},
+	"running": {oneWorker, 0, func(ctx context.Context) (int, error) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+		return 0, ctx.Err()
+	}, func(s workpool.Stats) int { return s.Running }},
+	"running after it was parked": {oneWorker, 0, func(ctx context.Context) (int, error) {
+		if i, _ := workpool.InfoFrom(ctx); i.Attempt == 1 {
+			<-ctx.Done()
+			return 0, workpool.RetryAfter(0, ctx.Err())
+		}
+		return 0, nil
+	}, func(s workpool.Stats) int { return s.Running }},
+	"parked": {oneWorker, 0, func(ctx context.Context) (int, error) {
+		ctx.Done() // which makes a context that has to be freed
+		return 0, workpool.RetryAfter(time.Hour, nil)
+	}, func(s workpool.Stats) int { return s.Parked }},
+}
+
+// reach has run bring a task of s to its stage, and then calls strike while h is armed. It
+// returns a function that waits for run.
+func (s stage) reach(t *testing.T, p *closures, h *hostility, run func(task closure), strike func()) (wait func()) {
+	t.Helper()
+	release := func() {}
+	if s.busy > 0 {
+		release = occupy(t, p, s.busy)
+	}
+	var caller sync.WaitGroup
+	caller.Go(func() { run(s.task) })
+	synctest.Wait()
+	require.Equal(t, 1, s.at(p.Stats()), "%+v", p.Stats())
+	h.armed.Store(true)
+	strike()
+	synctest.Wait()
+	h.armed.Store(false)
+	release()
+	return caller.Wait
 }
 
 func TestRule11_CausesOfContextsMayDoAnything(t *testing.T) {
@@ -423,19 +362,11 @@ func TestRule11_CausesOfContextsMayDoAnything(t *testing.T) {
 		for stage, s := range stages {
 			t.Run(way+"/"+stage, func(t *testing.T) {
 				eachHostility(t, s.opts, func(t *testing.T, p *closures, h *hostility) {
-					release := s.prepare(t, p)
 					ctx, cancel := context.WithCancelCause(context.Background())
-					var caller sync.WaitGroup
-					caller.Go(func() { surviving(func() { _ = run(ctx, p, s.task) }) })
-					synctest.Wait()
-					require.True(t, s.there(p.Stats()), "%+v", p.Stats())
-					h.armed.Store(true)
-					cancel(hostileError{h})
-					synctest.Wait()
-					h.armed.Store(false)
-					release()
+					hand := func(task closure) { surviving(func() { _ = run(ctx, p, task) }) }
+					wait := s.reach(t, p, h, hand, func() { cancel(hostileError{h}) })
 					_ = p.Shutdown(endedContext())
-					caller.Wait()
+					wait()
 				})
 			})
 		}
@@ -454,20 +385,11 @@ func TestRule11_ContextsMayDoAnything(t *testing.T) {
 						if do := h.do; opaque {
 							h.do = func() { surviving(do) }
 						}
-						release := s.prepare(t, p)
 						base, cancel := context.WithCancel(context.Background())
-						ctx := hostileContext{base, h, opaque}
-						var caller sync.WaitGroup
-						caller.Go(func() { surviving(func() { _ = run(ctx, p, s.task) }) })
-						synctest.Wait()
-						require.True(t, s.there(p.Stats()), "%+v", p.Stats())
-						h.armed.Store(true)
-						cancel()
-						synctest.Wait()
-						h.armed.Store(false)
-						release()
+						hand := func(task closure) { surviving(func() { _ = run(hostileContext{base, h, opaque}, p, task) }) }
+						wait := s.reach(t, p, h, hand, cancel)
 						_ = p.Shutdown(endedContext())
-						caller.Wait()
+						wait()
 					})
 				})
 			}
@@ -542,29 +464,18 @@ func TestRule11_TheContextOfThePoolMayDoAnything(t *testing.T) {
 	for name, hostile := range hostilities {
 		for stage, s := range stages {
 			for _, cause := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s/%s/cause=%v", name, stage, cause), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						h := new(hostility)
-						base, cancel := context.WithCancelCause(context.Background())
-						ctx := base
-						if !cause {
-							ctx = hostileContext{base, h, false}
-						}
-						p := newClosures(t, append(slices.Clip(s.opts), workpool.WithContext(ctx), workpool.WithoutResults())...)
-						h.do = hostile(p)
-						release := s.prepare(t, p)
-						var caller sync.WaitGroup
-						caller.Go(func() { surviving(func() { _, _ = p.Do(context.Background(), s.task) }) })
-						synctest.Wait()
-						require.True(t, s.there(p.Stats()), "%+v", p.Stats())
-						h.armed.Store(true)
-						surviving(func() { cancel(hostileError{h}) })
-						synctest.Wait()
-						h.armed.Store(false)
-						release()
-						caller.Wait()
-						survived(t, p, h)
-					})
+				bubble(t, fmt.Sprintf("%s/%s/cause=%v", name, stage, cause), func(t *testing.T) {
+					h := new(hostility)
+					base, cancel := context.WithCancelCause(context.Background())
+					ctx := base
+					if !cause {
+						ctx = hostileContext{base, h, false}
+					}
+					p := newClosures(t, append(slices.Clip(s.opts), workpool.WithContext(ctx), workpool.WithoutResults())...)
+					h.do = hostile(p)
+					hand := func(task closure) { surviving(func() { _, _ = p.Do(context.Background(), task) }) }
+					s.reach(t, p, h, hand, func() { surviving(func() { cancel(hostileError{h}) }) })()
+					survived(t, p, h)
 				})
 			}
 		}
@@ -580,6 +491,7 @@ func (listError) Error() string { return "list" }
 type listContext struct{ context.Context }
 
 func (c listContext) Value(any) any { return nil }
+
 func (c listContext) Err() error {
 	if c.Context.Err() == nil {
 		return nil
@@ -590,38 +502,33 @@ func (c listContext) Err() error {
 func TestRule11_ErrorsOfContextsNeedNotBeComparable(t *testing.T) {
 	for way, run := range callers {
 		for stage, s := range stages {
-			t.Run(way+"/"+stage, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					p := newClosures(t, append(slices.Clip(s.opts), workpool.WithoutResults())...)
-					release := s.prepare(t, p)
-					base, cancel := context.WithCancel(context.Background())
-					var caller sync.WaitGroup
-					caller.Go(func() { _ = run(listContext{base}, p, s.task) })
-					synctest.Wait()
-					require.True(t, s.there(p.Stats()), "%+v", p.Stats())
-					cancel()
-					synctest.Wait()
-					release()
-					_ = p.Shutdown(endedContext())
-					caller.Wait()
-					survived(t, p, new(hostility))
-				})
+			bubble(t, way+"/"+stage, func(t *testing.T) {
+				p := newClosures(t, append(slices.Clip(s.opts), workpool.WithoutResults())...)
+				base, cancel := context.WithCancel(context.Background())
+				var err error
+				wait := s.reach(t, p, new(hostility), func(task closure) { err = run(listContext{base}, p, task) }, cancel)
+				if way != "Submit" && stage != "running after it was parked" {
+					wait() // the end of the context ends the call, and the handler
+					var list listError
+					assert.ErrorAs(t, err, &list)
+				}
+				_ = p.Shutdown(endedContext())
+				wait()
+				survived(t, p, new(hostility))
 			})
 		}
 	}
-	t.Run("WithContext", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			base, cancel := context.WithCancel(context.Background())
-			p := newClosures(t, workpool.WithContext(listContext{base}))
-			require.NoError(t, p.Submit(context.Background(), untilEnd))
-			synctest.Wait()
-			cancel()
-			synctest.Wait() // package context hears of such a context on a goroutine
-			err := p.Close()
-			var cut *workpool.ShutdownError
-			require.ErrorAs(t, err, &cut)
-			var list listError
-			assert.ErrorAs(t, cut.Cause, &list)
-		})
+	bubble(t, "WithContext", func(t *testing.T) {
+		base, cancel := context.WithCancel(context.Background())
+		p := newClosures(t, workpool.WithContext(listContext{base}))
+		require.NoError(t, p.Submit(context.Background(), untilEnd))
+		synctest.Wait()
+		cancel()
+		synctest.Wait() // package context hears of such a context on a goroutine
+		err := p.Close()
+		var cut *workpool.ShutdownError
+		require.ErrorAs(t, err, &cut)
+		var list listError
+		assert.ErrorAs(t, cut.Cause, &list)
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -78,22 +80,24 @@ func TestMap_NoTasksGiveAnEmptySlice(t *testing.T) {
 
 func TestMap_FirstErrorCancelsTheRest(t *testing.T) {
 	eachMap(t, func(t *testing.T, run mapping) {
-		failure := errors.New("no such thing")
-		var started atomic.Int32
+		var started, finished atomic.Int32
 		begin := time.Now()
 		values, err := run(t, t.Context(), upTo(100), func(ctx context.Context, i int) (int, error) {
 			started.Add(1)
+			defer finished.Add(1)
 			if i == 1 {
 				time.Sleep(time.Second)
-				return 0, failure
+				return 0, errFailed
 			}
 			<-ctx.Done()
 			assert.Equal(t, context.Canceled, ctx.Err())
+			time.Sleep(time.Minute)
 			return 0, fmt.Errorf("task %d: %w", i, ctx.Err())
 		}, workpool.WithWorkers(3), workpool.WithQueueDepth(5))
-		assert.True(t, err == failure, "the error itself, not a wrapper and not a later one: %v", err)
+		assert.True(t, err == errFailed, "the error itself, not a wrapper and not a later one: %v", err)
 		assert.Nil(t, values)
-		assert.Equal(t, time.Second, time.Since(begin))
+		assert.Equal(t, time.Second+time.Minute, time.Since(begin), "it waits for the handlers that it started")
+		assert.Equal(t, int32(3), finished.Load())
 		assert.Equal(t, int32(3), started.Load(), "what had not started when the first one failed never starts")
 	})
 }
@@ -105,40 +109,6 @@ func TestMap_FirstOfManyErrors(t *testing.T) {
 			return 0, fmt.Errorf("task %d", i)
 		}, workpool.WithWorkers(4))
 		require.EqualError(t, err, "task 3", "the first in time")
-	})
-}
-
-func TestMap_WaitsForTheHandlersThatItStarted(t *testing.T) {
-	eachMap(t, func(t *testing.T, run mapping) {
-		failure := errors.New("no such thing")
-		begin := time.Now()
-		var finished bool
-		_, err := run(t, t.Context(), upTo(2), func(_ context.Context, i int) (int, error) {
-			if i == 1 {
-				return 0, failure
-			}
-			time.Sleep(time.Minute) // and ignore the context
-			finished = true
-			return 0, nil
-		}, workpool.WithWorkers(2))
-		assert.Equal(t, failure, err)
-		assert.True(t, finished)
-		assert.Equal(t, time.Minute, time.Since(begin))
-	})
-}
-
-func TestMap_EndedContextRunsNothing(t *testing.T) {
-	eachMap(t, func(t *testing.T, run mapping) {
-		reason := errors.New("the client went away")
-		ctx, cancel := context.WithCancelCause(t.Context())
-		cancel(reason)
-		values, err := run(t, ctx, upTo(10), func(context.Context, int) (int, error) {
-			assert.Fail(t, "no task must run")
-			return 0, nil
-		})
-		require.ErrorIs(t, err, context.Canceled)
-		require.ErrorIs(t, err, reason)
-		assert.Nil(t, values)
 	})
 }
 
@@ -168,33 +138,11 @@ func TestMap_ContextEndsOnTheWay(t *testing.T) {
 	})
 }
 
-func TestMap_HandlerSeesTheContextOfTheCaller(t *testing.T) {
-	type key struct{}
-	eachMap(t, func(t *testing.T, run mapping) {
-		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, "mine"), time.Hour)
-		defer cancel()
-		want, _ := ctx.Deadline()
-		_, err := run(t, ctx, upTo(5), func(ctx context.Context, i int) (int, error) {
-			deadline, _ := ctx.Deadline()
-			assert.Equal(t, want, deadline)
-			assert.Equal(t, "mine", ctx.Value(key{}))
-			info, ok := workpool.InfoFrom(ctx)
-			assert.True(t, ok)
-			assert.Equal(t, workpool.Info{Pool: "squares", Worker: info.Worker, Index: uint64(i), Attempt: 1}, info)
-			return i, nil
-		}, workpool.WithName("squares"))
-		require.NoError(t, err)
-	})
-}
-
 func TestMap_FunctionChecksItsArguments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, err := workpool.Map[int, int](t.Context(), upTo(3), nil)
-		require.ErrorIs(t, err, workpool.ErrInvalidOption)
-		_, err = workpool.Map(t.Context(), upTo(3), square, workpool.WithWorkers(0))
-		require.ErrorIs(t, err, workpool.ErrInvalidOption)
-		_, err = workpool.Map(t.Context(), upTo(3), square, nil)
-		require.ErrorIs(t, err, workpool.ErrInvalidOption)
+		fails(t, workpool.ErrInvalidOption)(workpool.Map[int, int](t.Context(), upTo(3), nil))
+		fails(t, workpool.ErrInvalidOption)(workpool.Map(t.Context(), upTo(3), square, workpool.WithWorkers(0)))
+		fails(t, workpool.ErrInvalidOption)(workpool.Map(t.Context(), upTo(3), square, nil))
 	})
 }
 
@@ -207,26 +155,14 @@ func TestMap_EndOfThePoolsContext(t *testing.T) {
 			started <- struct{}{}
 			return untilEnd(ctx)
 		}, workpool.WithContext(ctx), workpool.WithWorkers(2))
-		_, err := p.Map(t.Context(), upTo(10))
-		require.ErrorIs(t, err, workpool.ErrAborted)
-		require.ErrorIs(t, err, context.DeadlineExceeded)
+		fails(t, workpool.ErrAborted, context.DeadlineExceeded)(p.Map(t.Context(), upTo(10)))
 		assert.Len(t, started, 2)
 		var cutShort *workpool.ShutdownError
 		require.ErrorAs(t, p.Close(), &cutShort)
 
-		_, err = workpool.Map(t.Context(), upTo(10), func(ctx context.Context, _ int) (int, error) { return untilEnd(ctx) },
+		_, err := workpool.Map(t.Context(), upTo(10), func(ctx context.Context, _ int) (int, error) { return untilEnd(ctx) },
 			workpool.WithContext(ctx))
 		require.Error(t, err, "its context has ended before")
-	})
-}
-
-func TestMap_ClosedPool(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, square)
-		closed(t, p)
-		values, err := p.Map(t.Context(), upTo(3))
-		require.ErrorIs(t, err, workpool.ErrClosed)
-		assert.Nil(t, values)
 	})
 }
 
@@ -236,55 +172,49 @@ func TestMap_PoolClosesOnTheWay(t *testing.T) {
 		workpool.FinishRunning: workpool.ErrAborted,
 		workpool.Abort:         workpool.ErrAborted,
 	} {
-		t.Run(mode.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var started, finished atomic.Int32
-				p := mustNew(t, func(_ context.Context, i int) (int, error) {
-					started.Add(1)
-					time.Sleep(time.Second)
-					finished.Add(1)
-					return i, nil
-				}, workpool.WithWorkers(2), workpool.WithQueueDepth(2), workpool.WithShutdown(mode, 0))
-				go func() {
-					time.Sleep(1500 * time.Millisecond)
-					assert.NoError(t, p.Close())
-					assert.Equal(t, started.Load(), finished.Load())
-				}()
-				values, err := p.Map(t.Context(), upTo(100))
-				require.ErrorIs(t, err, wantErr)
-				if wantErr == nil {
-					assert.Equal(t, upTo(100), values)
-				} else {
-					assert.EqualValues(t, 4, started.Load())
-				}
-				synctest.Wait()
-				stats := p.Stats()
-				assert.Equal(t, stats.Submitted, stats.Succeeded+stats.Failed+stats.Aborted)
-			})
+		bubble(t, mode.String(), func(t *testing.T) {
+			var started, finished atomic.Int32
+			p := mustNew(t, func(_ context.Context, i int) (int, error) {
+				started.Add(1)
+				time.Sleep(time.Second)
+				finished.Add(1)
+				return i, nil
+			}, workpool.WithWorkers(2), workpool.WithQueueDepth(2), workpool.WithShutdown(mode, 0))
+			go func() {
+				time.Sleep(1500 * time.Millisecond)
+				assert.NoError(t, p.Close())
+				assert.Equal(t, started.Load(), finished.Load())
+			}()
+			values, err := p.Map(t.Context(), upTo(100))
+			require.ErrorIs(t, err, wantErr)
+			if wantErr == nil {
+				assert.Equal(t, upTo(100), values)
+			} else {
+				assert.EqualValues(t, 4, started.Load())
+			}
+			synctest.Wait()
+			stats := p.Stats()
+			assert.Equal(t, stats.Submitted, stats.Succeeded+stats.Failed+stats.Aborted)
 		})
 	}
 }
 
 func TestMap_ErrorOfOneLeavesTheOtherAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		failure := errors.New("no such thing")
 		p := mustNew(t, func(ctx context.Context, i int) (int, error) {
 			time.Sleep(time.Second)
 			if i < 0 {
-				return 0, failure
+				return 0, errFailed
 			}
 			return i, ctx.Err()
 		}, workpool.WithWorkers(2))
-		defer closed(t, p)
 		var both sync.WaitGroup
 		both.Go(func() {
 			_, err := p.Map(t.Context(), []int{-1, -1, -1, -1, -1})
-			assert.Equal(t, failure, err)
+			assert.Equal(t, errFailed, err)
 		})
 		both.Go(func() {
-			values, err := p.Map(t.Context(), upTo(20))
-			assert.NoError(t, err)
-			assert.Equal(t, upTo(20), values)
+			gives(t, upTo(20))(p.Map(t.Context(), upTo(20)))
 		})
 		both.Wait()
 	})
@@ -292,10 +222,179 @@ func TestMap_ErrorOfOneLeavesTheOtherAlone(t *testing.T) {
 
 func TestMap_FunctionWithFewTasksKeepsTheElasticMinimum(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		values, err := workpool.Map(t.Context(), upTo(1), square, workpool.WithElastic(2, time.Second))
+		gives(t, []int{0})(workpool.Map(t.Context(), upTo(1), square, workpool.WithElastic(2, time.Second)))
+		fails(t, workpool.ErrInvalidOption)(workpool.Map(t.Context(), upTo(1), square, workpool.WithWorkers(1), workpool.WithElastic(2, time.Second)))
+	})
+}
+
+func TestForEach_CallsDoForEveryTask(t *testing.T) {
+	for _, opts := range [][]workpool.Option{
+		nil,
+		{workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithResultBuffer(0)},
+		{workpool.WithWorkers(7)},
+		{workpool.WithElastic(0, time.Second)},
+		{workpool.WithKey(func(n int) int { return n % 3 })},
+		{workpool.WithPriority(sign)},
+		{workpool.WithOrdered()},
+	} {
+		for _, tasks := range []int{0, 10_000} {
+			var sum, n atomic.Int64
+			err := workpool.ForEach(t.Context(), count(tasks), func(_ context.Context, task int) error {
+				sum.Add(int64(task))
+				n.Add(1)
+				return nil
+			}, opts...)
+			require.NoError(t, err)
+			assert.Equal(t, int64(tasks), n.Load())
+			assert.Equal(t, int64(tasks*(tasks-1)/2), sum.Load())
+		}
+	}
+}
+
+// The sequence never ends: it is only pulled as far as there is room.
+func TestForEach_TakesTheNextTaskWhenThereIsRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pulled := 0
+		endless := func(yield func(int) bool) {
+			for yield(pulled) {
+				pulled++
+			}
+		}
+		err := workpool.ForEach(t.Context(), endless, func(ctx context.Context, n int) error {
+			if n == 100 {
+				return errFailed
+			}
+			if n > 100 {
+				<-ctx.Done()
+			}
+			return nil
+		}, workpool.WithWorkers(4), workpool.WithQueueDepth(3), workpool.WithResultBuffer(2))
+		assert.True(t, err == errFailed, "the error itself: %v", err)
+		assert.LessOrEqual(t, pulled, 100+1+4+3+2)
+	})
+}
+
+func TestForEach_TheFirstErrorCancelsTheOthers(t *testing.T) {
+	for _, opts := range [][]workpool.Option{
+		nil,
+		{workpool.WithOrdered()},
+		{workpool.WithKey(func(n int) int { return n })},
+		{workpool.WithPriority(func(int) workpool.Priority { return workpool.High })},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var running, ran atomic.Int32
+			begin := time.Now()
+			err := workpool.ForEach(t.Context(), count(1000), func(ctx context.Context, n int) error {
+				running.Add(1)
+				defer running.Add(-1)
+				ran.Add(1)
+				if n == 2 {
+					time.Sleep(time.Second)
+					return errFailed
+				}
+				<-ctx.Done()
+				time.Sleep(time.Second)
+				return context.Cause(ctx)
+			}, append(opts, workpool.WithWorkers(4))...)
+			assert.True(t, err == errFailed, "the error itself: %v", err)
+			assert.Equal(t, 2*time.Second, time.Since(begin))
+			assert.Zero(t, running.Load(), "it waits for what runs")
+			assert.Equal(t, int32(4), ran.Load(), "and begins no more")
+		})
+	}
+}
+
+func TestForEach_APanicIsAnError(t *testing.T) {
+	var panicked *workpool.PanicError
+	err := workpool.ForEach(t.Context(), count(10), func(_ context.Context, n int) error {
+		if n == 5 {
+			panic("on fire")
+		}
+		return nil
+	})
+	require.ErrorAs(t, err, &panicked)
+	assert.Equal(t, "on fire", panicked.Value)
+
+	err = workpool.ForEach(t.Context(), panicAfter(3), func(context.Context, int) error { return nil })
+	require.ErrorAs(t, err, &panicked)
+
+	err = workpool.ForEach(t.Context(), count(10), func(ctx context.Context, _ int) error {
+		_, err := exit(ctx)
+		return err
+	})
+	assert.ErrorIs(t, err, workpool.ErrGoexit)
+
+	key := workpool.WithKey(func(int) int { panic("no key") })
+	err = workpool.ForEach(t.Context(), count(10), func(context.Context, int) error { return nil }, key)
+	require.ErrorAs(t, err, &panicked)
+	assert.Equal(t, "no key", panicked.Value)
+}
+
+// Whatever the handlers return, that the context has ended is told.
+func TestForEach_TheEndOfTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, tasks := range []iter.Seq[int]{count(1), count(3), count(1000)} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			err := workpool.ForEach(ctx, tasks, func(ctx context.Context, _ int) error {
+				<-ctx.Done()
+				return errors.New("of the handler")
+			}, workpool.WithWorkers(4))
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			cancel()
+		}
+		for _, ctx := range []context.Context{endedContext()} {
+			err := workpool.ForEach(ctx, count(3), func(context.Context, int) error { return errors.New("called") })
+			assert.ErrorIs(t, err, context.Canceled)
+		}
+		cause := errors.New("not needed any more")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(cause) })
+		silent := func(yield func(int) bool) { // blocked, until the end
+			yield(0)
+			time.Sleep(time.Hour)
+		}
+		begin := time.Now()
+		err := workpool.ForEach(ctx, silent, func(context.Context, int) error { return nil })
+		assert.ErrorIs(t, err, cause)
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.Less(t, time.Since(begin), 2*time.Second)
+		time.Sleep(2 * time.Hour)
+	})
+}
+
+func TestForEach_RefusesMistakes(t *testing.T) {
+	nothing := func(context.Context, int) error { return nil }
+	assert.ErrorIs(t, workpool.ForEach(t.Context(), count(1), nil), workpool.ErrInvalidOption)
+	assert.ErrorIs(t, workpool.ForEach(t.Context(), count(1), nothing, workpool.WithWorkers(0)), workpool.ErrInvalidOption)
+	require.Error(t, workpool.ForEach(t.Context(), nil, nothing))
+	require.Error(t, workpool.ForEach(nil, count(1), nothing)) //nolint:staticcheck // that is what it is about
+}
+
+func TestForEach_RetriesAndOptions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var attempts atomic.Int32
+		err := workpool.ForEach(t.Context(), slices.Values([]int{1, 2, 3}), func(ctx context.Context, _ int) error {
+			info, ok := workpool.InfoFrom(ctx)
+			assert.True(t, ok)
+			assert.Equal(t, "each", info.Pool)
+			if attempts.Add(1); info.Attempt < 2 {
+				return workpool.RetryAfter(time.Second, nil)
+			}
+			return nil
+		}, workpool.WithName("each"))
 		require.NoError(t, err)
-		assert.Equal(t, []int{0}, values)
-		_, err = workpool.Map(t.Context(), upTo(1), square, workpool.WithWorkers(1), workpool.WithElastic(2, time.Second))
-		require.ErrorIs(t, err, workpool.ErrInvalidOption)
+		assert.Equal(t, int32(6), attempts.Load())
+	})
+}
+
+// Its pool ends with it, at the first error too.
+func TestForEach_LeavesNothingBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		before := goroutinesOfBubble()
+		for _, failure := range []error{nil, errors.New("no such thing")} {
+			_ = workpool.ForEach(t.Context(), count(100), func(context.Context, int) error { return failure })
+			synctest.Wait()
+			assert.Equal(t, before, goroutinesOfBubble())
+		}
 	})
 }

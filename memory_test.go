@@ -2,7 +2,10 @@ package workpool_test
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -82,33 +85,6 @@ var payloadUses = map[string]func(t *testing.T, p *payloads, r *remains){
 		require.NoError(t, p.TrySubmit(context.Background(), r.payload()))
 		require.NotNil(t, receive(t, p).Value)
 	},
-	"Do": func(t *testing.T, p *payloads, r *remains) {
-		for range 10 {
-			value, err := p.Do(context.Background(), r.payload())
-			require.NoError(t, err)
-			require.NotNil(t, value)
-			_, err = p.Do(t.Context(), r.payload())
-			require.NoError(t, err)
-		}
-	},
-	"DoChan": func(t *testing.T, p *payloads, r *remains) {
-		for range 10 {
-			require.NotNil(t, (<-p.DoChan(t.Context(), r.payload())).Value)
-		}
-	},
-	"Map": func(t *testing.T, p *payloads, r *remains) {
-		values, err := p.Map(t.Context(), []*payload{r.payload(), r.payload(), r.payload()})
-		require.NoError(t, err)
-		require.Len(t, values, 3)
-	},
-	"Stream": func(t *testing.T, p *payloads, r *remains) {
-		for result := range p.Stream(t.Context(), func(yield func(*payload) bool) {
-			for i := 0; i < 10 && yield(r.payload()); i++ {
-			}
-		}) {
-			require.NotNil(t, result.Value)
-		}
-	},
 	"Stream, broken off": func(t *testing.T, p *payloads, r *remains) {
 		for range p.Stream(t.Context(), func(yield func(*payload) bool) {
 			for yield(r.payload()) {
@@ -144,8 +120,7 @@ var payloadUses = map[string]func(t *testing.T, p *payloads, r *remains){
 		p.Pause()
 		for p.TrySubmit(context.Background(), r.payload()) == nil {
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		defer cancel()
+		ctx := limited(t, time.Millisecond)
 		require.ErrorIs(t, p.Submit(ctx, r.payload()), context.DeadlineExceeded)
 		stats := p.Stats()
 		p.Resume()
@@ -153,30 +128,20 @@ var payloadUses = map[string]func(t *testing.T, p *payloads, r *remains){
 			receive(t, p)
 		}
 	},
-	"nested": func(t *testing.T, p *payloads, r *remains) {
+	"nested":                                calling(1, false),
+	"panic":                                 calling(2, true),
+	"Goexit":                                calling(3, true),
+	"Do with a context that was waited for": calling(4, false),
+}
+
+// calling is the use of a call whose handler does what the content of its task says.
+func calling(content byte, fails bool) func(t *testing.T, p *payloads, r *remains) {
+	return func(t *testing.T, p *payloads, r *remains) {
 		task := r.payload()
-		task.content[0] = 1
+		task.content[0] = content
 		_, err := p.Do(t.Context(), task)
-		require.NoError(t, err)
-	},
-	"panic": func(t *testing.T, p *payloads, r *remains) {
-		task := r.payload()
-		task.content[0] = 2
-		_, err := p.Do(t.Context(), task)
-		require.Error(t, err)
-	},
-	"Goexit": func(t *testing.T, p *payloads, r *remains) {
-		task := r.payload()
-		task.content[0] = 3
-		_, err := p.Do(t.Context(), task)
-		require.Error(t, err)
-	},
-	"Do with a context that was waited for": func(t *testing.T, p *payloads, r *remains) {
-		task := r.payload()
-		task.content[0] = 4
-		_, err := p.Do(t.Context(), task)
-		require.NoError(t, err)
-	},
+		require.Equal(t, fails, err != nil, "%v", err)
+	}
 }
 
 // newPayloads makes a pool whose values are payloads of r too.
@@ -204,7 +169,17 @@ func newPayloads(t *testing.T, r *remains, opts ...workpool.Option) *payloads {
 }
 
 func TestRule9_TasksAndValuesAreNotRetained(t *testing.T) {
-	for name, use := range payloadUses {
+	uses := maps.Clone(payloadUses)
+	for name, run := range ways[*payload, *payload]() {
+		uses[name] = func(t *testing.T, p *payloads, r *remains) {
+			for _, ctx := range []context.Context{context.Background(), t.Context()} {
+				values, err := run(ctx, p, r.payload(), r.payload(), r.payload())
+				require.NoError(t, err)
+				require.Len(t, values, 3)
+			}
+		}
+	}
+	for name, use := range uses {
 		for _, workers := range []int{1, 3} {
 			t.Run(name, func(t *testing.T) {
 				var r remains
@@ -212,7 +187,6 @@ func TestRule9_TasksAndValuesAreNotRetained(t *testing.T) {
 				use(t, p, &r)
 				require.NoError(t, p.Wait(t.Context()))
 				r.assertCollected(t)
-				closed(t, p)
 			})
 		}
 	}
@@ -296,9 +270,9 @@ func TestRule9_AStreamThatWasBrokenOffRetainsNothing(t *testing.T) {
 func TestRule9_AClosedPoolCanBeCollected(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	p := newClosures(t, workpool.WithContext(ctx))
-	_, err := p.Do(ctx, returning(1, nil))
+	p, err := workpool.New(workpool.Call[int], workpool.WithContext(ctx)) // not of newClosures, which closes it
 	require.NoError(t, err)
+	gives(t, 1)(p.Do(ctx, returning(1, nil)))
 	closed(t, p)
 	pool := weak.Make(p)
 	for range 20 {
@@ -307,15 +281,6 @@ func TestRule9_AClosedPoolCanBeCollected(t *testing.T) {
 		}
 	}
 	assert.Fail(t, "something retains the pool: its context, or that of a call")
-}
-
-// heap returns how many bytes are in use.
-func heap() int {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc)
 }
 
 // What a deep queue has taken is given back, though each task came with a context
@@ -334,7 +299,6 @@ func TestRule2_ADeepQueueGivesItsMemoryBack(t *testing.T) {
 	p.Resume()
 	require.NoError(t, p.Wait(t.Context()))
 	assert.Less(t, heap()-before, sane)
-	closed(t, p)
 }
 
 // A few long tasks among many short ones take the memory of a few.
@@ -351,23 +315,17 @@ func TestRule2_LongTasksDontKeepTheMemoryOfShortOnes(t *testing.T) {
 	}, workpool.WithQueueDepth(depth), workpool.WithWorkers(workers), workpool.WithoutResults())
 	for range workers - 1 {
 		require.NoError(t, p.Submit(t.Context(), large{1}))
-		for range 2 * depth {
-			require.NoError(t, p.Submit(t.Context(), large{}))
-		}
+		submitN(t, p, 2*depth, large{})
 	}
 	for p.Stats().Queued > 0 {
 		runtime.Gosched()
 	}
 	assert.Less(t, heap()-before, 3*(workers+depth)*size)
 	close(release)
-	closed(t, p)
 }
 
 func TestRule2_MemoryStaysFlat(t *testing.T) {
-	tasks := 1_000_000
-	if testing.Short() {
-		tasks = 50_000
-	}
+	tasks := rounds(50_000, 1_000_000)
 	p := mustNew(t, func(_ context.Context, payload []byte) ([]byte, error) { return payload, nil },
 		workpool.WithWorkers(2), workpool.WithQueueDepth(8), workpool.WithResultBuffer(8))
 	var live atomic.Int64 // payloads that are in the pool or with the consumer
@@ -439,7 +397,6 @@ func TestSubmit_AllocatesNothing(t *testing.T) {
 func TestTrySubmit_AllocatesNothing(t *testing.T) {
 	done := make(chan struct{}, 1)
 	p := mustNew(t, square, workpool.WithResultFunc(func(workpool.Result[int, int]) { done <- struct{}{} }))
-	defer closed(t, p)
 	assert.Zero(t, testing.AllocsPerRun(2000, func() {
 		if err := p.TrySubmit(context.Background(), 3); err != nil {
 			t.Error(err)
@@ -450,7 +407,6 @@ func TestTrySubmit_AllocatesNothing(t *testing.T) {
 
 func TestDo_AllocatesNextToNothing(t *testing.T) {
 	p := mustNew(t, square, workpool.WithWorkers(2))
-	defer closed(t, p)
 	assert.LessOrEqual(t, testing.AllocsPerRun(2000, func() {
 		if _, err := p.Do(context.Background(), 3); err != nil {
 			t.Error(err)
@@ -482,7 +438,6 @@ func TestRule9_TasksAreNotRetainedWithoutAReceiver(t *testing.T) {
 			<-started
 			r.assertCollected(t)
 			close(release)
-			closed(t, p)
 		})
 	}
 }
@@ -491,24 +446,19 @@ func TestRule9_TasksAreNotRetainedWithoutAReceiver(t *testing.T) {
 // not outlive its request in an idle pool.
 func TestRule9_ContextOfARequestIsNotRetained(t *testing.T) {
 	type key struct{}
-	calls := map[string]func(p *closures, ctx context.Context) error{
-		"Do": func(p *closures, ctx context.Context) error {
-			_, err := p.Do(ctx, returning(1, nil))
-			return err
-		},
-		"DoChan": func(p *closures, ctx context.Context) error { return (<-p.DoChan(ctx, returning(1, nil))).Err },
+	type call = func(p *closures, ctx context.Context) error
+	calls := map[string]call{
 		"Submit": func(p *closures, ctx context.Context) error { return p.Submit(ctx, returning(1, nil)) },
-		"Map": func(p *closures, ctx context.Context) error {
-			_, err := p.Map(ctx, []closure{returning(1, nil)})
-			return err
-		},
 		"SubmitAll": func(p *closures, ctx context.Context) error {
 			return sequenceWays["SubmitAll"](ctx, p, slices.Values([]closure{returning(1, nil)}))
 		},
-		"Stream": func(p *closures, ctx context.Context) error {
-			return sequenceWays["Stream"](ctx, p, slices.Values([]closure{returning(1, nil)}))
-		},
 		"Wait": func(p *closures, ctx context.Context) error { return p.Wait(ctx) },
+	}
+	for name, run := range ways[closure, int]() {
+		calls[name] = func(p *closures, ctx context.Context) error {
+			_, err := run(ctx, p, returning(1, nil))
+			return err
+		}
 	}
 	for name, call := range calls {
 		t.Run(name, func(t *testing.T) {
@@ -523,7 +473,123 @@ func TestRule9_ContextOfARequestIsNotRetained(t *testing.T) {
 				require.NoError(t, p.Wait(context.Background()))
 			}
 			r.assertCollected(t)
+		})
+	}
+}
+
+// A chain is tasks each of which is handed in by the one before. Memory and stacks don't grow
+// with its length.
+func TestRule2_ChainsOfTasksTakeNoMemory(t *testing.T) {
+	type ints = workpool.Pool[int, int]
+	hands := map[string]func(ctx context.Context, p *ints, n int) error{
+		"Submit":    func(ctx context.Context, p *ints, n int) error { return p.Submit(ctx, n) },
+		"TrySubmit": func(ctx context.Context, p *ints, n int) error { return p.TrySubmit(ctx, n) },
+		"SubmitAll": func(ctx context.Context, p *ints, n int) error {
+			_, err := p.SubmitAll(ctx, slices.Values([]int{n}))
+			return err
+		},
+		"SubmitCancel": func(ctx context.Context, p *ints, n int) error {
+			_, err := p.SubmitCancel(ctx, n)
+			return err
+		},
+		"DoChan": func(ctx context.Context, p *ints, n int) error {
+			p.DoChan(ctx, n)
+			return nil
+		},
+	}
+	if testing.Short() {
+		delete(hands, "SubmitCancel")
+	}
+	starts := map[string]func(p *ints) error{
+		"Submit": func(p *ints) error { return p.Submit(context.Background(), 0) },
+		"values": func(p *ints) error { return p.Submit(context.WithValue(context.Background(), key{}, "v"), 0) },
+	}
+	for name, run := range ways[int, int]("Do", "Map", "Group") {
+		starts[name] = func(p *ints) error {
+			ctx, cancel := context.Background(), func() {}
+			if name == "Do" {
+				ctx, cancel = context.WithCancel(ctx)
+			}
+			defer cancel()
+			_, err := run(ctx, p, 0)
+			return err
+		}
+	}
+	arounds := map[string]func(h workpool.Handler[int, int]) workpool.Handler[int, int]{
+		"directly": func(h workpool.Handler[int, int]) workpool.Handler[int, int] { return h },
+		"Timeout":  func(h workpool.Handler[int, int]) workpool.Handler[int, int] { return workpool.Timeout(h, time.Minute) },
+		"two Timeouts": func(h workpool.Handler[int, int]) workpool.Handler[int, int] {
+			return workpool.Retry(workpool.Timeout(workpool.Timeout(h, time.Minute), time.Minute), 2, seconds)
+		},
+	}
+	generations, sane := rounds(20_000, 100_000), 1<<20
+	defer debug.SetMaxStack(debug.SetMaxStack(1 << 20))
+	for handed, hand := range hands {
+		for started, start := range starts {
+			for around, wrap := range arounds {
+				if handed == "DoChan" && (around != "directly" || started != "Submit" && started != "values") {
+					continue // the next task would end with the handler, or with the first caller
+				}
+				t.Run(handed+"/"+started+"/"+around, func(t *testing.T) {
+					var p *ints
+					half, done := make(chan int, 1), make(chan struct{})
+					handler := wrap(func(ctx context.Context, n int) (int, error) {
+						switch n {
+						case 100:
+							half <- heap()
+						case generations:
+							close(done)
+							return 0, nil
+						}
+						err := hand(ctx, p, n+1)
+						for err != nil && errors.Is(err, workpool.ErrQueueFull) {
+							err = hand(ctx, p, n+1)
+						}
+						return 0, err
+					})
+					p = mustNew(t, handler, workpool.WithoutResults(), workpool.WithWorkers(2))
+					within(t, func() {
+						require.NoError(t, start(p))
+						before := <-half
+						<-done
+						assert.Less(t, heap()-before, sane)
+					})
+				})
+			}
+		}
+	}
+}
+
+// The same with calls and batches in each handler, whose own tasks do nothing.
+func TestRule2_ChainsThroughBatchesTakeNoMemory(t *testing.T) {
+	generations, sane := rounds(10_000, 100_000), 1<<20
+	for name, run := range ways[int, int]("Do", "Map", "Group", "Stream") {
+		t.Run(name, func(t *testing.T) {
+			var p *workpool.Pool[int, int]
+			first, last := make(chan int, 1), make(chan struct{})
+			p = mustNew(t, func(ctx context.Context, n int) (int, error) {
+				switch n {
+				case -1:
+					return 0, nil
+				case 100:
+					first <- heap()
+				case generations:
+					close(last)
+					return 0, nil
+				}
+				if _, err := run(ctx, p, -1, -1, -1); err != nil {
+					return 0, err
+				}
+				return 0, p.Submit(ctx, n+1)
+			}, workpool.WithoutResults(), workpool.WithWorkers(2))
+			within(t, func() {
+				require.NoError(t, p.Submit(context.Background(), 0))
+				before := <-first
+				<-last
+				assert.Less(t, heap()-before, sane)
+			})
 			closed(t, p)
+			assert.Zero(t, p.Stats().Failed)
 		})
 	}
 }

@@ -21,26 +21,13 @@ import (
 func answers(t *testing.T, p *closures, task closure) map[string]error {
 	t.Helper()
 	errs := map[string]error{}
-
-	require.NoError(t, p.Submit(t.Context(), task))
-	for r := range p.Results() {
-		errs["Submit"] = r.Err
-		break
+	for way, run := range ways[closure, int]() {
+		_, errs[way] = run(t.Context(), p, task)
 	}
-	_, errs["Do"] = p.Do(t.Context(), task)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-	defer cancel()
-	_, errs["Do with a deadline"] = p.Do(ctx, task)
-	errs["DoChan"] = (<-p.DoChan(t.Context(), task)).Err
-	_, errs["TryDo"] = p.TryDo(t.Context(), task)
-	g := p.Group(t.Context())
-	require.NoError(t, g.Submit(task))
-	_, errs["Group"] = g.Wait()
-	_, errs["Map"] = p.Map(t.Context(), []closure{task})
+	submit(t, p, task)
+	errs["Submit"] = receive(t, p).Err
+	_, errs["Do with a deadline"] = p.Do(limited(t, time.Hour), task)
 	_, errs["package Map"] = workpool.Map(t.Context(), []closure{task}, workpool.Call[int])
-	for r := range p.Stream(t.Context(), slices.Values([]closure{task})) {
-		errs["Stream"] = r.Err
-	}
 	_, _ = p.Do(t.Context(), func(ctx context.Context) (int, error) {
 		_, errs["nested Do"] = p.Do(ctx, task)
 		return 0, nil
@@ -61,7 +48,7 @@ func TestRule7_APanicOrGoexitIsAResult(t *testing.T) {
 			assert.Contains(t, err.Error(), "on fire", way)
 			assert.NotContains(t, err.Error(), "catchFire", "%s: the text has no stack", way)
 			assert.NotContains(t, err.Error(), "\n", way)
-			assert.NoError(t, errors.Unwrap(err), way)
+			assert.NoError(t, panicked.Unwrap(), way)
 		}
 		for way, err := range answers(t, p, exit) {
 			assert.ErrorIs(t, err, workpool.ErrGoexit, way)
@@ -90,26 +77,23 @@ func TestPanicError_Values(t *testing.T) {
 		{"nil, which is no Goexit", nil, new(runtime.PanicNilError)},
 		{"another PanicError", &workpool.PanicError{Value: cause}, cause},
 	} {
-		t.Run(row.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t)
-				defer closed(t, p)
-				_, err := p.Do(t.Context(), func(context.Context) (int, error) { panic(row.value) })
-				var panicked *workpool.PanicError
-				require.ErrorAs(t, err, &panicked)
-				assert.NotEmpty(t, panicked.Stack)
-				if row.value == nil {
-					assert.IsType(t, row.unwrap, panicked.Value) //nolint:testifylint // the value is the error
-					return
-				}
-				assert.Equal(t, row.value, panicked.Value)
-				assert.Contains(t, err.Error(), fmt.Sprint(row.value))
-				if row.unwrap == nil {
-					assert.NoError(t, errors.Unwrap(err))
-				} else {
-					assert.ErrorIs(t, err, row.unwrap)
-				}
-			})
+		bubble(t, row.name, func(t *testing.T) {
+			p := newClosures(t)
+			_, err := p.Do(t.Context(), func(context.Context) (int, error) { panic(row.value) })
+			var panicked *workpool.PanicError
+			require.ErrorAs(t, err, &panicked)
+			assert.NotEmpty(t, panicked.Stack)
+			if row.value == nil {
+				assert.IsType(t, row.unwrap, panicked.Value) //nolint:testifylint // the value is the error
+				return
+			}
+			assert.Equal(t, row.value, panicked.Value)
+			assert.Contains(t, err.Error(), fmt.Sprint(row.value))
+			if row.unwrap == nil {
+				assert.NoError(t, errors.Unwrap(err))
+			} else {
+				assert.ErrorIs(t, err, row.unwrap)
+			}
 		})
 	}
 }
@@ -117,80 +101,58 @@ func TestPanicError_Values(t *testing.T) {
 // The ways in which a handler may end are stacked here: what recover says in
 // the pool and whether the goroutine survives are not the same question.
 func TestPanic_InDeferredFunctions(t *testing.T) {
-	isPanic := func(value any) func(t *testing.T, err error) {
-		return func(t *testing.T, err error) {
-			var panicked *workpool.PanicError
-			require.ErrorAs(t, err, &panicked)
-			assert.Equal(t, value, panicked.Value)
-		}
-	}
-	isGoexit := func(t *testing.T, err error) { require.ErrorIs(t, err, workpool.ErrGoexit) }
 	for _, row := range []struct {
 		name  string
 		task  closure
-		check func(t *testing.T, err error)
+		value any // of the panic, or the error
 	}{
 		{"panic in a deferred function", func(context.Context) (int, error) {
 			defer func() { panic("late") }()
 			return 1, nil
-		}, isPanic("late")},
+		}, "late"},
 		{"panic during a panic", func(context.Context) (int, error) {
 			defer func() { panic("second") }()
 			panic("first")
-		}, isPanic("second")},
+		}, "second"},
 		{"Goexit in a deferred function", func(context.Context) (int, error) {
 			defer runtime.Goexit()
 			return 1, nil
-		}, isGoexit},
+		}, workpool.ErrGoexit},
 		{"Goexit during a panic", func(context.Context) (int, error) {
 			defer runtime.Goexit()
 			panic("first")
-		}, isGoexit},
+		}, workpool.ErrGoexit},
 		{"panic during a Goexit", func(context.Context) (int, error) {
 			defer func() { panic("second") }()
 			runtime.Goexit()
 			return 1, nil
-		}, isPanic("second")},
+		}, "second"},
 		{"recovered panic", func(context.Context) (value int, err error) {
 			defer func() {
 				_ = recover()
 				value = 5
 			}()
 			panic("first")
-		}, func(t *testing.T, err error) { require.NoError(t, err) }},
+		}, nil},
 	} {
-		t.Run(row.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newClosures(t, workpool.WithWorkers(1))
-				for range 3 {
-					for way, err := range answers(t, p, row.task) {
-						t.Log(way)
-						row.check(t, err)
+		bubble(t, row.name, func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1))
+			for range 3 {
+				for way, err := range answers(t, p, row.task) {
+					t.Log(way)
+					if text, ok := row.value.(string); ok {
+						panicked(t, text, err)
+					} else if want, _ := row.value.(error); want != nil {
+						require.ErrorIs(t, err, want)
+					} else {
+						require.NoError(t, err)
 					}
 				}
-				value, err := p.Do(t.Context(), returning(8, nil))
-				require.NoError(t, err)
-				assert.Equal(t, 8, value)
-				assert.Equal(t, 1, p.Stats().Workers)
-				closed(t, p)
-			})
+			}
+			gives(t, 8)(p.Do(t.Context(), returning(8, nil)))
+			assert.Equal(t, 1, p.Stats().Workers)
 		})
 	}
-}
-
-func TestPanic_ValueBeforeItIsDropped(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newClosures(t, workpool.WithWorkers(1))
-		for _, task := range []closure{returning(9, nil), catchFire, returning(8, errors.New("half done")), exit} {
-			require.NoError(t, p.Submit(t.Context(), task))
-		}
-		closed(t, p)
-		results := byIndex(t, collect(p))
-		assert.Equal(t, 9, results[0].Value)
-		assert.Zero(t, results[1].Value, "nothing of an earlier task shows")
-		assert.Equal(t, 8, results[2].Value, "a value may come with an error")
-		assert.Zero(t, results[3].Value)
-	})
 }
 
 func TestRule7_APanicOfTheResultFunction(t *testing.T) {
@@ -209,32 +171,30 @@ func TestRule7_APanicOfTheResultFunction(t *testing.T) {
 		}},
 		{"Goexit", runtime.Goexit, func(t *testing.T, err error) { require.ErrorIs(t, err, workpool.ErrGoexit) }},
 	} {
-		t.Run(row.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var calls atomic.Int32
-				p := mustNew(t, square, workpool.WithWorkers(2), workpool.WithResultFunc(func(r workpool.Result[int, int]) {
-					calls.Add(1)
-					if r.Task%10 == 3 {
-						row.end()
-					}
-				}))
-				accepted, err := p.SubmitAll(t.Context(), count(50))
-				require.NoError(t, err)
-				require.Equal(t, 50, accepted)
-				require.NoError(t, p.Wait(t.Context()), "the pool goes on")
-				assert.Equal(t, int32(50), calls.Load(), "one call a task")
+		bubble(t, row.name, func(t *testing.T) {
+			var calls atomic.Int32
+			p := mustNew(t, square, workpool.WithWorkers(2), workpool.WithResultFunc(func(r workpool.Result[int, int]) {
+				calls.Add(1)
+				if r.Task%10 == 3 {
+					row.end()
+				}
+			}))
+			accepted, err := p.SubmitAll(t.Context(), count(50))
+			require.NoError(t, err)
+			require.Equal(t, 50, accepted)
+			require.NoError(t, p.Wait(t.Context()), "the pool goes on")
+			assert.Equal(t, int32(50), calls.Load(), "one call a task")
 
-				value, err := p.Do(t.Context(), 3)
-				require.NoError(t, err, "Do does not go through the result function")
-				assert.Equal(t, 9, value)
+			value, err := p.Do(t.Context(), 3)
+			require.NoError(t, err, "Do does not go through the result function")
+			assert.Equal(t, 9, value)
 
-				first := p.Close()
-				row.check(t, first)
-				row.check(t, p.Shutdown(t.Context()))
-				assert.Equal(t, first, p.Close(), "all report the same")
-				stats := p.Stats()
-				assert.Equal(t, uint64(51), stats.Succeeded, "the tasks themselves were fine")
-			})
+			first := p.Close()
+			row.check(t, first)
+			row.check(t, p.Shutdown(t.Context()))
+			assert.Equal(t, first, p.Close(), "all report the same")
+			stats := p.Stats()
+			assert.Equal(t, uint64(51), stats.Succeeded, "the tasks themselves were fine")
 		})
 	}
 }
@@ -242,10 +202,7 @@ func TestRule7_APanicOfTheResultFunction(t *testing.T) {
 // A worker whose goroutine is gone is replaced: no stall, no leak, no new
 // numbers.
 func TestRule7_ManyPanicsInARow(t *testing.T) {
-	tasks := 200_000
-	if testing.Short() {
-		tasks = 20_000
-	}
+	tasks := rounds(20_000, 200_000)
 	for name, task := range map[string]closure{"panic": catchFire, "Goexit": exit} {
 		for _, workers := range []int{1, 3} {
 			t.Run(fmt.Sprintf("%s/workers=%d", name, workers), func(t *testing.T) {
@@ -306,33 +263,28 @@ func TestRule7_AllWorkersPanicAtOnce(t *testing.T) {
 			assert.Equal(t, []int{1, 2, 3, 4, 5, 6, 7, 8}, workers)
 		}
 		assert.Equal(t, 8, p.Stats().Workers)
-		closed(t, p)
 	})
 }
 
 func TestRule7_PanicWhileThePoolCloses(t *testing.T) {
 	for name, task := range map[string]func(){"panic": func() { panic("late") }, "Goexit": runtime.Goexit} {
-		for _, mode := range []workpool.ShutdownMode{workpool.Drain, workpool.FinishRunning, workpool.Abort} {
-			t.Run(fmt.Sprintf("%s/%v", name, mode), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					p := newClosures(t, workpool.WithWorkers(2), workpool.WithShutdown(mode, 0))
-					for range 6 {
-						require.NoError(t, p.Submit(t.Context(), func(context.Context) (int, error) {
-							time.Sleep(time.Second)
-							task()
-							return 0, nil
-						}))
-					}
-					synctest.Wait()
-					closed(t, p)
-					results := collect(p)
-					require.Len(t, results, 6)
-					for _, r := range results {
-						assert.Error(t, r.Err)
-					}
+		t.Run(name, func(t *testing.T) {
+			eachMode(t, func(t *testing.T, mode workpool.ShutdownMode) {
+				p := newClosures(t, workpool.WithWorkers(2), workpool.WithShutdown(mode, 0))
+				submitN(t, p, 6, func(context.Context) (int, error) {
+					time.Sleep(time.Second)
+					task()
+					return 0, nil
 				})
+				synctest.Wait()
+				closed(t, p)
+				results := collect(p)
+				require.Len(t, results, 6)
+				for _, r := range results {
+					assert.Error(t, r.Err)
+				}
 			})
-		}
+		})
 	}
 }
 

@@ -1,12 +1,17 @@
 package workpool_test
 
 import (
+	"bytes"
 	"context"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/pprof"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,78 +26,50 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestNew_RefusesBadOptions(t *testing.T) {
-	intResult := func(workpool.Result[int, int]) {}
+	with := func(opts ...workpool.Option) []workpool.Option { return opts }
+	intResult := workpool.WithResultFunc(func(workpool.Result[int, int]) {})
+	byKey := workpool.WithKey(func(int) int { return 1 })
 	for _, c := range []struct {
-		name string
 		opts []workpool.Option
 		says []string
 	}{
-		{"no workers", []workpool.Option{workpool.WithWorkers(0)}, []string{"WithWorkers(0)"}},
-		{"negative workers", []workpool.Option{workpool.WithWorkers(-3)}, []string{"WithWorkers(-3)"}},
-		{"fewest workers", []workpool.Option{workpool.WithWorkers(math.MinInt)}, []string{"WithWorkers(-"}},
-		{"most workers", []workpool.Option{workpool.WithWorkers(math.MaxInt32)}, []string{"WithWorkers(2147483647)"}},
-		{"queue depth", []workpool.Option{workpool.WithQueueDepth(-1)}, []string{"WithQueueDepth(-1)"}},
-		{"result buffer", []workpool.Option{workpool.WithResultBuffer(-1)}, []string{"WithResultBuffer(-1)"}},
-		{"mode", []workpool.Option{workpool.WithShutdown(7, 0)}, []string{"WithShutdown", "7"}},
-		{"negative mode", []workpool.Option{workpool.WithShutdown(-1, 0)}, []string{"WithShutdown", "-1"}},
-		{"timeout", []workpool.Option{workpool.WithShutdown(workpool.Drain, -time.Second)}, []string{"WithShutdown(Drain, -1s)"}},
-		{"context", []workpool.Option{workpool.WithContext(nil)}, []string{"WithContext(nil)"}}, //nolint:staticcheck // a nil context is the point
-		{"nil function", []workpool.Option{workpool.WithResultFunc[int, int](nil)}, []string{"WithResultFunc(nil)"}},
+		{with(workpool.WithWorkers(0)), []string{"WithWorkers(0)"}},
+		{with(workpool.WithWorkers(-3)), []string{"WithWorkers(-3)"}},
+		{with(workpool.WithWorkers(math.MinInt)), []string{"WithWorkers(-"}},
+		{with(workpool.WithWorkers(math.MaxInt32)), []string{"WithWorkers(2147483647)"}},
+		{with(workpool.WithQueueDepth(-1)), []string{"WithQueueDepth(-1)"}},
+		{with(workpool.WithResultBuffer(-1)), []string{"WithResultBuffer(-1)"}},
+		{with(workpool.WithShutdown(7, 0)), []string{"WithShutdown", "7"}},
+		{with(workpool.WithShutdown(-1, 0)), []string{"WithShutdown", "-1"}},
+		{with(workpool.WithShutdown(workpool.Drain, -time.Second)), []string{"WithShutdown(Drain, -1s)"}},
+		{with(workpool.WithContext(nil)), []string{"WithContext(nil)"}}, //nolint:staticcheck // a nil context is the point
+		{with(workpool.WithResultFunc[int, int](nil)), []string{"WithResultFunc(nil)"}},
 		{
-			"function of other types",
-			[]workpool.Option{workpool.WithResultFunc(func(workpool.Result[string, bool]) {})},
+			with(workpool.WithResultFunc(func(workpool.Result[string, bool]) {})),
 			[]string{"WithResultFunc", "Result[string,bool]", "Result[int,int]"},
 		},
-		{"nil option", []workpool.Option{workpool.WithName("x"), nil}, []string{"option 2 of 2 is nil"}},
+		{with(workpool.WithName("x"), nil), []string{"option 2 of 2 is nil"}},
+		{with(workpool.WithoutResults(), intResult), []string{"WithoutResults", "WithResultFunc"}},
+		{with(workpool.WithResultBuffer(3), workpool.WithoutResults()), []string{"WithoutResults", "WithResultBuffer(3)"}},
+		{with(intResult, workpool.WithResultBuffer(3)), []string{"WithResultFunc", "WithResultBuffer(3)"}},
+		{with(workpool.WithOrdered(), workpool.WithoutResults()), []string{"WithOrdered", "WithoutResults"}},
+		{with(intResult, workpool.WithOrdered()), []string{"WithOrdered", "WithResultFunc"}},
+		{with(workpool.WithKey[int, int](nil)), []string{"WithKey(nil)"}},
+		{with(workpool.WithKey(func(string) bool { return true })), []string{"WithKey(func(string) bool)", "func(int) K"}},
+		{with(byKey, workpool.WithKeyDepth(0)), []string{"WithKeyDepth(0)"}},
+		{with(byKey, workpool.WithKeyDepth(-1)), []string{"WithKeyDepth(-1)"}},
+		{with(workpool.WithKeyDepth(3)), []string{"WithKeyDepth(3)", "WithKey"}},
+		{with(workpool.WithPriority[int](nil)), []string{"WithPriority(nil)"}},
 		{
-			"function without results",
-			[]workpool.Option{workpool.WithoutResults(), workpool.WithResultFunc(intResult)},
-			[]string{"WithoutResults", "WithResultFunc"},
-		},
-		{
-			"buffer without results",
-			[]workpool.Option{workpool.WithResultBuffer(3), workpool.WithoutResults()},
-			[]string{"WithoutResults", "WithResultBuffer(3)"},
-		},
-		{
-			"buffer and function",
-			[]workpool.Option{workpool.WithResultFunc(intResult), workpool.WithResultBuffer(3)},
-			[]string{"WithResultFunc", "WithResultBuffer(3)"},
-		},
-		{
-			"order without results",
-			[]workpool.Option{workpool.WithOrdered(), workpool.WithoutResults()},
-			[]string{"WithOrdered", "WithoutResults"},
-		},
-		{
-			"order and function",
-			[]workpool.Option{workpool.WithResultFunc(intResult), workpool.WithOrdered()},
-			[]string{"WithOrdered", "WithResultFunc"},
-		},
-		{"nil key", []workpool.Option{workpool.WithKey[int, int](nil)}, []string{"WithKey(nil)"}},
-		{
-			"key of another type",
-			[]workpool.Option{workpool.WithKey(func(string) bool { return true })},
-			[]string{"WithKey(func(string) bool)", "func(int) K"},
-		},
-		{"key depth", []workpool.Option{workpool.WithKey(func(int) int { return 1 }), workpool.WithKeyDepth(0)}, []string{"WithKeyDepth(0)"}},
-		{"key depth without keys", []workpool.Option{workpool.WithKeyDepth(3)}, []string{"WithKeyDepth(3)", "WithKey"}},
-		{"nil priority", []workpool.Option{workpool.WithPriority[int](nil)}, []string{"WithPriority(nil)"}},
-		{
-			"priority of another type",
-			[]workpool.Option{workpool.WithPriority(func(string) workpool.Priority { return workpool.High })},
+			with(workpool.WithPriority(func(string) workpool.Priority { return workpool.High })),
 			[]string{"WithPriority(func(string) workpool.Priority)", "func(int) workpool.Priority"},
 		},
-		{"elastic minimum", []workpool.Option{workpool.WithElastic(-1, time.Second)}, []string{"WithElastic(-1, 1s)"}},
-		{"elastic time", []workpool.Option{workpool.WithElastic(1, 0)}, []string{"WithElastic(1, 0s)"}},
-		{
-			"elastic minimum above the workers",
-			[]workpool.Option{workpool.WithElastic(5, time.Second), workpool.WithWorkers(4)},
-			[]string{"WithElastic(5, 1s)", "WithWorkers(4)"},
-		},
-		{"overflow", []workpool.Option{workpool.WithOverflow(9)}, []string{"WithOverflow(Overflow(9))"}},
+		{with(workpool.WithElastic(-1, time.Second)), []string{"WithElastic(-1, 1s)"}},
+		{with(workpool.WithElastic(1, 0)), []string{"WithElastic(1, 0s)"}},
+		{with(workpool.WithElastic(5, time.Second), workpool.WithWorkers(4)), []string{"WithElastic(5, 1s)", "WithWorkers(4)"}},
+		{with(workpool.WithOverflow(9)), []string{"WithOverflow(Overflow(9))"}},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(strings.Join(c.says, " "), func(t *testing.T) {
 			p, err := workpool.New(identity, c.opts...)
 			require.ErrorIs(t, err, workpool.ErrInvalidOption)
 			assert.Nil(t, p)
@@ -101,8 +78,7 @@ func TestNew_RefusesBadOptions(t *testing.T) {
 			}
 		})
 	}
-	_, err := workpool.New[int, int](nil)
-	require.ErrorIs(t, err, workpool.ErrInvalidOption)
+	fails(t, workpool.ErrInvalidOption)(workpool.New[int, int](nil))
 }
 
 func TestNew_Defaults(t *testing.T) {
@@ -136,16 +112,14 @@ func TestNew_DeepestQueueAndBuffer(t *testing.T) {
 func TestPool_NilContext(t *testing.T) {
 	p := mustNew(t, identity)
 	var none context.Context
-	_, doErr := p.Do(none, 1)
-	_, mapErr := p.Map(none, []int{1})
 	_, allErr := p.SubmitAll(none, count(1))
-	var streamErr error
-	for r := range p.Stream(none, count(1)) {
-		streamErr = r.Err
+	_, cancelErr := p.SubmitCancel(none, 1)
+	errs := []error{p.Submit(none, 1), p.TrySubmit(none, 1), p.Wait(none), p.Shutdown(none), allErr, cancelErr}
+	for _, run := range ways[int, int]() {
+		_, err := run(none, p, 1)
+		errs = append(errs, err)
 	}
-	for _, err := range []error{
-		p.Submit(none, 1), p.Wait(none), p.Shutdown(none), doErr, mapErr, allErr, streamErr, (<-p.DoChan(none, 1)).Err,
-	} {
+	for _, err := range errs {
 		require.ErrorContains(t, err, "nil context")
 	}
 	closed(t, p)
@@ -178,11 +152,8 @@ func TestRule10_APoolLivesInABubble(t *testing.T) {
 		require.NoError(t, p.Wait(t.Context()))
 		receive(t, p)
 		receive(t, p)
-		value, err := p.Do(t.Context(), returning(2, nil))
-		require.NoError(t, err)
-		assert.Equal(t, 2, value)
-		_, err = p.Map(t.Context(), []closure{returning(1, nil), exit, returning(3, nil)})
-		require.ErrorIs(t, err, workpool.ErrGoexit)
+		gives(t, 2)(p.Do(t.Context(), returning(2, nil)))
+		fails(t, workpool.ErrGoexit)(p.Map(t.Context(), []closure{returning(1, nil), exit, returning(3, nil)}))
 		for range p.Stream(t.Context(), slices.Values([]closure{returning(1, nil), returning(2, nil), returning(3, nil)})) {
 			break
 		}
@@ -195,5 +166,248 @@ func TestRule10_APoolLivesInABubble(t *testing.T) {
 		require.NoError(t, p.Shutdown(t.Context()))
 		closed(t, p)
 		assert.Zero(t, time.Since(begin))
+	})
+}
+
+// Every method of a zero Pool returns, as that of a closed one does.
+func TestPool_TheZeroOneBehavesAsAClosedOne(t *testing.T) {
+	within(t, func() {
+		var p closures
+		task := returning(1, nil)
+		for _, ctx := range []context.Context{context.Background(), t.Context()} {
+			assert.ErrorIs(t, p.Submit(ctx, task), workpool.ErrClosed)
+			assert.ErrorIs(t, p.TrySubmit(ctx, task), workpool.ErrClosed)
+			accepted, err := p.SubmitAll(ctx, slices.Values([]closure{task}))
+			assert.ErrorIs(t, err, workpool.ErrClosed)
+			assert.Zero(t, accepted)
+			cancel, err := p.SubmitCancel(ctx, task)
+			assert.ErrorIs(t, err, workpool.ErrClosed)
+			cancel()
+			for _, run := range ways[closure, int]() {
+				fails(t, workpool.ErrClosed)(run(ctx, &p, task))
+			}
+			for _, tasks := range [][]closure{nil, {task}} {
+				fails(t, workpool.ErrClosed)(p.Map(ctx, tasks))
+				results := streamed(p.Stream(ctx, slices.Values(tasks)))
+				require.NotEmpty(t, results)
+				assert.ErrorIs(t, results[len(results)-1].Err, workpool.ErrClosed)
+				assert.Zero(t, results[len(results)-1].Attempt)
+			}
+			g := p.Group(ctx)
+			assert.ErrorIs(t, g.Submit(task), workpool.ErrClosed)
+			fails(t, workpool.ErrClosed)(g.Wait())
+			assert.NoError(t, p.Wait(ctx))
+			assert.NoError(t, p.Shutdown(ctx))
+		}
+		assert.Empty(t, collect(&p))
+		assert.ErrorIs(t, p.Resize(3), workpool.ErrClosed)
+		p.Pause()
+		p.Resume()
+		s := p.Stats()
+		assert.True(t, s.Closed)
+		assert.False(t, s.Paused)
+		assertSum(t, s)
+		assert.NoError(t, p.Shutdown(endedContext()))
+		assert.NoError(t, p.Close())
+		assert.NoError(t, p.Close())
+	})
+}
+
+// What a zero Pool refuses counts as refused, as with a closed one.
+func TestStats_OfTheZeroPool(t *testing.T) {
+	var zero closures
+	shut := newClosures(t)
+	closed(t, shut)
+	uses := maps.Clone(callers)
+	delete(uses, "Stream")
+	uses["TrySubmit"] = func(ctx context.Context, p *closures, task closure) error { return p.TrySubmit(ctx, task) }
+	uses["TryDo"] = func(ctx context.Context, p *closures, task closure) error {
+		_, err := p.TryDo(ctx, task)
+		return err
+	}
+	for name, use := range uses {
+		for _, p := range []*closures{&zero, shut} {
+			was := p.Stats().Refused
+			assert.ErrorIs(t, use(context.Background(), p, returning(1, nil)), workpool.ErrClosed, name)
+			assert.Equal(t, was+1, p.Stats().Refused, name)
+		}
+	}
+}
+
+// Workers have a label of their own, whoever started them.
+func TestPool_WorkersCarryItsNameAsALabel(t *testing.T) {
+	profile := func() string {
+		var text bytes.Buffer
+		require.NoError(t, pprof.Lookup("goroutine").WriteTo(&text, 1))
+		return text.String()
+	}
+	release := make(chan struct{})
+	var running sync.WaitGroup
+	running.Add(3)
+	task := func(context.Context) (int, error) { //nolint:unparam // a task
+		running.Done()
+		<-release
+		return 0, nil
+	}
+	named := newClosures(t, workpool.WithWorkers(2), workpool.WithName("letters"))
+	unnamed := newClosures(t, workpool.WithWorkers(1))
+	pprof.Do(t.Context(), pprof.Labels("of", "somebody else"), func(ctx context.Context) {
+		require.NoError(t, named.Submit(ctx, task))
+		require.NoError(t, named.Submit(ctx, task))
+		require.NoError(t, unnamed.Submit(ctx, task))
+	})
+	running.Wait()
+	text := profile()
+	assert.Contains(t, text, `{"workpool":"letters"}`)
+	assert.NotContains(t, text, "somebody else", "this goroutine has its old labels, and the workers never had those")
+	close(release)
+}
+
+// A worker has its label after a task that panicked or exited its goroutine, too.
+func TestPool_WorkersKeepTheirLabel(t *testing.T) {
+	p := newClosures(t, workpool.WithWorkers(1), workpool.WithName("letters"))
+	for _, task := range []closure{catchFire, exit} {
+		_, err := p.Do(t.Context(), task)
+		require.Error(t, err)
+		_, err = p.Do(t.Context(), func(context.Context) (int, error) {
+			var text bytes.Buffer
+			err := pprof.Lookup("goroutine").WriteTo(&text, 1)
+			assert.Contains(t, text.String(), `{"workpool":"letters"}`)
+			return 0, err
+		})
+		require.NoError(t, err)
+	}
+}
+
+func TestStats_Waiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithoutResults())
+		release := occupy(t, p, 1)
+		waiting := 0
+		var all sync.WaitGroup
+		for _, run := range callers {
+			all.Go(func() { assert.NoError(t, run(t.Context(), p, returning(0, nil))) })
+			synctest.Wait()
+			waiting++
+			assert.Equal(t, waiting, p.Stats().Waiting)
+		}
+		release()
+		all.Wait()
+		assert.Zero(t, p.Stats().Waiting)
+		assert.Zero(t, p.Stats().Refused)
+	})
+}
+
+// Cancelled are the tasks whose caller gave up before they ran, and Refused those that were
+// not accepted.
+func TestStats_CancelledAndRefused(t *testing.T) {
+	for way, run := range callers {
+		if way == "Submit" { // whose context bounds the wait for room alone
+			continue
+		}
+		bubble(t, way, func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults())
+			release := occupy(t, p, 1)
+			ctx, cancel := context.WithCancel(t.Context())
+			var all sync.WaitGroup
+			for i := range 2 { // one is queued, the other one in line
+				all.Go(func() { assert.Error(t, run(ctx, p, returning(0, nil))) })
+				synctest.Wait()
+				assert.Equal(t, 1, p.Stats().Queued)
+				assert.Equal(t, i, p.Stats().Waiting)
+			}
+			cancel()
+			all.Wait()
+			s := p.Stats()
+			assert.Positive(t, s.Cancelled)
+			assert.Equal(t, uint64(2), s.Cancelled+s.Refused, "the one in line may have got the room of the other")
+			assert.Equal(t, s.Cancelled, s.Aborted)
+			assert.Zero(t, s.Queued+s.Waiting)
+			assertSum(t, s)
+			before := s
+			if way != "Stream" { // which takes no task then
+				assert.Error(t, run(ctx, p, returning(0, nil)), "its context has ended")
+				before.Refused++
+				assert.Equal(t, before, p.Stats())
+			}
+			release()
+			closed(t, p)
+			assert.ErrorIs(t, run(t.Context(), p, returning(0, nil)), workpool.ErrClosed)
+			s = p.Stats()
+			assert.Equal(t, before.Refused+1, s.Refused)
+			assert.Equal(t, before.Cancelled, s.Cancelled)
+		})
+	}
+}
+
+// What an abort has ended is neither dropped nor cancelled.
+func TestStats_AbortedIsNotCancelled(t *testing.T) {
+	for way, run := range callers {
+		bubble(t, way, func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults())
+			require.NoError(t, p.Submit(t.Context(), untilEnd))
+			synctest.Wait()
+			var all sync.WaitGroup
+			all.Go(func() { _ = run(t.Context(), p, returning(0, nil)) })
+			synctest.Wait()
+			require.Equal(t, 1, p.Stats().Queued)
+			_ = p.Shutdown(endedContext())
+			all.Wait()
+			s := p.Stats()
+			assert.Equal(t, uint64(1), s.Aborted)
+			assert.Zero(t, s.Dropped+s.Cancelled)
+			_ = p.Close()
+		})
+	}
+}
+
+func TestStats_SaysWhatThePoolIsAndWhoWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithName("thumbnails"), workpool.WithWorkers(2), workpool.WithQueueDepth(3), workpool.WithResultBuffer(0))
+		is := workpool.Stats{Name: "thumbnails", Size: 2, QueueDepth: 3, Workers: 2}
+		assert.Equal(t, is, p.Stats())
+
+		require.NoError(t, p.Submit(t.Context(), returning(0, workpool.RetryAfter(time.Hour, nil))))
+		synctest.Wait()
+		parked := is
+		parked.Submitted, parked.Queued, parked.Parked = 1, 1, 1
+		assert.Equal(t, parked, p.Stats())
+
+		for range 4 { // two have results that nobody takes
+			require.NoError(t, p.Submit(t.Context(), returning(1, nil)))
+			synctest.Wait()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		for range 3 {
+			go func() { assert.ErrorIs(t, p.Submit(ctx, returning(1, nil)), workpool.ErrQueueFull) }()
+		}
+		require.ErrorIs(t, p.TrySubmit(t.Context(), returning(1, nil)), workpool.ErrQueueFull)
+		synctest.Wait()
+		full := is
+		full.Submitted, full.Succeeded, full.Queued, full.Parked, full.Undelivered, full.Held, full.Waiting, full.Refused = 5, 2, 3, 1, 2, 2, 3, 1
+		assert.Equal(t, full, p.Stats())
+		cancel()
+		synctest.Wait()
+		full.Waiting, full.Refused = 0, 4
+		assert.Equal(t, full, p.Stats())
+
+		p.Pause()
+		assert.True(t, p.Stats().Paused)
+		p.Resume()
+		assert.False(t, p.Stats().Paused)
+		p.Pause()
+		require.NoError(t, p.Resize(1))
+		full.Paused, full.Size = true, 1
+		full.Workers = 2 // until the other one is free
+		assert.Equal(t, full, p.Stats())
+
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.Error(t, p.Shutdown(ended))
+		require.Error(t, p.Close())
+		p.Pause() // does nothing now
+		assert.Equal(t, workpool.Stats{
+			Name: "thumbnails", Size: 1, QueueDepth: 3, Closed: true, Undelivered: 5, Submitted: 5, Succeeded: 2, Aborted: 3, Refused: 4,
+		}, p.Stats())
 	})
 }

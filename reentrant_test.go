@@ -2,7 +2,6 @@ package workpool_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -19,35 +18,6 @@ import (
 	"github.com/seed-a18b2dc9/workpool"
 )
 
-// A selfUser is a handler that gets the pool it runs on.
-type selfUser[T, R any] func(ctx context.Context, p *workpool.Pool[T, R], task T) (R, error)
-
-// newSelfUsing makes a pool whose handler uses the pool itself.
-func newSelfUsing[T, R any](t testing.TB, handler selfUser[T, R], opts ...workpool.Option) *workpool.Pool[T, R] {
-	t.Helper()
-	var p *workpool.Pool[T, R]
-	p = mustNew(t, func(ctx context.Context, task T) (R, error) { return handler(ctx, p, task) }, opts...)
-	return p
-}
-
-// tight are the pools on which a task that waits for a worker waits for
-// itself: nearly all is taken by the task.
-var tight = map[string][]workpool.Option{
-	"one worker, depth 0":  {workpool.WithWorkers(1), workpool.WithQueueDepth(0)},
-	"one worker, depth 1":  {workpool.WithWorkers(1), workpool.WithQueueDepth(1)},
-	"two workers, depth 1": {workpool.WithWorkers(2), workpool.WithQueueDepth(1)},
-	"defaults":             nil,
-}
-
-func eachTight(t *testing.T, test func(t *testing.T, opts []workpool.Option)) {
-	t.Helper()
-	for name, opts := range tight {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { test(t, slices.Clip(opts)) })
-		})
-	}
-}
-
 func TestRule6_ATaskMayUseItsOwnPool(t *testing.T) {
 	for name, use := range nested {
 		t.Run(name, func(t *testing.T) {
@@ -58,9 +28,7 @@ func TestRule6_ATaskMayUseItsOwnPool(t *testing.T) {
 					}
 					return 10 * n, nil
 				}, opts...)
-				value, err := p.Do(t.Context(), 0)
-				require.NoError(t, err)
-				assert.Equal(t, 60, value)
+				gives(t, 60)(p.Do(t.Context(), 0))
 				require.NoError(t, p.Submit(t.Context(), 0))
 				r := receive(t, p)
 				require.NoError(t, r.Err)
@@ -146,13 +114,8 @@ func TestRule6_Recursion(t *testing.T) {
 					}
 					return use(ctx, p, n-1, n-2)
 				}, opts...)
-				value, err := fibonacci.Do(t.Context(), 12)
-				require.NoError(t, err)
-				assert.Equal(t, 144, value)
-				value, err = fibonacci.Do(t.Context(), 1500)
-				require.NoError(t, err)
-				assert.Equal(t, 1, value)
-				closed(t, fibonacci)
+				gives(t, 144)(fibonacci.Do(t.Context(), 12))
+				gives(t, 1)(fibonacci.Do(t.Context(), 1500))
 			})
 		})
 	}
@@ -175,14 +138,10 @@ func TestRule6_TwoPoolsThatCallEachOther(t *testing.T) {
 		var all sync.WaitGroup
 		for range 3 {
 			all.Go(func() {
-				value, err := ping.Do(t.Context(), 50)
-				assert.NoError(t, err)
-				assert.Equal(t, 50, value)
+				gives(t, 50)(ping.Do(t.Context(), 50))
 			})
 			all.Wait() // one at a time: two callers may hold the one worker that each needs of the other
 		}
-		closed(t, ping)
-		closed(t, pong)
 	})
 }
 
@@ -205,7 +164,6 @@ func TestRule6_NestedTaskRunsOnTheCallingWorker(t *testing.T) {
 		info, err := p.Do(t.Context(), 3)
 		require.NoError(t, err)
 		assert.Equal(t, workpool.Info{Pool: "nested", Worker: 1, Index: 0, Attempt: 1}, info)
-		closed(t, p)
 	})
 }
 
@@ -223,63 +181,47 @@ func TestRule6_NestedTasksUseIdleWorkers(t *testing.T) {
 		_, err := p.Do(t.Context(), 0)
 		require.NoError(t, err)
 		assert.Equal(t, time.Second, time.Since(begin), "three tasks on three idle workers")
-		closed(t, p)
 	})
 }
 
 func TestRule6_WaitingForOneselfIsAnError(t *testing.T) {
-	type key struct{}
-	derivations := map[string]func(ctx context.Context) (context.Context, context.CancelFunc){
-		"its own context": func(ctx context.Context) (context.Context, context.CancelFunc) { return ctx, func() {} },
-		"WithTimeout": func(ctx context.Context) (context.Context, context.CancelFunc) {
-			return context.WithTimeout(ctx, time.Hour)
-		},
-		"WithValue": func(ctx context.Context) (context.Context, context.CancelFunc) {
-			return context.WithValue(ctx, key{}, 1), func() {}
-		},
-		"WithoutCancel": func(ctx context.Context) (context.Context, context.CancelFunc) {
-			return context.WithoutCancel(ctx), func() {}
-		},
-	}
 	for name, derive := range derivations {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				handler := func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
-					ctx, cancel := derive(ctx)
-					defer cancel()
-					assert.ErrorIs(t, p.Shutdown(ctx), workpool.ErrReentrant)
-					assert.ErrorIs(t, p.Wait(ctx), workpool.ErrReentrant)
-					return n, nil
-				}
-				p := newSelfUsing(t, handler, workpool.WithWorkers(2))
-				_, err := p.Do(t.Context(), 1)
-				require.NoError(t, err)
-				timed, cancel := context.WithTimeout(t.Context(), time.Hour)
+		bubble(t, name, func(t *testing.T) {
+			handler := func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
+				ctx, cancel := derive(ctx)
 				defer cancel()
-				_, err = p.Do(timed, 1)
-				require.NoError(t, err)
-				_, err = p.Map(t.Context(), []int{1, 2, 3})
-				require.NoError(t, err)
-				for r := range p.Stream(t.Context(), slices.Values([]int{1, 2, 3})) {
-					require.NoError(t, r.Err)
+				assert.ErrorIs(t, p.Shutdown(ctx), workpool.ErrReentrant)
+				assert.ErrorIs(t, p.Wait(ctx), workpool.ErrReentrant)
+				return n, nil
+			}
+			p := newSelfUsing(t, handler, workpool.WithWorkers(2))
+			for _, ctx := range []context.Context{t.Context(), limited(t, time.Hour)} {
+				for _, run := range ways[int, int]() {
+					_, err := run(ctx, p, 1, 2, 3)
+					require.NoError(t, err)
 				}
-				require.NoError(t, p.Submit(timed, 1))
-				require.NoError(t, p.TrySubmit(t.Context(), 2))
-				require.NoError(t, p.Wait(t.Context()), "the pool is still open, and Wait is for others")
-				closed(t, p)
-				require.Len(t, collect(p), 2)
-			})
+				require.NoError(t, p.Submit(ctx, 1))
+				require.NoError(t, p.TrySubmit(ctx, 2))
+			}
+			require.NoError(t, p.Wait(t.Context()), "the pool is still open, and Wait is for others")
+			closed(t, p)
+			require.Len(t, collect(p), 4)
 		})
 	}
 }
 
 func TestRule6_WaitingForOneselfThroughAnotherPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		outer := newClosures(t)
-		inner := newClosures(t)
+		outer, inner := newClosures(t, workpool.WithName("outer")), newClosures(t, workpool.WithName("inner"))
 		_, err := outer.Do(t.Context(), func(ctx context.Context) (int, error) {
 			assert.NoError(t, inner.Wait(ctx), "another pool's handlers may wait")
+			info, ok := workpool.InfoFrom(ctx)
+			assert.True(t, ok)
+			assert.Equal(t, "outer", info.Pool)
 			return inner.Do(ctx, func(ctx context.Context) (int, error) {
+				info, ok := workpool.InfoFrom(ctx)
+				assert.True(t, ok)
+				assert.Equal(t, "inner", info.Pool)
 				assert.ErrorIs(t, outer.Wait(ctx), workpool.ErrReentrant)
 				assert.ErrorIs(t, outer.Shutdown(ctx), workpool.ErrReentrant)
 				assert.ErrorIs(t, inner.Wait(ctx), workpool.ErrReentrant)
@@ -296,50 +238,35 @@ func TestRule6_WaitingForOneselfThroughAnotherPool(t *testing.T) {
 }
 
 func TestRule6_InnerPanicLeavesTheOuterTaskAlone(t *testing.T) {
-	ends := map[string]struct {
-		inner closure
-		check func(t *testing.T, err error)
-	}{
-		"panic": {
-			func(context.Context) (int, error) { panic("inner") },
-			func(t *testing.T, err error) {
-				var panicked *workpool.PanicError
-				if assert.ErrorAs(t, err, &panicked) {
-					assert.Equal(t, "inner", panicked.Value)
-				}
-			},
-		},
-		"Goexit": {
-			func(context.Context) (int, error) { runtime.Goexit(); return 0, nil },
-			func(t *testing.T, err error) { assert.ErrorIs(t, err, workpool.ErrGoexit) },
-		},
-	}
-	for name, end := range ends {
+	for name, inner := range map[string]closure{"panic": catchFire, "Goexit": exit} {
 		t.Run(name, func(t *testing.T) {
 			eachTight(t, func(t *testing.T, opts []workpool.Option) {
-				p := newClosures(t, opts...)
-				value, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
-					_, err := p.Do(ctx, end.inner)
-					end.check(t, err)
-					end.check(t, (<-p.DoChan(ctx, end.inner)).Err)
-					_, err = p.Map(ctx, []closure{returning(1, nil), end.inner})
-					end.check(t, err)
-					for r := range p.Stream(ctx, slices.Values([]closure{end.inner})) {
-						end.check(t, r.Err)
+				check := func(err error) {
+					if name == "panic" {
+						panicked(t, "on fire", err)
+					} else {
+						assert.ErrorIs(t, err, workpool.ErrGoexit)
 					}
+				}
+				p := newClosures(t, opts...)
+				gives(t, 7)(p.Do(t.Context(), func(ctx context.Context) (int, error) {
+					for _, run := range ways[closure, int]() {
+						_, err := run(ctx, p, inner)
+						check(err)
+					}
+					_, err := p.Map(ctx, []closure{returning(1, nil), inner})
+					check(err)
 					for range 5 {
-						assert.NoError(t, p.Submit(ctx, end.inner))
+						assert.NoError(t, p.Submit(ctx, inner))
 					}
 					assert.NoError(t, ctx.Err())
 					return 7, nil
-				})
-				require.NoError(t, err)
-				assert.Equal(t, 7, value)
+				}))
 				closed(t, p)
 				results := collect(p)
 				require.Len(t, results, 5)
 				for _, r := range results {
-					end.check(t, r.Err)
+					check(r.Err)
 				}
 			})
 		})
@@ -353,14 +280,12 @@ func TestRule6_InnerTaskHasItsOwnDeadline(t *testing.T) {
 		_, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
 			short, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()
-			_, err := p.Do(short, untilEnd)
-			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			fails(t, context.DeadlineExceeded)(p.Do(short, untilEnd))
 			assert.NoError(t, ctx.Err())
 			return 0, nil
 		})
 		require.NoError(t, err)
 		assert.Equal(t, time.Second, time.Since(begin))
-		closed(t, p)
 	})
 }
 
@@ -377,7 +302,6 @@ func TestRule6_NestedCallGivesUpOnAHandlerThatIgnoresItsContext(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Equal(t, time.Second, time.Since(begin))
 		close(release)
-		closed(t, p)
 	})
 }
 
@@ -413,29 +337,18 @@ func TestRule6_SubmittedTaskOutlivesTheTaskThatSubmittedIt(t *testing.T) {
 func TestRule6_NestedWhilePaused(t *testing.T) {
 	eachTight(t, func(t *testing.T, opts []workpool.Option) {
 		p := newClosures(t, opts...)
-		value, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
+		gives(t, 7)(p.Do(t.Context(), func(ctx context.Context) (int, error) {
 			p.Pause()
-			value, err := p.Do(ctx, returning(1, nil))
-			if err != nil {
-				return 0, err
-			}
-			values, err := p.Map(ctx, []closure{returning(2, nil), returning(3, nil)})
-			if err != nil {
-				return 0, err
-			}
-			value += values[0] + values[1]
-			for r := range p.Stream(ctx, slices.Values([]closure{returning(4, nil), returning(5, nil)})) {
-				value += r.Value
+			for way, run := range ways[closure, int]() {
+				values, err := run(ctx, p, returning(1, nil), returning(2, nil))
+				assert.NoError(t, err, way)
+				assert.ElementsMatch(t, []int{1, 2}, values, way)
 			}
 			for range 3 {
-				if err := p.Submit(ctx, returning(6, nil)); err != nil {
-					return 0, err
-				}
+				assert.NoError(t, p.Submit(ctx, returning(6, nil)))
 			}
-			return value + (<-p.DoChan(ctx, returning(7, nil))).Value, nil
-		})
-		require.NoError(t, err)
-		assert.Equal(t, 22, value)
+			return 7, nil
+		}))
 		p.Resume()
 		closed(t, p)
 		assert.Len(t, collect(p), 3)
@@ -467,7 +380,6 @@ func TestRule6_NestedWhileThePoolShrinks(t *testing.T) {
 		all.Wait()
 		synctest.Wait()
 		assert.Equal(t, 1, p.Stats().Workers)
-		closed(t, p)
 	})
 }
 
@@ -480,13 +392,10 @@ func TestRule6_NestedDuringADrainIsRefused(t *testing.T) {
 			assert.NoError(t, ctx.Err(), "a drain cancels nothing")
 			assert.ErrorIs(t, p.Submit(ctx, returning(1, nil)), workpool.ErrClosed)
 			assert.ErrorIs(t, p.TrySubmit(t.Context(), returning(1, nil)), workpool.ErrClosed)
-			_, err := p.SubmitAll(ctx, slices.Values([]closure{returning(1, nil)}))
-			assert.ErrorIs(t, err, workpool.ErrClosed)
-			_, err = p.Do(ctx, returning(1, nil))
-			assert.ErrorIs(t, err, workpool.ErrClosed)
-			assert.ErrorIs(t, (<-p.DoChan(ctx, returning(1, nil))).Err, workpool.ErrClosed)
-			_, err = p.Map(ctx, []closure{returning(1, nil)})
-			assert.ErrorIs(t, err, workpool.ErrClosed)
+			fails(t, workpool.ErrClosed)(p.SubmitAll(ctx, slices.Values([]closure{returning(1, nil)})))
+			for _, run := range ways[closure, int]() {
+				fails(t, workpool.ErrClosed)(run(ctx, p, returning(1, nil)))
+			}
 			results := streamed(p.Stream(ctx, slices.Values([]closure{returning(1, nil), returning(2, nil)})))
 			if assert.Len(t, results, 2, "of the task that was pulled, and of the Stream") {
 				assert.ErrorIs(t, results[0].Err, workpool.ErrClosed)
@@ -562,9 +471,7 @@ func TestRule6_ManyOutsideAndInsideAtOnce(t *testing.T) {
 				for range 8 {
 					callers.Go(func() {
 						for n := range 20 {
-							value, err := p.Do(t.Context(), n)
-							assert.NoError(t, err)
-							assert.Equal(t, 1, value)
+							gives(t, 1)(p.Do(t.Context(), n))
 						}
 					})
 				}
@@ -572,7 +479,6 @@ func TestRule6_ManyOutsideAndInsideAtOnce(t *testing.T) {
 				close(stop)
 				disturber.Wait()
 			})
-			closed(t, p)
 		})
 	}
 }
@@ -674,7 +580,6 @@ func TestRule8_ResumeReachesTheTasksOfANestedMap(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, int32(2), behind.Load())
 		close(end)
-		closed(t, p)
 	})
 }
 
@@ -696,77 +601,8 @@ func TestRule8_TasksOfAMapInsideAHandlerMeet(t *testing.T) {
 				return 0, err
 			})
 			assert.Equal(t, 0, p.Stats().Running)
-			closed(t, p)
 		})
 	}
-}
-
-// nested are the ways in which a handler runs tasks of its own pool and waits for them. Each
-// returns the sum of their values.
-var nested = map[string]func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error){
-	"Do": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		for _, task := range tasks {
-			value, doErr := p.Do(ctx, task)
-			sum, err = sum+value, errors.Join(err, doErr)
-		}
-		return sum, err
-	},
-	"TryDo": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		for _, task := range tasks {
-			value, doErr := p.TryDo(ctx, task)
-			sum, err = sum+value, errors.Join(err, doErr)
-		}
-		return sum, err
-	},
-	"DoChan": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		var answers []<-chan workpool.Result[int, int]
-		for _, task := range tasks {
-			answers = append(answers, p.DoChan(ctx, task))
-		}
-		for _, answer := range answers {
-			r := <-answer
-			sum, err = sum+r.Value, errors.Join(err, r.Err)
-		}
-		return sum, err
-	},
-	"Map": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		values, err := p.Map(ctx, tasks)
-		for _, value := range values {
-			sum += value
-		}
-		return sum, err
-	},
-	"Stream": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		for r := range p.Stream(ctx, slices.Values(tasks)) {
-			sum, err = sum+r.Value, errors.Join(err, r.Err)
-		}
-		return sum, err
-	},
-	"Group": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		g := p.Group(ctx)
-		for _, task := range tasks {
-			err = errors.Join(err, g.Submit(task))
-		}
-		values, waitErr := g.Wait()
-		for _, value := range values {
-			sum += value
-		}
-		return sum, errors.Join(err, waitErr)
-	},
-	"Do from goroutines of its own": func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
-		var mu sync.Mutex
-		var all sync.WaitGroup
-		for _, task := range tasks {
-			all.Go(func() {
-				value, doErr := p.Do(ctx, task)
-				mu.Lock()
-				defer mu.Unlock()
-				sum, err = sum+value, errors.Join(err, doErr)
-			})
-		}
-		all.Wait()
-		return sum, err
-	},
 }
 
 // A task that a handler waits for comes again, also where its key is the handler's.
@@ -785,12 +621,142 @@ func TestRetryAfter_InsideAHandler(t *testing.T) {
 							}
 							return after(3, delay)(ctx, n)
 						}, opts...)
-						value, err := p.Do(t.Context(), 0)
-						require.NoError(t, err)
-						assert.Equal(t, 3, value)
+						gives(t, 3)(p.Do(t.Context(), 0))
 						closed(t, p)
 						assert.EqualValues(t, 4, p.Stats().Retried)
 					})
+				})
+			}
+		}
+	}
+}
+
+// outlived are the ways in which a handler's context is used after the handler.
+var outlived = map[string]func(ctx context.Context, use func(ctx context.Context)){
+	"left behind": func(ctx context.Context, use func(ctx context.Context)) { go use(ctx) },
+	"WithoutCancel": func(ctx context.Context, use func(ctx context.Context)) {
+		go use(context.WithoutCancel(ctx))
+	},
+	"WithValue": func(ctx context.Context, use func(ctx context.Context)) {
+		go use(context.WithValue(ctx, "k", "v")) //nolint:staticcheck // any key will do
+	},
+}
+
+// A context that has outlived its handler is inside nothing: a pool of one worker
+// never runs more than one task, and those who come with such a context wait for room.
+func TestRule6_AContextThatHasOutlivedItsHandlerIsInsideNothing(t *testing.T) {
+	for way, use := range callers {
+		if way == "SubmitCancel" {
+			continue
+		}
+		for by, outlive := range outlived {
+			for _, through := range []bool{false, true} {
+				bubble(t, fmt.Sprintf("%s/%s/through=%v", way, by, through), func(t *testing.T) {
+					p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithoutResults())
+					other := newClosures(t) // through which a context goes
+					var c crowd
+					over := make(chan struct{})
+					var left sync.WaitGroup
+					for range 3 {
+						left.Add(1)
+						_, err := p.Do(context.Background(), func(ctx context.Context) (int, error) {
+							late := func(ctx context.Context) {
+								defer left.Done()
+								<-over
+								_ = use(ctx, p, c.task)
+							}
+							if through {
+								answer := other.DoChan(context.WithoutCancel(ctx), func(ctx context.Context) (int, error) {
+									outlive(ctx, late)
+									return 0, nil
+								})
+								<-answer
+								return 0, nil
+							}
+							outlive(ctx, late)
+							return 0, nil
+						})
+						require.NoError(t, err)
+					}
+					var next sync.WaitGroup
+					next.Go(func() { _, _ = p.Do(context.Background(), c.task) })
+					synctest.Wait()
+					close(over) // the worker has another task now
+					synctest.Wait()
+					assert.Equal(t, 1, p.Stats().Running)
+					assert.Equal(t, 1, p.Stats().Workers)
+					next.Wait()
+					left.Wait()
+					_ = p.Wait(context.Background())
+					assert.Equal(t, int32(1), c.most.Load())
+					require.NoError(t, p.Shutdown(context.Background()))
+					closed(t, other)
+				})
+			}
+		}
+	}
+}
+
+// The same with keys: two tasks of one key never run at once.
+func TestRule6_AContextThatHasOutlivedItsHandlerHoldsNoKey(t *testing.T) {
+	for by, outlive := range outlived {
+		bubble(t, by, func(t *testing.T) {
+			p := newOrders(t, workpool.WithWorkers(4), workpool.WithoutResults())
+			var c crowd
+			busy := order{1, c.task}
+			over := make(chan struct{})
+			var left sync.WaitGroup
+			for range 3 {
+				left.Add(1)
+				_, err := p.Do(context.Background(), order{1, func(ctx context.Context) (int, error) {
+					outlive(ctx, func(ctx context.Context) {
+						defer left.Done()
+						<-over
+						_, _ = p.Do(context.WithoutCancel(ctx), busy)
+					})
+					return 0, nil
+				}})
+				require.NoError(t, err)
+			}
+			require.NoError(t, p.Submit(context.Background(), busy))
+			synctest.Wait()
+			close(over)
+			left.Wait()
+			require.NoError(t, p.Wait(context.Background()))
+			assert.Equal(t, int32(1), c.most.Load())
+		})
+	}
+}
+
+// Many goroutines of one handler call: the handler is one worker, and so one task runs in
+// its place at a time.
+func TestRule6_ManyCallsOfOneHandlerRunOneAtATime(t *testing.T) {
+	for name, run := range ways[closure, int]("Do", "DoChan", "Map") {
+		for _, workers := range []int{1, 2, 4} {
+			for _, handlers := range []int{1, 2} {
+				bubble(t, fmt.Sprintf("%s/workers=%d/handlers=%d", name, workers, handlers), func(t *testing.T) {
+					p := newClosures(t, workpool.WithWorkers(workers), workpool.WithQueueDepth(3))
+					var c crowd
+					var all sync.WaitGroup
+					for range handlers {
+						all.Go(func() {
+							_, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
+								var calls sync.WaitGroup
+								for range 500 {
+									calls.Go(func() {
+										_, err := run(ctx, p, c.task, c.task)
+										assert.NoError(t, err)
+									})
+								}
+								calls.Wait()
+								return 0, nil
+							})
+							assert.NoError(t, err)
+						})
+					}
+					all.Wait()
+					assert.LessOrEqual(t, int(c.most.Load()), workers, "each handler waits, and so one runs in its place")
+					assert.Positive(t, c.most.Load())
 				})
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -20,13 +21,9 @@ func TestResize_DownLetsBusyWorkersFinish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(5))
 		var before, after crowd
-		for range 5 {
-			require.NoError(t, p.Submit(t.Context(), before.task))
-		}
+		submitN(t, p, 5, before.task)
 		synctest.Wait()
-		for range 12 {
-			require.NoError(t, p.Submit(t.Context(), after.task))
-		}
+		submitN(t, p, 12, after.task)
 		require.NoError(t, p.Resize(2))
 		assert.Equal(t, int32(5), before.now.Load(), "no running task is touched")
 		assert.Equal(t, 5, p.Stats().Workers, "three of them have to finish first")
@@ -50,9 +47,7 @@ func TestResize_OfAnIdlePoolShowsAtOnce(t *testing.T) {
 			require.NoError(t, p.Resize(size))
 			assert.Equal(t, size, p.Stats().Workers)
 			var c crowd
-			for range 40 {
-				require.NoError(t, p.Submit(t.Context(), c.task))
-			}
+			submitN(t, p, 40, c.task)
 			for range 40 {
 				r := receive(t, p)
 				assert.GreaterOrEqual(t, r.Worker, 1)
@@ -82,7 +77,6 @@ func TestResize_LeavesNoGoroutineOfASurplusWorker(t *testing.T) {
 			synctest.Wait()
 			assert.Equal(t, size, goroutinesOfBubble()-others)
 		}
-		closed(t, p)
 	})
 }
 
@@ -91,9 +85,7 @@ func TestResize_WhilePaused(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(20))
 		p.Pause()
 		var c crowd
-		for range 20 {
-			require.NoError(t, p.Submit(t.Context(), c.task))
-		}
+		submitN(t, p, 20, c.task)
 		require.NoError(t, p.Resize(6))
 		require.NoError(t, p.Resize(5))
 		synctest.Wait()
@@ -127,7 +119,6 @@ func TestPause_KeepsWorkersFromTakingTasks(t *testing.T) {
 		p.Resume()
 		require.NoError(t, p.Wait(t.Context()))
 		assert.Equal(t, uint64(4), p.Stats().Succeeded)
-		closed(t, p)
 	})
 }
 
@@ -145,38 +136,11 @@ func TestPause_HoldsMapAndStreamWithoutLoss(t *testing.T) {
 				p.Resume()
 			}
 		}()
-		values, err := p.Map(t.Context(), upTo(10))
-		require.NoError(t, err)
-		assert.Equal(t, upTo(10), values)
+		gives(t, upTo(10))(p.Map(t.Context(), upTo(10)))
 		assert.Len(t, byIndex(t, streamed(p.Stream(t.Context(), count(10)))), 10)
 		closed(t, p)
 		synctest.Wait()
 		time.Sleep(time.Hour) // Pause and Resume do nothing on a closed pool
-	})
-}
-
-func TestPause_EndsWithTheOpenPool(t *testing.T) {
-	eachMode(t, func(t *testing.T, mode workpool.ShutdownMode) {
-		p := newClosures(t, workpool.WithShutdown(mode, 0))
-		p.Pause()
-		for range 5 {
-			require.NoError(t, p.Submit(t.Context(), returning(1, nil)))
-		}
-		closed(t, p)
-		p.Pause()
-		p.Resume()
-		require.ErrorIs(t, p.Resize(3), workpool.ErrClosed)
-		results := collect(p)
-		require.Len(t, results, 5)
-		for _, r := range results {
-			if mode == workpool.Drain {
-				assert.NoError(t, r.Err)
-			} else {
-				assert.ErrorIs(t, r.Err, workpool.ErrAborted)
-				assert.Zero(t, r.Worker)
-				assert.Equal(t, 1, r.Attempt)
-			}
-		}
 	})
 }
 
@@ -202,7 +166,6 @@ func TestResize_UpMakesRoomForWhoWaits(t *testing.T) {
 		}()
 		submit(t, p, slices.Repeat([]closure{task}, 2))()
 		release()
-		closed(t, p)
 	})
 }
 
@@ -229,9 +192,7 @@ func TestResume_StartsWorkersBesideSurplusOnes(t *testing.T) {
 		require.NoError(t, p.Resize(4))
 		p.Pause()
 		var ran atomic.Int32
-		for range 5 {
-			require.NoError(t, p.Submit(t.Context(), counted(&ran)))
-		}
+		submitN(t, p, 5, counted(&ran))
 		p.Resume()
 		synctest.Wait()
 		assert.EqualValues(t, 5, ran.Load())
@@ -241,7 +202,6 @@ func TestResume_StartsWorkersBesideSurplusOnes(t *testing.T) {
 		}
 		synctest.Wait()
 		assert.Equal(t, 4, p.Stats().Workers)
-		closed(t, p)
 	})
 }
 
@@ -272,5 +232,142 @@ func TestResize_VeryManyWorkersStartWhenTasksWaitForThem(t *testing.T) {
 		close(release)
 		closed(t, p)
 		assert.EqualValues(t, 2*many, p.Stats().Succeeded)
+	})
+}
+
+// sleepy sleeps for as many milliseconds as the task says.
+func sleepy(_ context.Context, n int) (int, error) {
+	time.Sleep(time.Duration(n) * time.Millisecond)
+	return n, nil
+}
+
+func TestElastic_GrowsWithTheTasksAndShrinksAfterThem(t *testing.T) {
+	for minimum := range 4 {
+		synctest.Test(t, func(t *testing.T) {
+			before := goroutinesOfBubble()
+			p := mustNew(t, sleepy, workpool.WithWorkers(8), workpool.WithoutResults(), workpool.WithElastic(minimum, time.Second))
+			synctest.Wait()
+			assert.Equal(t, minimum, p.Stats().Workers, "at the beginning")
+			for n := range 5 {
+				require.NoError(t, p.Submit(t.Context(), 100))
+				synctest.Wait()
+				assert.Equal(t, max(minimum, n+1), p.Stats().Workers, "one for each task")
+			}
+			submitN(t, p, 19, 100)
+			synctest.Wait()
+			assert.Equal(t, 8, p.Stats().Workers, "and no more than there may be")
+			require.NoError(t, p.Wait(t.Context()))
+			time.Sleep(time.Second - time.Millisecond)
+			assert.Equal(t, 8, p.Stats().Workers, "they stay for a time")
+			time.Sleep(200 * time.Millisecond)
+			synctest.Wait()
+			assert.Equal(t, minimum, p.Stats().Workers, "and then leave")
+			assert.LessOrEqual(t, goroutinesOfBubble(), before+minimum, "with their goroutines")
+			gives(t, 1)(p.Do(t.Context(), 1))
+		})
+	}
+}
+
+// Each worker has something to do now and then, but two are enough for all.
+func TestElastic_LeavesWhenFewerAreEnough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, sleepy, workpool.WithWorkers(16), workpool.WithoutResults(), workpool.WithElastic(0, time.Second))
+		submitN(t, p, 16, 500)
+		time.Sleep(55 * time.Millisecond) // so that no task comes in the moment in which a worker leaves
+		for range 40 {
+			time.Sleep(100 * time.Millisecond)
+			submit(t, p, 10, 10)
+		}
+		synctest.Wait()
+		assert.LessOrEqual(t, p.Stats().Workers, 2)
+	})
+}
+
+// A task is submitted at the very moment at which a worker leaves.
+func TestElastic_ASubmitThatRacesAnExpiryIsNotStranded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const idle = 10 * time.Millisecond
+		p := mustNew(t, identity, workpool.WithWorkers(3), workpool.WithElastic(0, idle))
+		for n := range 5000 {
+			require.NoError(t, p.Submit(t.Context(), n))
+			require.Equal(t, n, receive(t, p).Value)
+			time.Sleep(idle - time.Duration(n%3) + 1)
+		}
+	})
+}
+
+func TestElastic_ManySubmittersAtTheEdge(t *testing.T) {
+	p := mustNew(t, identity, workpool.WithWorkers(4), workpool.WithElastic(0, time.Nanosecond), workpool.WithoutResults())
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for n := range 2000 {
+				if n%2 == 0 {
+					assert.NoError(t, p.Submit(t.Context(), n))
+				} else if _, err := p.Do(t.Context(), n); err != nil {
+					t.Errorf("Do: %v", err)
+				}
+				if n%500 == 0 {
+					assert.NoError(t, p.Resize(1+n/500))
+				}
+			}
+		})
+	}
+	group.Wait()
+	closed(t, p)
+	assert.EqualValues(t, 16_000, p.Stats().Succeeded)
+}
+
+func TestElastic_WorkersThatAreNotStartedCountAsFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		p := mustNew(t, g.handle, workpool.WithWorkers(3), workpool.WithQueueDepth(0), workpool.WithElastic(0, time.Second),
+			workpool.WithoutResults())
+		for n := range 3 {
+			require.NoError(t, p.TrySubmit(t.Context(), n))
+		}
+		require.ErrorIs(t, p.TrySubmit(t.Context(), 3), workpool.ErrQueueFull)
+		for range 3 {
+			<-g.began
+		}
+		close(g.end)
+	})
+}
+
+func TestElastic_Resize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, sleepy, workpool.WithWorkers(2), workpool.WithElastic(2, time.Second), workpool.WithoutResults(),
+			workpool.WithQueueDepth(100))
+		err := p.Resize(1)
+		require.ErrorIs(t, err, workpool.ErrInvalidOption)
+		require.ErrorContains(t, err, "Resize(1)")
+		require.ErrorContains(t, err, "WithElastic")
+		submitN(t, p, 50, 1000)
+		synctest.Wait()
+		assert.Equal(t, 2, p.Stats().Workers)
+		require.NoError(t, p.Resize(20))
+		synctest.Wait()
+		assert.Equal(t, 20, p.Stats().Running, "more start at once for those that wait")
+		require.NoError(t, p.Resize(3))
+		time.Sleep(1500 * time.Millisecond)
+		assert.Equal(t, 3, p.Stats().Workers)
+		require.NoError(t, p.Wait(t.Context()))
+		time.Sleep(1100 * time.Millisecond)
+		synctest.Wait()
+		assert.Equal(t, 2, p.Stats().Workers)
+	})
+}
+
+func TestElastic_PausedPoolStartsNoWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, identity, workpool.WithWorkers(3), workpool.WithElastic(0, time.Second))
+		p.Pause()
+		submit(t, p, upTo(3)...)
+		synctest.Wait()
+		assert.Zero(t, p.Stats().Workers)
+		p.Resume()
+		for range 3 {
+			receive(t, p)
+		}
 	})
 }

@@ -35,6 +35,7 @@ func TestRule4_ClosingNeverWaitsForTheConsumer(t *testing.T) {
 		for _, r := range results {
 			if mode != workpool.Drain && r.Worker == 0 {
 				assert.ErrorIs(t, r.Err, workpool.ErrAborted)
+				assert.Equal(t, 1, r.Attempt)
 			} else {
 				assert.NoError(t, r.Err)
 			}
@@ -69,49 +70,11 @@ func TestResults_BreakLosesNothing(t *testing.T) {
 	}
 }
 
-func TestResults_SeveralReceivers(t *testing.T) {
-	const n, receivers = 10_000, 5
-	p := mustNew(t, identity, workpool.WithWorkers(3), workpool.WithResultBuffer(2))
-	var mu sync.Mutex
-	seen := map[int]int{}
-	var wg sync.WaitGroup
-	for range receivers {
-		wg.Go(func() {
-			for { // an endless row of short ranges
-				received := false
-				for r := range p.Results() {
-					received = true
-					mu.Lock()
-					seen[r.Task]++
-					mu.Unlock()
-					if r.Task%3 == 0 {
-						break
-					}
-				}
-				if !received {
-					return
-				}
-			}
-		})
-	}
-	_, err := p.SubmitAll(t.Context(), count(n))
-	require.NoError(t, err)
-	closed(t, p)
-	wg.Wait()
-	assert.Len(t, seen, n)
-	for task, times := range seen {
-		assert.Equal(t, 1, times, "task %d", task)
-	}
-}
-
 func TestWithoutResults(t *testing.T) {
 	p := mustNew(t, moody, workpool.WithoutResults())
 	assert.Empty(t, collect(p), "ends at once")
-	_, err := p.SubmitAll(t.Context(), count(1000))
-	require.NoError(t, err)
-	value, err := p.Do(t.Context(), 4)
-	require.NoError(t, err)
-	assert.Equal(t, 4, value)
+	gives(t, 1000)(p.SubmitAll(t.Context(), count(1000)))
+	gives(t, 4)(p.Do(t.Context(), 4))
 	closed(t, p)
 	assert.Equal(t, uint64(250+1), p.Stats().Succeeded)
 	assert.Equal(t, uint64(750), p.Stats().Failed)
@@ -132,18 +95,15 @@ func TestWithResultFunc(t *testing.T) {
 			told = append(told, r)
 		}))
 		assert.Empty(t, collect(p), "ends at once")
-		_, err := p.SubmitAll(t.Context(), count(8))
-		require.NoError(t, err)
+		gives(t, 8)(p.SubmitAll(t.Context(), count(8)))
 		<-entered
 		assert.Equal(t, 1, p.Stats().Running, "a task has ended when its function has")
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		var cut *workpool.ShutdownError
-		require.ErrorAs(t, p.Shutdown(ctx), &cut)
-		assert.Equal(t, 7, cut.Aborted)
-		assert.Equal(t, 1, cut.Running)
+		cut := p.Shutdown(ctx)
+		cutShort(t, 7, 1, cut)
 		close(leave)
-		require.ErrorIs(t, p.Close(), error(cut))
+		require.ErrorIs(t, p.Close(), cut)
 		assert.Len(t, told, 8)
 		for _, r := range told {
 			if r.Task != 0 {
@@ -173,9 +133,8 @@ func TestWithResultFunc_FailureIsReportedAtTheEnd(t *testing.T) {
 			if aborted {
 				p.Pause() // so that they are told of by another than a worker
 			}
-			_, err := p.SubmitAll(t.Context(), count(5))
-			require.NoError(t, err)
-			err = p.Close()
+			gives(t, 5)(p.SubmitAll(t.Context(), count(5)))
+			err := p.Close()
 			var panicked *workpool.PanicError
 			require.ErrorAs(t, err, &panicked)
 			require.ErrorIs(t, err, errOdd)
@@ -197,63 +156,61 @@ func TestResults_AnotherReceiverGetsWhatTheFirstHasNotComeTo(t *testing.T) {
 	}
 	for name, end := range ways {
 		for _, early := range []bool{false, true} { // the second is there before the first ends
-			t.Run(fmt.Sprintf("%s/early=%v", name, early), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					p := newClosures(t, workpool.WithWorkers(1))
-					for i := range results {
-						require.NoError(t, p.Submit(t.Context(), returning(1+i, nil)))
-					}
-					synctest.Wait()
-					release := make(chan struct{})
-					var mu sync.Mutex
-					var got []int
-					note := func(r workpool.Result[closure, int]) {
-						mu.Lock()
-						defer mu.Unlock()
-						got = append(got, r.Value)
-					}
-					var receivers sync.WaitGroup
-					receivers.Go(func() {
-						defer func() { _ = recover() }()
-						n := 0
-						for r := range p.Results() {
-							note(r)
-							<-release
-							if end == nil {
-								break
-							}
-							if n++; name == "another loop" && n == 1 {
-								for r := range p.Results() {
-									note(r)
-								}
-							}
-							end()
+			bubble(t, fmt.Sprintf("%s/early=%v", name, early), func(t *testing.T) {
+				p := newClosures(t, workpool.WithWorkers(1))
+				for i := range results {
+					require.NoError(t, p.Submit(t.Context(), returning(1+i, nil)))
+				}
+				synctest.Wait()
+				release := make(chan struct{})
+				var mu sync.Mutex
+				var got []int
+				note := func(r workpool.Result[closure, int]) {
+					mu.Lock()
+					defer mu.Unlock()
+					got = append(got, r.Value)
+				}
+				var receivers sync.WaitGroup
+				receivers.Go(func() {
+					defer func() { _ = recover() }()
+					n := 0
+					for r := range p.Results() {
+						note(r)
+						<-release
+						if end == nil {
+							break
 						}
-					})
-					synctest.Wait()
-					assert.Equal(t, results-1, p.Stats().Undelivered)
-					other := func() {
-						receivers.Go(func() {
+						if n++; name == "another loop" && n == 1 {
 							for r := range p.Results() {
 								note(r)
 							}
-						})
-						synctest.Wait()
+						}
+						end()
 					}
-					if early {
-						other()
-						assert.ElementsMatch(t, []int{1, 2, 3, 4, 5}, got)
-					}
-					close(release)
-					synctest.Wait()
-					if !early {
-						other()
-					}
-					assert.ElementsMatch(t, []int{1, 2, 3, 4, 5}, got)
-					assert.Zero(t, p.Stats().Undelivered)
-					closed(t, p)
-					receivers.Wait()
 				})
+				synctest.Wait()
+				assert.Equal(t, results-1, p.Stats().Undelivered)
+				other := func() {
+					receivers.Go(func() {
+						for r := range p.Results() {
+							note(r)
+						}
+					})
+					synctest.Wait()
+				}
+				if early {
+					other()
+					assert.ElementsMatch(t, []int{1, 2, 3, 4, 5}, got)
+				}
+				close(release)
+				synctest.Wait()
+				if !early {
+					other()
+				}
+				assert.ElementsMatch(t, []int{1, 2, 3, 4, 5}, got)
+				assert.Zero(t, p.Stats().Undelivered)
+				closed(t, p)
+				receivers.Wait()
 			})
 		}
 	}
@@ -281,31 +238,7 @@ func TestResults_OfAReceiverThatIsStuckComeFirst(t *testing.T) {
 			assert.Equal(t, 1+n, receive(t, p).Value)
 		}
 		close(release)
-		closed(t, p)
 	})
-}
-
-// Tasks of no bytes, and of many.
-func TestResults_SizesOfTasks(t *testing.T) {
-	type large [2000]int
-	none := mustNew(t, func(context.Context, struct{}) (struct{}, error) { return struct{}{}, nil }, workpool.WithWorkers(2))
-	much := mustNew(t, func(_ context.Context, l large) (large, error) { slices.Reverse(l[:]); return l, nil }, workpool.WithWorkers(2))
-	for range 20 {
-		for i := range 100 {
-			require.NoError(t, none.TrySubmit(t.Context(), struct{}{}))
-			require.NoError(t, much.TrySubmit(t.Context(), large{i, 1}))
-		}
-		seen := map[int]bool{}
-		for range 100 {
-			receive(t, none)
-			r := receive(t, much)
-			assert.Equal(t, r.Task[0], r.Value[len(r.Value)-1])
-			seen[r.Task[0]] = true
-		}
-		assert.Len(t, seen, 100)
-	}
-	closed(t, none)
-	closed(t, much)
 }
 
 // Each order of ends: every task has its own, and on one worker they come in order.
@@ -325,9 +258,11 @@ func TestRule1_EachOrderOfEnds(t *testing.T) {
 		{returning(2, errOdd), func(r workpool.Result[closure, int]) bool { return r.Value == 2 && r.Err == errOdd }, workpool.Stats{Failed: 1}},
 		{catchFire, func(r workpool.Result[closure, int]) bool {
 			var panicked *workpool.PanicError
-			return errors.As(r.Err, &panicked) && panicked.Value == "on fire"
+			return r.Value == 0 && errors.As(r.Err, &panicked) && panicked.Value == "on fire"
 		}, workpool.Stats{Failed: 1, Panicked: 1}},
-		{exit, func(r workpool.Result[closure, int]) bool { return errors.Is(r.Err, workpool.ErrGoexit) }, workpool.Stats{Failed: 1}},
+		{exit, func(r workpool.Result[closure, int]) bool {
+			return r.Value == 0 && errors.Is(r.Err, workpool.ErrGoexit)
+		}, workpool.Stats{Failed: 1}},
 		{again, func(r workpool.Result[closure, int]) bool { return r.Value == 5 && r.Err == nil && r.Attempt == 2 }, workpool.Stats{Succeeded: 1, Retried: 1}},
 	}
 	const length = 4
@@ -365,4 +300,81 @@ func TestRule1_EachOrderOfEnds(t *testing.T) {
 			})
 		}
 	}
+}
+
+// large is as large as a task or a value may be.
+type large [60_000]byte
+
+func TestPool_TypesOfAllSizes(t *testing.T) {
+	value := large{0: 1, 59_999: 2}
+	t.Run("T", func(t *testing.T) {
+		p := mustNew(t, func(_ context.Context, task large) (int, error) { return int(task[0]) + int(task[59_999]), nil })
+		usesAll(t, p, value, 3)
+	})
+	t.Run("R", func(t *testing.T) {
+		p := mustNew(t, func(context.Context, int) (large, error) { return value, nil })
+		usesAll(t, p, 1, value)
+	})
+	t.Run("no bytes", func(t *testing.T) {
+		p := mustNew(t, func(context.Context, struct{}) (struct{}, error) { return struct{}{}, nil })
+		usesAll(t, p, struct{}{}, struct{}{})
+	})
+	type wide [16_000]byte
+	p := mustNew(t, func(_ context.Context, task wide) (wide, error) { return task, nil }, workpool.WithWorkers(2))
+	for range 5 { // each has its own
+		var want, got []byte
+		for i := range byte(100) {
+			require.NoError(t, p.TrySubmit(t.Context(), wide{i, 15_999: i}))
+			want = append(want, i, i)
+		}
+		for range 100 {
+			r := receive(t, p)
+			assert.Equal(t, r.Task[0], r.Task[15_999])
+			got = append(got, r.Value[0], r.Value[15_999])
+		}
+		assert.ElementsMatch(t, want, got)
+	}
+}
+
+// usesAll has a task come and go in all ways, and closes the pool.
+func usesAll[T, R any](t *testing.T, p *workpool.Pool[T, R], task T, want R) {
+	t.Helper()
+	for way, run := range ways[T, R]() {
+		values, err := run(t.Context(), p, task, task)
+		require.NoError(t, err)
+		assert.True(t, assert.ObjectsAreEqual([]R{want, want}, values), way)
+	}
+	submit(t, p, task)
+	closed(t, p)
+	for _, r := range collect(p) {
+		assert.True(t, assert.ObjectsAreEqual(want, r.Value))
+	}
+}
+
+// A handler that ranges over the results of its own pool gets what is ready, and then the
+// end at once: it would wait for its own.
+func TestResults_InAHandlerEndAfterWhatIsReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		for i := range 3 {
+			require.NoError(t, p.Submit(t.Context(), returning(i, nil)))
+		}
+		require.NoError(t, p.Submit(t.Context(), func(context.Context) (int, error) { return len(collect(p)), nil }))
+		synctest.Wait()
+		r := receive(t, p)
+		assert.Equal(t, 3, r.Value)
+		value, err := p.Do(t.Context(), func(context.Context) (int, error) { return len(collect(p)), nil })
+		require.NoError(t, err)
+		assert.Zero(t, value)
+		values, err := p.Map(t.Context(), []closure{func(context.Context) (int, error) { return len(collect(p)), nil }})
+		require.NoError(t, err)
+		assert.Equal(t, []int{0}, values)
+		value, err = p.Do(t.Context(), func(ctx context.Context) (int, error) { // and in one that runs in its place
+			return p.Do(ctx, func(context.Context) (int, error) { return len(collect(p)), nil })
+		})
+		require.NoError(t, err)
+		assert.Zero(t, value)
+		closed(t, p)
+		assert.Empty(t, collect(p))
+	})
 }

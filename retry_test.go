@@ -2,10 +2,8 @@ package workpool_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,19 +15,6 @@ import (
 
 	"github.com/seed-a18b2dc9/workpool"
 )
-
-var errNotYet = errors.New("not yet")
-
-// after returns a handler that succeeds at a number of the attempt, and asks for
-// each further one after d.
-func after(attempts int, d time.Duration) workpool.Handler[int, int] {
-	return func(ctx context.Context, n int) (int, error) {
-		if info, _ := workpool.InfoFrom(ctx); info.Attempt < attempts {
-			return 0, workpool.RetryAfter(d, errNotYet)
-		}
-		return n, nil
-	}
-}
 
 func TestRetryAfter_RunsTheTaskAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -44,6 +29,7 @@ func TestRetryAfter_RunsTheTaskAgain(t *testing.T) {
 		assert.EqualValues(t, 3, stats.Retried)
 		assert.EqualValues(t, 1, stats.Succeeded)
 		assert.Zero(t, stats.Failed)
+		assert.Zero(t, stats.Parked)
 	})
 }
 
@@ -55,7 +41,6 @@ func TestRetryAfter_HoldsNoWorker(t *testing.T) {
 			}
 			return n, nil
 		}, workpool.WithWorkers(1))
-		defer closed(t, p)
 		require.NoError(t, p.Submit(t.Context(), -1))
 		synctest.Wait()
 		assert.Equal(t, workpool.Stats{Queued: 1, Submitted: 1}, counts(p.Stats()))
@@ -78,8 +63,7 @@ func TestRetryAfter_ParkedTasksTakeRoom(t *testing.T) {
 		}
 		assert.LessOrEqual(t, accepted, 3+2)
 		assert.GreaterOrEqual(t, accepted, 3)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
+		ctx := limited(t, time.Second)
 		err := p.Submit(ctx, 0)
 		require.ErrorIs(t, err, workpool.ErrQueueFull)
 		require.ErrorContains(t, err, "wait for their next attempt")
@@ -98,9 +82,7 @@ func TestRetryAfter_IsWaitedForByADrain(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			begin := time.Now()
 			p := mustNew(t, after(3, time.Hour), append(opts, workpool.WithWorkers(2))...)
-			for n := range 5 {
-				require.NoError(t, p.Submit(t.Context(), n))
-			}
+			submit(t, p, upTo(5)...)
 			require.NoError(t, p.Shutdown(t.Context()))
 			assert.Equal(t, 2*time.Hour, time.Since(begin))
 			for _, r := range collect(p) {
@@ -111,23 +93,35 @@ func TestRetryAfter_IsWaitedForByADrain(t *testing.T) {
 	}
 }
 
-func TestRetryAfter_AnAbortAnswersParkedTasksWithTheirLastError(t *testing.T) {
+// A parked task that is aborted yields what its last attempt returned, and says how many there
+// were, whoever is told.
+func TestRetryAfter_AnAbortAnswersParkedTasksWithTheirLastAttempt(t *testing.T) {
 	for _, mode := range []workpool.ShutdownMode{workpool.FinishRunning, workpool.Abort} {
-		synctest.Test(t, func(t *testing.T) {
-			p := mustNew(t, after(2, time.Hour), workpool.WithWorkers(1), workpool.WithShutdown(mode, 0))
-			require.NoError(t, p.Submit(t.Context(), 1))
-			synctest.Wait()
-			begin := time.Now()
-			closed(t, p)
-			assert.Zero(t, time.Since(begin))
-			results := collect(p)
-			require.Len(t, results, 1)
-			require.ErrorIs(t, results[0].Err, workpool.ErrAborted)
-			require.ErrorIs(t, results[0].Err, errNotYet)
-			assert.Equal(t, 1, results[0].Attempt)
-			assert.Equal(t, 1, results[0].Worker)
-			assert.EqualValues(t, 1, p.Stats().Aborted)
-		})
+		for _, tells := range []bool{false, true} {
+			for attempts := 1; attempts <= 3; attempts++ {
+				synctest.Test(t, func(t *testing.T) {
+					var results []workpool.Result[closure, int]
+					opts := []workpool.Option{workpool.WithWorkers(1), workpool.WithShutdown(mode, 0)}
+					if tells {
+						opts = append(opts, workpool.WithResultFunc(func(r workpool.Result[closure, int]) { results = append(results, r) }))
+					}
+					p := newClosures(t, opts...)
+					submit(t, p, returning(7, workpool.RetryAfter(time.Second, errNotYet)))
+					time.Sleep(time.Duration(attempts)*time.Second - time.Millisecond)
+					begin := time.Now()
+					closed(t, p)
+					assert.Zero(t, time.Since(begin))
+					if !tells {
+						results = collect(p)
+					}
+					require.Len(t, results, 1)
+					r := results[0]
+					fails(t, workpool.ErrAborted, errNotYet)(r.Value, r.Err)
+					assert.Equal(t, []int{7, attempts, 1}, []int{r.Value, r.Attempt, r.Worker})
+					assert.EqualValues(t, 1, p.Stats().Aborted)
+				})
+			}
+		}
 	}
 }
 
@@ -147,46 +141,40 @@ func TestRetryAfter_AnAttemptAfterTheAbortIsTheLast(t *testing.T) {
 	})
 }
 
+// The error that asks for another attempt may be wrapped.
 func TestRetryAfter_CallersWaitForTheLastAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, after(3, time.Second), workpool.WithWorkers(1))
-		defer closed(t, p)
-		value, err := p.Do(t.Context(), 5)
-		require.NoError(t, err)
-		assert.Equal(t, 5, value)
-		r := <-p.DoChan(t.Context(), 6)
-		require.NoError(t, r.Err)
-		assert.Equal(t, 3, r.Attempt)
-		values, err := p.Map(t.Context(), upTo(10))
-		require.NoError(t, err)
-		assert.Equal(t, upTo(10), values)
-		n := 0
-		for r := range p.Stream(t.Context(), count(10)) {
-			require.NoError(t, r.Err)
-			assert.Equal(t, 3, r.Attempt)
-			n++
+		p := mustNew(t, func(ctx context.Context, n int) (int, error) {
+			value, err := after(3, time.Second)(ctx, n)
+			if err != nil {
+				err = fmt.Errorf("handling %d: %w", n, err)
+			}
+			return value, err
+		}, workpool.WithWorkers(1))
+		for way, run := range ways[int, int]() {
+			values, err := run(t.Context(), p, upTo(10)...)
+			require.NoError(t, err, way)
+			assert.ElementsMatch(t, upTo(10), values, way)
 		}
-		assert.Equal(t, 10, n)
+		assert.EqualValues(t, 6*10*2, p.Stats().Retried)
+		assert.Equal(t, 3, (<-p.DoChan(t.Context(), 6)).Attempt)
+		for r := range p.Stream(t.Context(), count(10)) {
+			assert.Equal(t, 3, r.Attempt)
+		}
 	})
 }
 
 func TestRetryAfter_AParkedTaskIsTakenBackWhenItsCallerLeaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, after(2, time.Hour), workpool.WithWorkers(1))
-		defer closed(t, p)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		begin := time.Now()
-		_, err := p.Do(ctx, 1)
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		r := <-p.DoChan(ctx, 1)
-		require.ErrorIs(t, r.Err, context.DeadlineExceeded)
-		_, err = p.Map(ctx, upTo(3))
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		assert.Equal(t, time.Second, time.Since(begin))
-		require.NoError(t, p.Wait(t.Context()))
-		assert.Equal(t, time.Second, time.Since(begin), "nothing is parked any more")
-	})
+	for way, run := range ways[int, int]() {
+		bubble(t, way, func(t *testing.T) {
+			p := mustNew(t, after(2, time.Hour), workpool.WithWorkers(1))
+			begin := time.Now()
+			fails(t, context.DeadlineExceeded)(run(limited(t, time.Second), p, upTo(3)...))
+			assert.Equal(t, time.Second, time.Since(begin))
+			require.NoError(t, p.Wait(t.Context()))
+			assert.Equal(t, time.Second, time.Since(begin), "nothing is parked any more")
+		})
+	}
 }
 
 // The caller leaves while an attempt runs, which then asks for another one.
@@ -195,36 +183,25 @@ func TestRetryAfter_AnAttemptThatNobodyWaitsForIsTheLast(t *testing.T) {
 		p := mustNew(t, func(context.Context, int) (int, error) {
 			time.Sleep(2 * time.Second) // whatever becomes of the context
 			return 0, workpool.RetryAfter(time.Hour, errNotYet)
-		}, workpool.WithWorkers(5))
-		defer closed(t, p)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
+		}, workpool.WithWorkers(7))
+		ctx := limited(t, time.Second)
 		begin := time.Now()
-		var group sync.WaitGroup
-		group.Go(func() {
-			_, err := p.Do(ctx, 1)
-			assert.ErrorIs(t, err, context.DeadlineExceeded)
-		})
-		group.Go(func() {
-			assert.ErrorIs(t, (<-p.DoChan(ctx, 1)).Err, context.DeadlineExceeded)
-		})
-		group.Go(func() {
-			_, err := p.Map(ctx, upTo(1))
-			assert.ErrorIs(t, err, context.DeadlineExceeded)
-		})
-		group.Go(func() {
-			for r := range p.Stream(ctx, count(1)) {
-				assert.ErrorIs(t, r.Err, context.DeadlineExceeded)
-				assert.ErrorIs(t, r.Err, errNotYet)
-			}
-		})
+		var calls sync.WaitGroup
+		for way, run := range ways[int, int]() {
+			calls.Go(func() {
+				_, err := run(ctx, p, 1)
+				assert.ErrorIs(t, err, context.DeadlineExceeded, way)
+				if way == "Stream" {
+					assert.ErrorIs(t, err, errNotYet)
+				}
+			})
+		}
 		stop, err := p.SubmitCancel(t.Context(), 1)
 		require.NoError(t, err)
 		time.AfterFunc(time.Second, stop)
 		r := receive(t, p)
-		require.ErrorIs(t, r.Err, context.Canceled)
-		require.ErrorIs(t, r.Err, errNotYet)
-		group.Wait()
+		fails(t, context.Canceled, errNotYet)(r.Value, r.Err)
+		calls.Wait()
 		require.NoError(t, p.Wait(t.Context()))
 		assert.Equal(t, 2*time.Second, time.Since(begin))
 	})
@@ -234,9 +211,7 @@ func TestRetryAfter_WithoutDelayGoesToTheEndOfTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, after(3, 0), workpool.WithWorkers(1), workpool.WithQueueDepth(10))
 		p.Pause()
-		for n := range 3 {
-			require.NoError(t, p.Submit(t.Context(), n))
-		}
+		submit(t, p, upTo(3)...)
 		closed(t, p)
 		for i, r := range collect(p) {
 			assert.Equal(t, i, r.Value)
@@ -249,7 +224,6 @@ func TestRetryAfter_WithoutDelayGoesToTheEndOfTheQueue(t *testing.T) {
 func TestRetryAfter_ANegativeDelayIsAMistake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, after(2, -time.Second))
-		defer closed(t, p)
 		_, err := p.Do(t.Context(), 1)
 		require.ErrorIs(t, err, workpool.ErrInvalidOption)
 		require.ErrorIs(t, err, errNotYet)
@@ -260,22 +234,6 @@ func TestRetryAfter_ANegativeDelayIsAMistake(t *testing.T) {
 	})
 }
 
-func TestRetryAfter_MayBeWrapped(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, func(ctx context.Context, n int) (int, error) {
-			value, err := after(2, time.Second)(ctx, n)
-			if err != nil {
-				err = fmt.Errorf("handling %d: %w", n, err)
-			}
-			return value, err
-		}, workpool.WithWorkers(1))
-		value, err := p.Do(t.Context(), 3)
-		require.NoError(t, err)
-		assert.Equal(t, 3, value)
-		closed(t, p)
-	})
-}
-
 func TestRetryAfter_AnAbortTellsMapTheLastErrorToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, after(3, time.Minute), workpool.WithShutdown(workpool.Abort, 0))
@@ -283,9 +241,7 @@ func TestRetryAfter_AnAbortTellsMapTheLastErrorToo(t *testing.T) {
 			time.Sleep(90 * time.Second)
 			assert.NoError(t, p.Close())
 		}()
-		_, err := p.Map(t.Context(), upTo(1))
-		require.ErrorIs(t, err, workpool.ErrAborted)
-		require.ErrorIs(t, err, errNotYet)
+		fails(t, workpool.ErrAborted, errNotYet)(p.Map(t.Context(), upTo(1)))
 		synctest.Wait()
 	})
 }
@@ -313,8 +269,7 @@ func TestRetryAfter_TenThousandParkedTasks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		p := mustNew(t, after(3, time.Second), workpool.WithQueueDepth(10_000), workpool.WithResultBuffer(math.MaxInt))
-		_, err := p.SubmitAll(t.Context(), count(10_000))
-		require.NoError(t, err)
+		gives(t, 10_000)(p.SubmitAll(t.Context(), count(10_000)))
 		closed(t, p)
 		assert.Equal(t, 2*time.Second, time.Since(begin))
 		assert.Len(t, collect(p), 10_000)
@@ -325,23 +280,18 @@ func TestRetryAfter_TenThousandParkedTasks(t *testing.T) {
 // that waits for it, the room is free at once.
 func TestRetryAfter_AnAttemptInPlaceOfAHandlerLeavesItsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var p *workpool.Pool[string, int]
-		p = mustNew(t, func(ctx context.Context, task string) (int, error) {
-			info, _ := workpool.InfoFrom(ctx)
-			switch {
-			case task == "outer":
-				return p.Do(ctx, "inner")
-			case task == "inner" && info.Attempt == 1:
+		p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(0))
+		inner := func(ctx context.Context) (int, error) {
+			if info, _ := workpool.InfoFrom(ctx); info.Attempt == 1 {
 				return 0, workpool.RetryAfter(time.Second, nil)
-			case task == "inner":
-				time.Sleep(10 * time.Second)
 			}
+			time.Sleep(10 * time.Second)
 			return 0, nil
-		}, workpool.WithWorkers(2), workpool.WithQueueDepth(0))
-		require.NoError(t, p.Submit(t.Context(), "outer"))
+		}
+		submit(t, p, func(ctx context.Context) (int, error) { return p.Do(ctx, inner) })
 		synctest.Wait()
 		began := time.Now()
-		require.NoError(t, p.Submit(t.Context(), "other"))
+		submit(t, p, returning(0, nil))
 		assert.Equal(t, time.Second, time.Since(began), "a worker is idle")
 		closed(t, p)
 		assert.Len(t, collect(p), 2)
@@ -351,49 +301,34 @@ func TestRetryAfter_AnAttemptInPlaceOfAHandlerLeavesItsRoom(t *testing.T) {
 // What an attempt has tied to the contexts of its caller and of the pool is freed
 // when there is no further one: else each such call would leave something behind.
 func TestRetryAfter_AParkedTaskThatIsTakenBackLeavesNothingBehind(t *testing.T) {
-	for name, call := range map[string]func(ctx context.Context, p *workpool.Pool[int, int]){
-		"Do": func(ctx context.Context, p *workpool.Pool[int, int]) {
-			_, err := p.Do(ctx, 1)
-			assert.ErrorIs(t, err, context.DeadlineExceeded)
-		},
-		"DoChan": func(ctx context.Context, p *workpool.Pool[int, int]) {
-			assert.ErrorIs(t, (<-p.DoChan(ctx, 1)).Err, context.DeadlineExceeded)
-		},
-		"SubmitCancel": func(ctx context.Context, p *workpool.Pool[int, int]) {
-			cancel, err := p.SubmitCancel(ctx, 1)
-			assert.NoError(t, err)
+	all := ways[int, int]("Do", "DoChan")
+	all["SubmitCancel"] = func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) ([]int, error) {
+		cancel, err := p.SubmitCancel(ctx, tasks[0])
+		assert.NoError(t, err)
+		synctest.Wait()
+		cancel()
+		return nil, context.DeadlineExceeded
+	}
+	for name, run := range all {
+		bubble(t, name, func(t *testing.T) {
+			var ended atomic.Int32
+			p := mustNew(t, func(ctx context.Context, _ int) (int, error) {
+				context.AfterFunc(ctx, func() { ended.Add(1) })
+				return 0, workpool.RetryAfter(time.Hour, nil)
+			}, workpool.WithoutResults())
+			runs := func(n int) {
+				for range n {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					fails(t, context.DeadlineExceeded)(run(ctx, p, 1))
+					cancel()
+				}
+			}
+			runs(200)
+			before := heap()
+			runs(2000)
 			synctest.Wait()
-			cancel()
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var ended atomic.Int32
-				p := mustNew(t, func(ctx context.Context, _ int) (int, error) {
-					context.AfterFunc(ctx, func() { ended.Add(1) })
-					return 0, workpool.RetryAfter(time.Hour, nil)
-				}, workpool.WithoutResults())
-				inUse := func() int64 {
-					runtime.GC()
-					var m runtime.MemStats
-					runtime.ReadMemStats(&m)
-					return int64(m.HeapAlloc)
-				}
-				run := func(n int) {
-					for range n {
-						ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-						call(ctx, p)
-						cancel()
-					}
-				}
-				run(200)
-				before := inUse()
-				run(2000)
-				synctest.Wait()
-				assert.Less(t, (inUse()-before)/2000, int64(50), "bytes a call")
-				assert.EqualValues(t, 2200, ended.Load(), "contexts of handlers that ended")
-				closed(t, p)
-			})
+			assert.Less(t, (heap()-before)/2000, 50, "bytes a call")
+			assert.EqualValues(t, 2200, ended.Load(), "contexts of handlers that ended")
 		})
 	}
 }
@@ -439,46 +374,220 @@ func TestRetryAfter_CancelledBeforeItsNextAttempt(t *testing.T) {
 		assert.ErrorIs(t, r.Err, context.Canceled)
 		assert.ErrorIs(t, r.Err, errNotYet)
 		assert.Equal(t, 1, r.Attempt)
-		closed(t, p)
 	})
 }
 
-// What a task returned when it asked for another attempt is what it yields if there
-// comes none.
-func TestRetryAfter_AnAbortKeepsTheValueOfTheLastAttempt(t *testing.T) {
+func TestRetry_RunsAFailedTaskAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newClosures(t, workpool.WithShutdown(workpool.FinishRunning, 0))
-		require.NoError(t, p.TrySubmit(t.Context(), returning(7, workpool.RetryAfter(time.Hour, errNotYet))))
-		synctest.Wait()
-		closed(t, p)
+		begin := time.Now()
+		p := mustNew(t, workpool.Retry(failing(4), 5, seconds), workpool.WithWorkers(1))
+		require.NoError(t, p.Submit(t.Context(), 7))
 		r := receive(t, p)
-		require.ErrorIs(t, r.Err, workpool.ErrAborted)
-		require.ErrorIs(t, r.Err, errNotYet)
-		assert.Equal(t, 7, r.Value)
+		require.NoError(t, r.Err)
+		assert.Equal(t, 4, r.Attempt)
+		assert.Equal(t, (1+2+3)*time.Second, time.Since(begin))
 	})
 }
 
-// A parked task that is aborted says how many attempts there were, whoever is told.
-func TestRetryAfter_AttemptsOfAnAbortedTask(t *testing.T) {
-	for _, tells := range []bool{false, true} {
-		for attempts := 1; attempts <= 3; attempts++ {
-			synctest.Test(t, func(t *testing.T) {
-				var r workpool.Result[int, int]
-				opts := []workpool.Option{workpool.WithWorkers(1), workpool.WithShutdown(workpool.FinishRunning, 0)}
-				if tells {
-					opts = append(opts, workpool.WithResultFunc(func(got workpool.Result[int, int]) { r = got }))
-				}
-				p := mustNew(t, after(9, time.Second), opts...)
-				require.NoError(t, p.Submit(t.Context(), 1))
-				time.Sleep(time.Duration(attempts)*time.Second - time.Millisecond)
-				closed(t, p)
-				if !tells {
-					r = receive(t, p)
-				}
-				require.ErrorIs(t, r.Err, workpool.ErrAborted)
-				assert.Equal(t, attempts, r.Attempt)
-				assert.Equal(t, 1, r.Worker)
-			})
+func TestRetry_EndsWithTheLastError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, workpool.Retry(failing(9), 3, seconds))
+		require.NoError(t, p.Submit(t.Context(), 7))
+		r := receive(t, p)
+		assert.Equal(t, errFailed, r.Err)
+		assert.Equal(t, 3, r.Attempt)
+		assert.EqualValues(t, 1, p.Stats().Failed)
+		_, err := p.Map(t.Context(), upTo(2))
+		assert.Equal(t, errFailed, err)
+	})
+}
+
+func TestRetry_CountsAttemptsThatTheHandlerAsksFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, handler := range []workpool.Handler[int, int]{
+			after(9, time.Second),
+			func(ctx context.Context, n int) (int, error) {
+				value, err := after(9, time.Second)(ctx, n)
+				return value, fmt.Errorf("wrapped: %w", err)
+			},
+		} {
+			begin := time.Now()
+			p := mustNew(t, workpool.Retry(handler, 3, seconds))
+			require.NoError(t, p.Submit(t.Context(), 1))
+			r := receive(t, p)
+			require.ErrorIs(t, r.Err, errNotYet)
+			require.ErrorContains(t, r.Err, "no attempt left")
+			assert.Equal(t, 3, r.Attempt)
+			assert.Equal(t, 2*time.Second, time.Since(begin), "the delays are the handler's")
+			closed(t, p)
 		}
+	})
+}
+
+func TestRetry_NotWhenTheContextHasEndedNorAfterAPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, workpool.Retry(func(ctx context.Context, n int) (int, error) {
+			if n == 0 {
+				panic("zero")
+			}
+			<-ctx.Done()
+			return 0, errFailed
+		}, 3, seconds))
+		cancel, err := p.SubmitCancel(t.Context(), 1)
+		require.NoError(t, err)
+		synctest.Wait()
+		cancel()
+		r := receive(t, p)
+		assert.Equal(t, errFailed, r.Err)
+		assert.Equal(t, 1, r.Attempt)
+		_, err = p.Do(t.Context(), 0)
+		var panicked *workpool.PanicError
+		require.ErrorAs(t, err, &panicked)
+	})
+}
+
+func TestRetry_OutsideAPoolIsTheHandlerAlone(t *testing.T) {
+	_, err := workpool.Retry(failing(1e9), 3, seconds)(t.Context(), 1)
+	assert.Equal(t, errFailed, err)
+}
+
+func TestExponentialBackoff_IsRandomBelowADoublingLimit(t *testing.T) {
+	backoff := workpool.ExponentialBackoff(100*time.Millisecond, time.Second)
+	for attempt, highest := range map[int]time.Duration{
+		1: 100 * time.Millisecond, 2: 200 * time.Millisecond, 3: 400 * time.Millisecond, 4: 800 * time.Millisecond,
+		5: time.Second, 6: time.Second, 1000: time.Second, math.MaxInt: time.Second,
+	} {
+		var lowest, most time.Duration = math.MaxInt64, 0
+		for range 1000 {
+			d := backoff(attempt)
+			lowest, most = min(lowest, d), max(most, d)
+		}
+		assert.Less(t, lowest, highest/10, "attempt %d", attempt)
+		assert.Greater(t, most, highest/10*9, "attempt %d", attempt)
+		assert.Less(t, most, highest, "attempt %d", attempt)
 	}
+	assert.Zero(t, workpool.ExponentialBackoff(0, time.Second)(3))
+	assert.GreaterOrEqual(t, workpool.ExponentialBackoff(math.MaxInt64/2+1, math.MaxInt64)(9), time.Duration(0))
+	synctest.Test(t, func(t *testing.T) {
+		p := mustNew(t, workpool.Retry(failing(2), 3, workpool.ExponentialBackoff(-time.Second, time.Second)))
+		_, err := p.Do(t.Context(), 1)
+		require.ErrorIs(t, err, workpool.ErrInvalidOption)
+		require.ErrorIs(t, err, errFailed)
+		require.ErrorContains(t, err, "-1s")
+	})
+}
+
+func TestTimeout_EndsTheContextOfAnAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		p := mustNew(t, workpool.Timeout(func(ctx context.Context, n int) (int, error) {
+			select {
+			case <-time.After(time.Duration(n) * time.Second):
+				return n, nil
+			case <-ctx.Done():
+				return 0, context.Cause(ctx)
+			}
+		}, time.Second))
+		_, err := p.Do(t.Context(), 5)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "took longer than 1s")
+		assert.Equal(t, time.Second, time.Since(begin))
+		value, err := p.Do(t.Context(), 0)
+		require.NoError(t, err)
+		assert.Zero(t, value)
+	})
+}
+
+// ticks is a Limiter that lets one attempt begin a second.
+type ticks struct{ next time.Time }
+
+func (l *ticks) Wait(ctx context.Context) error {
+	wait := time.Until(l.next)
+	l.next = time.Now().Add(max(0, wait) + time.Second)
+	select {
+	case <-time.After(wait):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func TestLimit_WaitsBeforeEachAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		handler := workpool.Retry(workpool.Limit(failing(2), new(ticks)), 2, func(int) time.Duration { return 0 })
+		p := mustNew(t, handler, workpool.WithWorkers(1))
+		gives(t, upTo(5))(p.Map(t.Context(), upTo(5)))
+		assert.Equal(t, 9*time.Second, time.Since(begin), "ten attempts, the first at once")
+
+		r := <-p.DoChan(limited(t, time.Millisecond), 1)
+		require.ErrorIs(t, r.Err, context.DeadlineExceeded)
+	})
+}
+
+// Retry sees what it is around.
+func TestRetry_OfATimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		handle := workpool.Retry(workpool.Timeout(func(ctx context.Context, n int) (int, error) {
+			if info, _ := workpool.InfoFrom(ctx); info.Attempt < 3 {
+				<-ctx.Done()
+				return 0, context.Cause(ctx)
+			}
+			return n, nil
+		}, 10*time.Second), 3, seconds)
+		begin := time.Now()
+		p := mustNew(t, handle)
+		gives(t, 4)(p.Do(t.Context(), 4))
+		assert.Equal(t, (10+1+10+2)*time.Second, time.Since(begin))
+	})
+}
+
+func TestHandlers_MistakesAreErrorsOfTheTasks(t *testing.T) {
+	for text, handler := range map[string]workpool.Handler[int, int]{
+		"Retry(handler, 0":       workpool.Retry(identity, 0, seconds),
+		"Retry(handler, 3, nil)": workpool.Retry(identity, 3, nil),
+		"Timeout(handler, 0s)":   workpool.Timeout(identity, 0),
+		"Timeout(handler, -1s)":  workpool.Timeout(identity, -time.Second),
+		"Limit(handler, nil)":    workpool.Limit(identity, nil),
+	} {
+		p := mustNew(t, handler)
+		_, err := p.Do(t.Context(), 1)
+		require.ErrorIs(t, err, workpool.ErrInvalidOption)
+		require.ErrorContains(t, err, text)
+		closed(t, p)
+	}
+}
+
+func TestHandlers_AroundANilHandlerAreNil(t *testing.T) {
+	for _, handler := range []workpool.Handler[int, struct{}]{
+		workpool.Retry[int, struct{}](nil, 3, seconds),
+		workpool.Timeout[int, struct{}](nil, time.Second),
+		workpool.Limit[int, struct{}](nil, new(ticks)),
+		workpool.NoValue[int](nil),
+	} {
+		fails(t, workpool.ErrInvalidOption)(workpool.New(handler))
+	}
+}
+
+func TestPermanent_IsNotRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, wrap := range []func(error) error{
+			workpool.Permanent,
+			func(err error) error { return fmt.Errorf("wrapped: %w", workpool.Permanent(err)) },
+			func(err error) error { return workpool.Permanent(workpool.RetryAfter(time.Hour, err)) },
+		} {
+			begin := time.Now()
+			p := mustNew(t, workpool.Retry(func(context.Context, int) (int, error) { return 0, wrap(errFailed) }, 5, seconds))
+			require.NoError(t, p.Submit(t.Context(), 1))
+			r := receive(t, p)
+			require.ErrorIs(t, r.Err, errFailed)
+			assert.True(t, workpool.IsPermanent(r.Err))
+			assert.Equal(t, 1, r.Attempt)
+			assert.Zero(t, time.Since(begin))
+			closed(t, p)
+		}
+	})
+	require.NoError(t, workpool.Permanent(nil))
+	assert.False(t, workpool.IsPermanent(errFailed))
+	require.EqualError(t, workpool.Permanent(errFailed), errFailed.Error())
 }

@@ -31,92 +31,27 @@ var scales = []struct {
 	n    int
 	run  func(b *testing.B, n int)
 }{
-	{"stream-of-one-beside-queued", 40_000, func(b *testing.B, n int) {
-		p, end := crowded(b, n, false)
-		for b.Loop() {
-			ctx, cancel := context.WithCancel(context.Background())
-			go cancel()
-			for r := range p.Stream(ctx, slices.Values([]closure{returning(0, nil)})) {
-				_ = r
-			}
-		}
-		b.StopTimer()
-		end()
-	}},
-	{"map-of-one-beside-queued", 40_000, func(b *testing.B, n int) {
-		p, end := crowded(b, n, false)
-		for b.Loop() {
-			ctx, cancel := context.WithCancel(context.Background())
-			go cancel()
-			_, _ = p.Map(ctx, []closure{returning(0, nil)})
-		}
-		b.StopTimer()
-		end()
-	}},
-	{"do-beside-queued", 40_000, func(b *testing.B, n int) {
-		p, end := crowded(b, n, false)
-		for b.Loop() {
-			ctx, cancel := context.WithCancel(context.Background())
-			go cancel()
-			_, _ = p.Do(ctx, returning(0, nil))
-		}
-		b.StopTimer()
-		end()
-	}},
-	{"maps-that-end-together", 1_000, func(b *testing.B, n int) {
-		endTogether(b, n, func(ctx context.Context, p *closures) {
-			_, _ = p.Map(ctx, []closure{returning(0, nil), returning(0, nil)})
-		})
-	}},
-	{"streams-that-end-together", 1_000, func(b *testing.B, n int) {
-		endTogether(b, n, func(ctx context.Context, p *closures) {
-			streamed(p.Stream(ctx, slices.Values([]closure{returning(0, nil)})))
-		})
-	}},
-	{"calls-that-end-together", 1_000, func(b *testing.B, n int) {
-		endTogether(b, n, func(ctx context.Context, p *closures) { _, _ = p.Do(ctx, returning(0, nil)) })
-	}},
-	{"groups-that-end-together", 1_000, func(b *testing.B, n int) {
-		endTogether(b, n, func(ctx context.Context, p *closures) {
-			g := p.Group(ctx)
-			_ = g.Submit(returning(0, nil))
-			_, _ = g.Wait()
-		})
-	}},
-	{"submit-beside-silent-submitalls", 1_000, func(b *testing.B, n int) {
-		silent(b, n, func(p *closures, tasks func(yield func(closure) bool)) {
-			_, _ = p.SubmitAll(context.Background(), tasks)
-		})
-	}},
-	{"submit-beside-silent-streams", 1_000, func(b *testing.B, n int) {
-		silent(b, n, func(p *closures, tasks func(yield func(closure) bool)) {
-			streamed(p.Stream(context.Background(), tasks))
-		})
-	}},
+	{"stream-of-one-beside-queued", 40_000, func(b *testing.B, n int) { besideQueued(b, n, "Stream") }},
+	{"map-of-one-beside-queued", 40_000, func(b *testing.B, n int) { besideQueued(b, n, "Map") }},
+	{"do-beside-queued", 40_000, func(b *testing.B, n int) { besideQueued(b, n, "Do") }},
+	{"maps-that-end-together", 1_000, func(b *testing.B, n int) { endTogether(b, n, "Map", nothing, nothing) }},
+	{"streams-that-end-together", 1_000, func(b *testing.B, n int) { endTogether(b, n, "Stream", nothing) }},
+	{"calls-that-end-together", 1_000, func(b *testing.B, n int) { endTogether(b, n, "Do", nothing) }},
+	{"groups-that-end-together", 1_000, func(b *testing.B, n int) { endTogether(b, n, "Group", nothing) }},
+	{"submit-beside-silent-submitalls", 1_000, func(b *testing.B, n int) { silent(b, n, sequenceWays["SubmitAll"]) }},
+	{"submit-beside-silent-streams", 1_000, func(b *testing.B, n int) { silent(b, n, sequenceWays["Stream"]) }},
 	{"submitters-in-line", 2_000, func(b *testing.B, n int) { inLine(b, n) }},
-	{"submitters-in-line-with-priorities", 2_000, func(b *testing.B, n int) {
-		turn := new(atomic.Int32)
-		inLine(b, n, workpool.WithPriority(func(closure) workpool.Priority { return workpool.Priority(turn.Add(1)%3 - 1) }))
-	}},
-	{"submitters-in-line-for-one-key", 2_000, func(b *testing.B, n int) {
-		inLine(b, n, workpool.WithKey(func(closure) int { return 1 }))
-	}},
-	{"submitters-in-line-for-a-full-key", 2_000, func(b *testing.B, n int) {
-		inLine(b, n, workpool.WithKey(func(closure) int { return 1 }), workpool.WithKeyDepth(1))
-	}},
-	{"submitters-in-line-for-many-keys", 2_000, func(b *testing.B, n int) {
-		turn := new(atomic.Int32)
-		inLine(b, n, workpool.WithKey(func(closure) int32 { return turn.Add(1) }))
-	}},
+	{"submitters-in-line-with-priorities", 2_000, func(b *testing.B, n int) { inLine(b, n, prioritiesInTurn()) }},
+	{"submitters-in-line-for-one-key", 2_000, func(b *testing.B, n int) { inLine(b, n, oneKey) }},
+	{"submitters-in-line-for-a-full-key", 2_000, func(b *testing.B, n int) { inLine(b, n, oneKey, workpool.WithKeyDepth(1)) }},
+	{"submitters-in-line-for-many-keys", 2_000, func(b *testing.B, n int) { inLine(b, n, keysPerTask(1)) }},
 	{"calls-in-line-with-priorities", 2_000, func(b *testing.B, n int) {
-		turn := new(atomic.Int32)
-		p := newClosures(b, workpool.WithWorkers(1), workpool.WithQueueDepth(1),
-			workpool.WithPriority(func(closure) workpool.Priority { return workpool.Priority(turn.Add(1)%3 - 1) }))
+		p := newClosures(b, workpool.WithWorkers(1), workpool.WithQueueDepth(1), prioritiesInTurn())
 		all(b, n, func() {
 			release := make(chan struct{})
 			answers := []<-chan workpool.Result[closure, int]{p.DoChan(context.Background(), until(release))}
 			for range n {
-				answers = append(answers, p.DoChan(context.Background(), returning(0, nil)))
+				answers = append(answers, p.DoChan(context.Background(), nothing))
 			}
 			close(release)
 			for _, answer := range answers {
@@ -130,85 +65,30 @@ var scales = []struct {
 	{"late-receiver-of-results", 20_000, func(b *testing.B, n int) { lateReceiver(b, n) }},
 	{"late-receiver-of-ordered-results", 20_000, func(b *testing.B, n int) { lateReceiver(b, n, workpool.WithOrdered()) }},
 	{"do-beside-stuck-workers", 1_000, func(b *testing.B, n int) {
-		release := make(chan struct{})
-		p := newClosures(b, workpool.WithWorkers(n+2), workpool.WithoutResults())
-		for range n {
-			require.NoError(b, p.Submit(context.Background(), until(release)))
-		}
-		for p.Stats().Running < n {
-			time.Sleep(time.Millisecond)
-		}
-		for b.Loop() {
-			_, _ = p.Do(context.Background(), returning(0, nil))
-		}
-		b.StopTimer()
-		close(release)
-		closed(b, p)
+		besideStuck(b, n, n, func(_ *closures, stuck closure) closure { return stuck })
 	}},
 	{"do-beside-stuck-calls-of-handlers", 1_000, func(b *testing.B, n int) {
-		release := make(chan struct{})
-		p := newClosures(b, workpool.WithWorkers(n+2), workpool.WithoutResults())
-		for range n {
-			require.NoError(b, p.Submit(context.Background(), func(ctx context.Context) (int, error) { return p.Do(ctx, until(release)) }))
-		}
-		for p.Stats().Running < 2*n {
-			time.Sleep(time.Millisecond)
-		}
-		for b.Loop() {
-			_, _ = p.Do(context.Background(), returning(0, nil))
-		}
-		b.StopTimer()
-		close(release)
-		closed(b, p)
-	}},
-	{"calls-of-one-handler", 1_000, func(b *testing.B, n int) { // by n goroutines
-		p := newClosures(b, workpool.WithWorkers(1))
-		all(b, n, func() {
-			_, _ = p.Do(context.Background(), func(ctx context.Context) (int, error) {
-				var calls sync.WaitGroup
-				for range n {
-					calls.Go(func() { _, _ = p.Do(ctx, returning(0, nil)) })
-				}
-				calls.Wait()
-				return 0, nil
-			})
+		besideStuck(b, n, 2*n, func(p *closures, stuck closure) closure {
+			return func(ctx context.Context) (int, error) { return p.Do(ctx, stuck) }
 		})
-		closed(b, p)
 	}},
-	{"calls-of-one-handler-for-one-key", 1_000, func(b *testing.B, n int) {
-		p := newClosures(b, workpool.WithWorkers(2), workpool.WithKey(func(closure) int { return 1 }))
-		all(b, n, func() {
-			_, _ = p.Do(context.Background(), func(ctx context.Context) (int, error) {
-				var calls sync.WaitGroup
-				for range n {
-					calls.Go(func() { _, _ = p.Do(ctx, returning(0, nil)) })
-				}
-				calls.Wait()
-				return 0, nil
-			})
-		})
-		closed(b, p)
-	}},
+	{"calls-of-one-handler", 1_000, func(b *testing.B, n int) { callsOfOneHandler(b, n, workpool.WithWorkers(1)) }},
+	{"calls-of-one-handler-for-one-key", 1_000, func(b *testing.B, n int) { callsOfOneHandler(b, n, workpool.WithWorkers(2), oneKey) }},
 	{"do-of-a-handler-with-parked-tasks", 1_000, func(b *testing.B, n int) {
 		p := newClosures(b, workpool.WithWorkers(1), workpool.WithQueueDepth(2*n))
 		ctx, cancel := context.WithCancel(context.Background())
 		_, _ = p.Do(ctx, func(ctx context.Context) (int, error) {
 			g := p.Group(ctx)
 			for range n {
-				_ = g.Submit(returning(0, workpool.RetryAfter(time.Hour, nil)))
+				_ = g.Submit(parked)
 			}
 			wait := make(chan struct{})
 			go func() {
 				_, _ = g.Wait()
 				close(wait)
 			}()
-			for p.Stats().Parked < n {
-				time.Sleep(time.Millisecond)
-			}
-			for b.Loop() {
-				_, _ = p.Do(ctx, returning(0, nil))
-			}
-			b.StopTimer()
+			await(func() bool { return p.Stats().Parked == n })
+			doOnes(ctx, b, p)
 			cancel()
 			<-wait
 			return 0, nil
@@ -220,52 +100,32 @@ var scales = []struct {
 		dropOldest(b, p)
 		end()
 	}},
-	{"drop-oldest-behind-a-stream", 10_000, func(b *testing.B, n int) {
-		p, end := streaming(b, n, returning(0, nil), workpool.WithOverflow(workpool.DropOldest))
-		dropOldest(b, p)
-		end()
-	}},
-	{"drop-oldest-behind-a-stream-of-one-key", 10_000, func(b *testing.B, n int) {
-		p, end := streaming(b, n, returning(0, nil), workpool.WithOverflow(workpool.DropOldest), workpool.WithKey(func(closure) int { return 1 }))
-		dropOldest(b, p)
-		end()
-	}},
-	{"drop-oldest-behind-other-keys", 10_000, func(b *testing.B, n int) {
-		keys := new(atomic.Int32)
-		p, end := streaming(b, n, returning(0, nil), workpool.WithOverflow(workpool.DropOldest), workpool.WithKey(func(closure) int32 { return keys.Add(1) / 2 }))
-		dropOldest(b, p)
-		end()
-	}},
+	{"drop-oldest-behind-a-stream", 10_000, func(b *testing.B, n int) { dropBehindStream(b, n, nothing) }},
+	{"drop-oldest-behind-a-stream-of-one-key", 10_000, func(b *testing.B, n int) { dropBehindStream(b, n, nothing, oneKey) }},
+	{"drop-oldest-behind-other-keys", 10_000, func(b *testing.B, n int) { dropBehindStream(b, n, nothing, keysPerTask(2)) }},
 	{"drop-oldest-beside-other-priorities", 10_000, func(b *testing.B, n int) { // behind the same key
 		var tasks atomic.Int64
 		p := newClosures(b, workpool.WithWorkers(1), workpool.WithQueueDepth(n), workpool.WithoutResults(),
-			workpool.WithOverflow(workpool.DropOldest), workpool.WithKey(func(closure) int { return 1 }),
-			workpool.WithPriority(func(closure) workpool.Priority {
+			workpool.WithOverflow(workpool.DropOldest), oneKey, workpool.WithPriority(func(closure) workpool.Priority {
 				if tasks.Add(1) <= int64(n) {
 					return workpool.High
 				}
 				return workpool.Low
 			}))
 		release := make(chan struct{})
-		require.NoError(b, p.Submit(context.Background(), until(release)))
-		for range n - 1 {
-			require.NoError(b, p.Submit(context.Background(), returning(0, nil)))
-		}
+		submit(b, p, until(release))
+		submitN(b, p, n-1, nothing)
 		tasks.Add(1)
 		dropOldest(b, p)
 		close(release)
 		closed(b, p)
 	}},
-	{"drop-oldest-with-nothing-to-drop", 10_000, func(b *testing.B, n int) {
-		p, end := streaming(b, n, returning(0, workpool.RetryAfter(time.Hour, nil)), workpool.WithOverflow(workpool.DropOldest), workpool.WithQueueDepth(n-1))
-		dropOldest(b, p)
-		end()
-	}},
+	{"drop-oldest-with-nothing-to-drop", 10_000, func(b *testing.B, n int) { dropBehindStream(b, n, parked, workpool.WithQueueDepth(n-1)) }},
 	{"stats-after-a-large-resize", 1_600_000, func(b *testing.B, n int) {
 		p := newClosures(b, workpool.WithWorkers(4))
 		before := heap()
 		require.NoError(b, p.Resize(n))
-		_, _ = p.Do(context.Background(), returning(0, nil))
+		_, _ = p.Do(context.Background(), nothing)
 		require.NoError(b, p.Resize(4))
 		for b.Loop() {
 			p.Stats()
@@ -285,9 +145,7 @@ var scales = []struct {
 	{"stats-with-many-workers", 1_000, func(b *testing.B, n int) {
 		release := make(chan struct{})
 		p := newClosures(b, workpool.WithWorkers(n), workpool.WithoutResults())
-		for range n {
-			require.NoError(b, p.Submit(context.Background(), until(release)))
-		}
+		submitN(b, p, n, until(release))
 		for b.Loop() {
 			p.Stats()
 		}
@@ -307,11 +165,11 @@ var scales = []struct {
 			})
 		}
 		for range n { // until all have come
-			require.NoError(b, p.Submit(context.Background(), returning(0, nil)))
+			submit(b, p, nothing)
 			<-received
 		}
 		for b.Loop() {
-			require.NoError(b, p.Submit(context.Background(), returning(0, nil)))
+			require.NoError(b, p.Submit(context.Background(), nothing))
 			<-received
 		}
 		closed(b, p)
@@ -320,71 +178,40 @@ var scales = []struct {
 	{"idle-workers", 1_000, func(b *testing.B, n int) {
 		p := newClosures(b, workpool.WithWorkers(n), workpool.WithoutResults())
 		release := make(chan struct{})
-		for range n {
-			require.NoError(b, p.Submit(context.Background(), until(release)))
-		}
+		submitN(b, p, n, until(release))
 		close(release)
 		require.NoError(b, p.Wait(context.Background()))
-		for b.Loop() {
-			_, _ = p.Do(context.Background(), returning(0, nil))
-		}
+		doOnes(context.Background(), b, p)
 		closed(b, p)
 	}},
 	{"parked-retries-aborted", 10_000, func(b *testing.B, n int) {
 		all(b, n, func() {
 			b.StopTimer()
-			p := newClosures(b, workpool.WithWorkers(2), workpool.WithQueueDepth(n), workpool.WithoutResults())
-			for range n {
-				require.NoError(b, p.Submit(context.Background(), returning(0, workpool.RetryAfter(time.Hour, nil))))
-			}
-			for p.Stats().Parked < n {
-				time.Sleep(time.Millisecond)
-			}
+			p := parking(b, n)
 			b.StartTimer()
 			_ = p.Shutdown(endedContext())
 		})
 	}},
 	{"parked-retries-beside-do", 10_000, func(b *testing.B, n int) {
-		p := newClosures(b, workpool.WithWorkers(2), workpool.WithQueueDepth(n+10), workpool.WithoutResults())
-		for range n {
-			require.NoError(b, p.Submit(context.Background(), returning(0, workpool.RetryAfter(time.Hour, nil))))
-		}
-		for p.Stats().Parked < n {
-			time.Sleep(time.Millisecond)
-		}
-		for b.Loop() {
-			_, _ = p.Do(context.Background(), returning(0, nil))
-		}
-		b.StopTimer()
+		p := parking(b, n)
+		doOnes(context.Background(), b, p)
 		_ = p.Shutdown(endedContext())
 	}},
 	{"keys", 10_000, func(b *testing.B, n int) {
-		key := 0
-		p := newClosures(b, workpool.WithWorkers(1), workpool.WithQueueDepth(n+10), workpool.WithoutResults(),
-			workpool.WithKey(func(closure) int { key++; return key }))
+		p := newClosures(b, workpool.WithWorkers(1), workpool.WithQueueDepth(n+10), workpool.WithoutResults(), keysPerTask(1))
 		release := make(chan struct{})
-		require.NoError(b, p.Submit(context.Background(), until(release)))
-		for range n {
-			require.NoError(b, p.Submit(context.Background(), returning(0, nil)))
-		}
+		submit(b, p, until(release))
+		submitN(b, p, n, nothing)
 		runtime.GC() // it is not what is measured
-		for b.Loop() {
-			ctx, cancel := context.WithCancel(context.Background())
-			answer := p.DoChan(ctx, returning(0, nil))
-			cancel()
-			<-answer
-		}
-		b.StopTimer()
+		dropOldest(b, p)
 		close(release)
 		closed(b, p)
 	}},
 	{"keys-each-task-its-own", 10_000, func(b *testing.B, n int) {
-		key := 0
-		p := newClosures(b, workpool.WithWorkers(2), workpool.WithQueueDepth(n), workpool.WithoutResults(),
-			workpool.WithKey(func(closure) int { key++; return key }))
+		p := newClosures(b, workpool.WithWorkers(2), workpool.WithQueueDepth(n), workpool.WithoutResults(), keysPerTask(1))
 		all(b, n, func() {
 			for range n {
-				_ = p.Submit(context.Background(), returning(0, nil))
+				_ = p.Submit(context.Background(), nothing)
 			}
 			_ = p.Wait(context.Background())
 		})
@@ -395,7 +222,7 @@ var scales = []struct {
 		all(b, n, func() {
 			var cancels []func()
 			for range n {
-				cancel, _ := p.SubmitCancel(context.Background(), returning(0, nil))
+				cancel, _ := p.SubmitCancel(context.Background(), nothing)
 				cancels = append(cancels, cancel)
 			}
 			for _, cancel := range cancels {
@@ -420,12 +247,8 @@ var scales = []struct {
 	}},
 	{"held-workers", 1_000, func(b *testing.B, n int) {
 		p := newClosures(b, workpool.WithWorkers(n), workpool.WithResultBuffer(0))
-		for range n {
-			require.NoError(b, p.Submit(context.Background(), returning(0, nil)))
-		}
-		for p.Stats().Held < n {
-			time.Sleep(time.Millisecond)
-		}
+		submitN(b, p, n, nothing)
+		await(func() bool { return p.Stats().Held == n })
 		next := make(chan struct{})
 		var receiver sync.WaitGroup
 		receiver.Go(func() {
@@ -434,7 +257,7 @@ var scales = []struct {
 			}
 		})
 		for b.Loop() {
-			_ = p.Submit(context.Background(), returning(0, nil))
+			_ = p.Submit(context.Background(), nothing)
 			next <- struct{}{}
 		}
 		b.StopTimer()
@@ -471,8 +294,7 @@ var scales = []struct {
 				}
 			}
 		})
-		kept := heap() - before
-		b.ReportMetric(float64(max(0, kept)), "B-kept")
+		b.ReportMetric(float64(max(0, heap()-before)), "B-kept")
 		closed(b, p)
 	}},
 	{"memory-after-a-burst-of-keys", 10_000, func(b *testing.B, n int) {
@@ -487,10 +309,103 @@ var scales = []struct {
 			p.Resume()
 			_ = p.Wait(context.Background())
 		})
-		kept := heap() - before
-		b.ReportMetric(float64(max(0, kept)), "B-kept")
+		b.ReportMetric(float64(max(0, heap()-before)), "B-kept")
 		closed(b, p)
 	}},
+}
+
+var (
+	nothing = returning(0, nil)
+	parked  = returning(0, workpool.RetryAfter(time.Hour, nil))
+	oneKey  = workpool.WithKey(func(closure) int { return 1 })
+)
+
+// keysPerTask has each n tasks in a row have a key of their own.
+func keysPerTask(n int32) workpool.Option {
+	var tasks atomic.Int32
+	return workpool.WithKey(func(closure) int32 { return tasks.Add(1) / n })
+}
+
+// prioritiesInTurn gives each task the next of the priorities.
+func prioritiesInTurn() workpool.Option {
+	var turn atomic.Int32
+	return workpool.WithPriority(func(closure) workpool.Priority { return workpool.Priority(turn.Add(1)%3 - 1) })
+}
+
+// await waits until something is so.
+func await(is func() bool) {
+	for !is() {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// doOnes measures a call.
+func doOnes(ctx context.Context, b *testing.B, p *closures) {
+	b.Helper()
+	for b.Loop() {
+		_, _ = p.Do(ctx, nothing)
+	}
+	b.StopTimer()
+}
+
+// besideQueued measures one task whose context ends, with n tasks queued.
+func besideQueued(b *testing.B, n int, way string) {
+	b.Helper()
+	run := ways[closure, int]()[way]
+	p, end := crowded(b, n, false)
+	for b.Loop() {
+		ctx, cancel := context.WithCancel(context.Background())
+		go cancel()
+		_, _ = run(ctx, p, nothing)
+	}
+	b.StopTimer()
+	end()
+}
+
+// besideStuck measures a call beside n tasks that are stuck, when that many run.
+func besideStuck(b *testing.B, n, running int, task func(p *closures, stuck closure) closure) {
+	b.Helper()
+	release := make(chan struct{})
+	p := newClosures(b, workpool.WithWorkers(n+2), workpool.WithoutResults())
+	submitN(b, p, n, task(p, until(release)))
+	await(func() bool { return p.Stats().Running == running })
+	doOnes(context.Background(), b, p)
+	close(release)
+	closed(b, p)
+}
+
+// callsOfOneHandler measures the calls of n goroutines of one handler.
+func callsOfOneHandler(b *testing.B, n int, opts ...workpool.Option) {
+	b.Helper()
+	p := newClosures(b, opts...)
+	all(b, n, func() {
+		_, _ = p.Do(context.Background(), func(ctx context.Context) (int, error) {
+			var calls sync.WaitGroup
+			for range n {
+				calls.Go(func() { _, _ = p.Do(ctx, nothing) })
+			}
+			calls.Wait()
+			return 0, nil
+		})
+	})
+	closed(b, p)
+}
+
+// dropBehindStream measures a drop where the tasks of a Stream fill the queue.
+func dropBehindStream(b *testing.B, n int, task closure, opts ...workpool.Option) {
+	b.Helper()
+	p, end := streaming(b, n, task, append(opts, workpool.WithOverflow(workpool.DropOldest))...)
+	dropOldest(b, p)
+	end()
+}
+
+// parking returns a pool with n parked tasks.
+func parking(b *testing.B, n int) *closures {
+	b.Helper()
+	p := newClosures(b, workpool.WithWorkers(2), workpool.WithQueueDepth(n+10), workpool.WithoutResults())
+	submitN(b, p, n, parked)
+	await(func() bool { return p.Stats().Parked == n })
+	return p
 }
 
 // all has n of a crowd do something, again and again. The time is that of one.
@@ -513,13 +428,13 @@ func crowded(b *testing.B, n int, calls bool, opts ...workpool.Option) (p *closu
 	}
 	p = newClosures(b, append([]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(depth), workpool.WithoutResults()}, opts...)...)
 	release := make(chan struct{})
-	require.NoError(b, p.Submit(context.Background(), until(release)))
+	submit(b, p, until(release))
 	var answers []<-chan workpool.Result[closure, int]
 	for range n {
 		if calls {
-			answers = append(answers, p.DoChan(context.Background(), returning(0, nil)))
+			answers = append(answers, p.DoChan(context.Background(), nothing))
 		} else {
-			require.NoError(b, p.Submit(context.Background(), returning(0, nil)))
+			require.NoError(b, p.Submit(context.Background(), nothing))
 		}
 	}
 	return p, func() {
@@ -542,9 +457,7 @@ func streaming(b *testing.B, n int, task closure, opts ...workpool.Option) (p *c
 	}
 	var stream sync.WaitGroup
 	stream.Go(func() { streamed(p.Stream(ctx, slices.Values(slices.Repeat([]closure{task}, n-1)))) })
-	for p.Stats().Queued < n-1 {
-		time.Sleep(time.Millisecond)
-	}
+	await(func() bool { return p.Stats().Queued >= n-1 })
 	for p.Stats().Running > 0 && p.Stats().Parked > 0 {
 		time.Sleep(time.Millisecond)
 	}
@@ -565,7 +478,7 @@ func dropOldest(b *testing.B, p *closures) {
 	b.Helper()
 	for b.Loop() {
 		ctx, cancel := context.WithCancel(context.Background())
-		answer := p.DoChan(ctx, returning(0, nil))
+		answer := p.DoChan(ctx, nothing)
 		cancel()
 		<-answer
 	}
@@ -573,21 +486,20 @@ func dropOldest(b *testing.B, p *closures) {
 }
 
 // endTogether has n calls wait behind a stuck worker whose common context ends.
-func endTogether(b *testing.B, n int, call func(ctx context.Context, p *closures)) {
+func endTogether(b *testing.B, n int, way string, tasks ...closure) {
 	b.Helper()
+	run := ways[closure, int]()[way]
 	p := newClosures(b, workpool.WithWorkers(1), workpool.WithQueueDepth(n), workpool.WithoutResults())
 	release := make(chan struct{})
-	require.NoError(b, p.Submit(context.Background(), until(release)))
+	submit(b, p, until(release))
 	all(b, n, func() {
 		b.StopTimer()
 		ctx, cancel := context.WithCancel(context.Background())
 		var calls sync.WaitGroup
 		for range n {
-			calls.Go(func() { call(ctx, p) })
+			calls.Go(func() { _, _ = run(ctx, p, tasks...) })
 		}
-		for p.Stats().Queued < n {
-			time.Sleep(time.Millisecond)
-		}
+		await(func() bool { return p.Stats().Queued >= n })
 		b.StartTimer()
 		cancel()
 		calls.Wait()
@@ -597,7 +509,7 @@ func endTogether(b *testing.B, n int, call func(ctx context.Context, p *closures
 }
 
 // silent measures a Submit beside n inputs that do not yield.
-func silent(b *testing.B, n int, feed func(p *closures, tasks func(yield func(closure) bool))) {
+func silent(b *testing.B, n int, feed sequenceWay) {
 	b.Helper()
 	p := newClosures(b, workpool.WithWorkers(1), workpool.WithoutResults())
 	release := make(chan struct{})
@@ -605,18 +517,16 @@ func silent(b *testing.B, n int, feed func(p *closures, tasks func(yield func(cl
 	var inputs sync.WaitGroup
 	for range n {
 		inputs.Go(func() {
-			feed(p, func(yield func(closure) bool) {
-				yield(returning(0, nil))
+			_ = feed(context.Background(), p, func(yield func(closure) bool) {
+				yield(nothing)
 				blocked.Add(1)
 				<-release
 			})
 		})
 	}
-	for int(blocked.Load()) < n {
-		time.Sleep(time.Millisecond)
-	}
+	await(func() bool { return int(blocked.Load()) == n })
 	for b.Loop() {
-		_ = p.Submit(context.Background(), returning(0, nil))
+		_ = p.Submit(context.Background(), nothing)
 	}
 	b.StopTimer()
 	close(release)
@@ -631,13 +541,11 @@ func inLine(b *testing.B, n int, opts ...workpool.Option) {
 	all(b, n, func() {
 		b.StopTimer()
 		release := make(chan struct{})
-		require.NoError(b, p.Submit(context.Background(), until(release)))
-		for p.Stats().Running == 0 {
-			time.Sleep(time.Millisecond)
-		}
+		submit(b, p, until(release))
+		await(func() bool { return p.Stats().Running > 0 })
 		var submitters sync.WaitGroup
 		for range n {
-			submitters.Go(func() { _ = p.Submit(context.Background(), returning(0, nil)) })
+			submitters.Go(func() { _ = p.Submit(context.Background(), nothing) })
 		}
 		for s := p.Stats(); s.Waiting+s.Queued < n; s = p.Stats() {
 			time.Sleep(time.Millisecond)
@@ -654,7 +562,7 @@ func inLine(b *testing.B, n int, opts ...workpool.Option) {
 func lateConsumer(b *testing.B, n int, opts ...workpool.Option) {
 	b.Helper()
 	p := newClosures(b, append([]workpool.Option{workpool.WithWorkers(2), workpool.WithResultBuffer(2 * n)}, opts...)...)
-	tasks := slices.Repeat([]closure{returning(0, nil)}, n)
+	tasks := slices.Repeat([]closure{nothing}, n)
 	all(b, n, func() {
 		first := true
 		for range p.Stream(context.Background(), slices.Values(tasks)) {
@@ -680,7 +588,7 @@ func lateReceiver(b *testing.B, n int, opts ...workpool.Option) {
 	p := newClosures(b, append([]workpool.Option{workpool.WithWorkers(2), workpool.WithResultBuffer(2 * n)}, opts...)...)
 	all(b, n, func() {
 		for range n {
-			_ = p.Submit(context.Background(), returning(0, nil))
+			_ = p.Submit(context.Background(), nothing)
 		}
 		_ = p.Wait(context.Background())
 		receiveN(p, n)

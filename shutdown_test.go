@@ -3,6 +3,7 @@ package workpool_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -36,8 +37,7 @@ func stubborn(_ context.Context, n int) (int, error) {
 func TestRule5_ShutdownRunsEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, obedient, workpool.WithWorkers(2), workpool.WithQueueDepth(4))
-		_, err := p.SubmitAll(t.Context(), count(6))
-		require.NoError(t, err)
+		gives(t, 6)(p.SubmitAll(t.Context(), count(6)))
 		waiting := make(chan error)
 		go func() { waiting <- p.Submit(context.Background(), 7) }()
 		synctest.Wait()
@@ -47,8 +47,7 @@ func TestRule5_ShutdownRunsEverything(t *testing.T) {
 		require.ErrorIs(t, <-waiting, workpool.ErrClosed, "at once")
 		require.ErrorIs(t, p.Submit(t.Context(), 8), workpool.ErrClosed)
 		require.ErrorIs(t, p.TrySubmit(t.Context(), 8), workpool.ErrClosed)
-		_, err = p.Do(t.Context(), 8)
-		require.ErrorIs(t, err, workpool.ErrClosed)
+		fails(t, workpool.ErrClosed)(p.Do(t.Context(), 8))
 		require.NoError(t, <-ended)
 		assert.Equal(t, 3*time.Hour, time.Since(start))
 		assert.Equal(t, uint64(6), p.Stats().Succeeded)
@@ -60,20 +59,16 @@ func TestRule5_ShutdownCutShort(t *testing.T) {
 	for _, handler := range []workpool.Handler[int, int]{obedient, stubborn} {
 		synctest.Test(t, func(t *testing.T) {
 			p := mustNew(t, handler, workpool.WithWorkers(2))
-			_, err := p.SubmitAll(t.Context(), count(5))
-			require.NoError(t, err)
+			gives(t, 5)(p.SubmitAll(t.Context(), count(5)))
 			start := time.Now()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			err = p.Shutdown(ctx)
+			ctx := limited(t, time.Minute)
+			err := p.Shutdown(ctx)
 			assert.Equal(t, time.Minute, time.Since(start), "at once")
-			var cut *workpool.ShutdownError
-			require.ErrorAs(t, err, &cut)
-			assert.Equal(t, workpool.ShutdownError{Aborted: 3, Running: 2, Cause: context.DeadlineExceeded}, *cut)
+			assert.Equal(t, &workpool.ShutdownError{Aborted: 3, Running: 2, Cause: context.DeadlineExceeded}, err)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 
-			assert.Same(t, cut, p.Close(), "waits for what still runs")
-			assert.Same(t, cut, p.Shutdown(ctx))
+			assert.Same(t, err, p.Close(), "waits for what still runs")
+			assert.Same(t, err, p.Shutdown(ctx))
 			for _, r := range collect(p) {
 				switch {
 				case r.Worker == 0:
@@ -110,11 +105,10 @@ func TestRule5_CloseDoesWhatItIsTold(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p := mustNew(t, obedient, workpool.WithWorkers(2), workpool.WithShutdown(c.mode, c.timeout))
-			_, err := p.SubmitAll(t.Context(), count(4))
-			require.NoError(t, err)
+			gives(t, 4)(p.SubmitAll(t.Context(), count(4)))
 			synctest.Wait()
 			start := time.Now()
-			err = p.Close()
+			err := p.Close()
 			assert.Equal(t, c.takes, time.Since(start), "%+v", c)
 			if c.cut {
 				var cut *workpool.ShutdownError
@@ -134,8 +128,7 @@ func TestRule5_CloseDoesWhatItIsTold(t *testing.T) {
 func TestShutdown_AllAgree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, obedient, workpool.WithWorkers(1), workpool.WithShutdown(workpool.FinishRunning, time.Minute))
-		_, err := p.SubmitAll(t.Context(), count(3))
-		require.NoError(t, err)
+		gives(t, 3)(p.SubmitAll(t.Context(), count(3)))
 		synctest.Wait()
 		outcomes := make(chan error)
 		for range 3 {
@@ -165,44 +158,19 @@ func TestShutdown_EndedContextOnAnIdlePool(t *testing.T) {
 	}
 }
 
-func TestWithContext_EndAborts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		because := errors.New("because")
-		ctx, cancel := context.WithCancelCause(t.Context())
-		p := mustNew(t, obedient, workpool.WithWorkers(1), workpool.WithContext(ctx))
-		_, err := p.SubmitAll(t.Context(), count(3))
-		require.NoError(t, err)
-		cancel(because)
-		for _, r := range collect(p) { // ends, without a Shutdown
-			require.ErrorIs(t, r.Err, workpool.ErrAborted)
-			require.ErrorIs(t, r.Err, because)
-		}
-		require.ErrorIs(t, p.Submit(t.Context(), 1), workpool.ErrClosed)
-		var cut *workpool.ShutdownError
-		require.ErrorAs(t, p.Shutdown(t.Context()), &cut)
-		require.ErrorIs(t, cut, because)
-
-		p = mustNew(t, identity, workpool.WithContext(ctx))
-		require.ErrorIs(t, p.Submit(t.Context(), 1), workpool.ErrClosed, "the context had ended before")
-		closed(t, p)
-	})
-}
-
 // Whatever the moment of a Shutdown, each task is either refused or answered,
 // nobody blocks, and no task runs afterwards.
 func TestStress_SubmitAgainstShutdown(t *testing.T) {
-	rounds := 30_000
-	if testing.Short() {
-		rounds = 5_000
-	}
+	rounds := rounds(5_000, 30_000)
 	for round := range rounds {
 		var down, late atomic.Bool
-		p := mustNew(t, func(_ context.Context, n int) (int, error) {
+		p, err := workpool.New(func(_ context.Context, n int) (int, error) {
 			if down.Load() {
 				late.Store(true)
 			}
 			return n, nil
 		}, workpool.WithWorkers(1+round%3), workpool.WithQueueDepth(round%4), workpool.WithResultBuffer(round%5))
+		require.NoError(t, err)
 		var accepted, answered atomic.Int64
 		var wg sync.WaitGroup
 		enough, many := make(chan struct{}), rand.Int64N(20)
@@ -243,8 +211,7 @@ func TestShutdown_AllAgreeOnTheFailureOfAResultFunction(t *testing.T) {
 			return n, nil
 		}, workpool.WithResultFunc(func(workpool.Result[int, int]) { panic("result function") }))
 		require.NoError(t, p.Submit(t.Context(), 1))
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
+		ctx := limited(t, time.Second)
 		var cut *workpool.ShutdownError
 		require.ErrorAs(t, p.Shutdown(ctx), &cut)
 
@@ -269,11 +236,6 @@ func TestRule1_ATaskInTheMiddleIsInterrupted(t *testing.T) {
 	mode := func(mode workpool.ShutdownMode, timeout time.Duration) []workpool.Option {
 		return []workpool.Option{workpool.WithShutdown(mode, timeout)}
 	}
-	cutShort := func(t *testing.T, err error) {
-		var cut *workpool.ShutdownError
-		require.ErrorAs(t, err, &cut)
-		assert.Equal(t, []int{3, 1}, []int{cut.Aborted, cut.Running})
-	}
 	for name, c := range map[string]struct {
 		opts []workpool.Option
 		act  func(t *testing.T, p pool)
@@ -288,7 +250,9 @@ func TestRule1_ATaskInTheMiddleIsInterrupted(t *testing.T) {
 			synctest.Wait()
 			assert.Equal(t, 5, p.Stats().Undelivered)
 		}, 5},
-		"Pause and Close": {nil, func(_ *testing.T, p pool) { p.Pause(); p.release() }, 5},
+		"Pause and Close":         {nil, func(_ *testing.T, p pool) { p.Pause(); p.release() }, 5},
+		"Pause and FinishRunning": {mode(workpool.FinishRunning, 0), func(_ *testing.T, p pool) { p.Pause(); p.release() }, 2},
+		"Pause and Abort":         {mode(workpool.Abort, 0), func(_ *testing.T, p pool) { p.Pause(); p.release(); synctest.Wait() }, 2},
 		"Resize up and down": {nil, func(t *testing.T, p pool) {
 			require.NoError(t, p.Resize(3))
 			synctest.Wait()
@@ -312,8 +276,8 @@ func TestRule1_ATaskInTheMiddleIsInterrupted(t *testing.T) {
 			p.release()
 		}, 2},
 		"Abort":                         {mode(workpool.Abort, 0), func(t *testing.T, p pool) { assert.NoError(t, p.Close()) }, 1},
-		"timeout":                       {mode(workpool.Drain, time.Second), func(t *testing.T, p pool) { cutShort(t, p.Close()) }, 1},
-		"Shutdown with an ended ctx":    {nil, func(t *testing.T, p pool) { cutShort(t, p.Shutdown(ended)) }, 1},
+		"timeout":                       {mode(workpool.Drain, time.Second), func(t *testing.T, p pool) { cutShort(t, 3, 1, p.Close()) }, 1},
+		"Shutdown with an ended ctx":    {nil, func(t *testing.T, p pool) { cutShort(t, 3, 1, p.Shutdown(ended)) }, 1},
 		"the end of the pool's context": {nil, func(_ *testing.T, p pool) { p.end() }, 1},
 		"Wait": {nil, func(t *testing.T, p pool) {
 			err := p.Wait(ended)
@@ -324,38 +288,37 @@ func TestRule1_ATaskInTheMiddleIsInterrupted(t *testing.T) {
 			assert.Equal(t, 5, p.Stats().Undelivered)
 		}, 5},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				end := make(chan struct{})
-				p := pool{newClosures(t, append(c.opts, workpool.WithWorkers(1), workpool.WithContext(ctx))...), cancel, sync.OnceFunc(func() { close(end) })}
-				waits := func(ctx context.Context) (int, error) {
-					select {
-					case <-end:
-						return 0, nil
-					case <-ctx.Done():
-						return 0, context.Cause(ctx)
-					}
+		bubble(t, name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			end := make(chan struct{})
+			p := pool{newClosures(t, append(c.opts, workpool.WithWorkers(1), workpool.WithContext(ctx))...), cancel, sync.OnceFunc(func() { close(end) })}
+			waits := func(ctx context.Context) (int, error) {
+				select {
+				case <-end:
+					return 0, nil
+				case <-ctx.Done():
+					return 0, context.Cause(ctx)
 				}
-				short := returning(1, nil)
-				inOneGo(t, p.closures, short, waits, short, short, short)
-				require.Equal(t, 3, p.Stats().Queued)
-				c.act(t, p)
-				_ = p.Close()
-				ok := 0
-				for _, r := range collect(p.closures) {
-					if r.Err == nil {
-						ok++
-					} else {
-						assert.ErrorIs(t, r.Err, workpool.ErrAborted)
-					}
+			}
+			short := returning(1, nil)
+			inOneGo(t, p.closures, short, waits, short, short, short)
+			require.Equal(t, 3, p.Stats().Queued)
+			c.act(t, p)
+			_ = p.Close()
+			ok := 0
+			for _, r := range collect(p.closures) {
+				if r.Err == nil {
+					ok++
+					continue
 				}
-				assert.Equal(t, c.ok, ok)
-				s := p.Stats()
-				assert.EqualValues(t, 5, s.Succeeded+s.Failed+s.Aborted)
-				assert.Zero(t, s.Queued+s.Running+s.Undelivered+s.Workers)
-			})
+				assert.ErrorIs(t, r.Err, workpool.ErrAborted)
+				assert.Equal(t, 1, r.Attempt)
+			}
+			assert.Equal(t, c.ok, ok)
+			s := p.Stats()
+			assert.EqualValues(t, 5, s.Succeeded+s.Failed+s.Aborted)
+			assert.Zero(t, s.Queued+s.Running+s.Undelivered+s.Workers)
 		})
 	}
 }
@@ -388,5 +351,192 @@ func TestShutdown_WhileAnInputIsBlocked(t *testing.T) {
 				}
 			}
 		}
+	})
+}
+
+func TestWait_ReturnsWhenAllIsQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(2))
+		require.NoError(t, p.Wait(t.Context()), "nothing to wait for")
+		for round := range 3 {
+			begin := time.Now()
+			var c crowd
+			submitN(t, p, 6, c.task)
+			p.DoChan(t.Context(), c.task)
+			require.NoError(t, p.Wait(t.Context()))
+			assert.Equal(t, 4*time.Second, time.Since(begin), "round %d", round)
+			stats := p.Stats()
+			assert.Zero(t, stats.Queued+stats.Running)
+			assert.Equal(t, 6*(1+round), stats.Undelivered, "receivers are not waited for")
+		}
+	})
+}
+
+func TestWait_ManyAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		release := occupy(t, p, 1)
+		var returned atomic.Int32
+		for range 5 {
+			go func() {
+				assert.NoError(t, p.Wait(t.Context()))
+				returned.Add(1)
+			}()
+		}
+		synctest.Wait()
+		assert.Zero(t, returned.Load())
+		release()
+		synctest.Wait()
+		assert.Equal(t, int32(5), returned.Load())
+	})
+}
+
+func TestWait_ContextEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		release := occupy(t, p, 1)
+		reason := errors.New("too slow")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, reason)
+		defer cancel()
+		begin := time.Now()
+		err := p.Wait(ctx)
+		assert.Equal(t, time.Second, time.Since(begin))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, reason)
+		var none context.Context
+		require.Error(t, p.Wait(none))
+		release()
+		require.NoError(t, p.Wait(t.Context()), "the pool goes on")
+		closed(t, p)
+		require.NoError(t, p.Wait(t.Context()), "nothing runs in a closed pool")
+	})
+}
+
+func TestWait_DuringAShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1))
+		var c crowd
+		submitN(t, p, 3, c.task)
+		begin := time.Now()
+		go func() { assert.NoError(t, p.Shutdown(t.Context())) }()
+		require.NoError(t, p.Wait(t.Context()))
+		assert.Equal(t, 3*time.Second, time.Since(begin))
+		synctest.Wait()
+	})
+}
+
+func TestWait_EndsWhenTheLastQueuedTaskIsTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t)
+		p.Pause()
+		ctx, cancel := context.WithCancel(t.Context())
+		p.DoChan(ctx, returning(1, nil))
+		waited := make(chan error, 1)
+		go func() { waited <- p.Wait(t.Context()) }()
+		synctest.Wait()
+		require.Empty(t, waited)
+		cancel()
+		require.NoError(t, <-waited)
+	})
+}
+
+func TestWait_CoversTheResultFunction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told atomic.Bool
+		p := mustNew(t, square, workpool.WithResultFunc(func(workpool.Result[int, int]) {
+			time.Sleep(time.Second)
+			told.Store(true)
+		}))
+		require.NoError(t, p.Submit(t.Context(), 1))
+		require.NoError(t, p.Wait(t.Context()))
+		assert.True(t, told.Load())
+	})
+}
+
+// When cancel has returned, nothing is accepted, nothing begins, and the contexts of running
+// handlers have ended.
+func TestWithContext_ItsEndIsNoticedAtOnce(t *testing.T) {
+	for way, run := range callers {
+		for _, bound := range []bool{false, true} {
+			bubble(t, fmt.Sprintf("%s/bound=%v", way, bound), func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(context.Background())
+				p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(3), workpool.WithContext(ctx))
+				own := context.Background()
+				if bound {
+					var end context.CancelFunc
+					own, end = context.WithCancel(own)
+					defer end()
+				}
+				contexts := make(chan context.Context, 2)
+				release := make(chan struct{})
+				ran := new(atomic.Int32)
+				var all sync.WaitGroup
+				for range 2 {
+					all.Go(func() {
+						_ = run(own, p, func(ctx context.Context) (int, error) {
+							contexts <- ctx
+							<-release
+							return 0, nil
+						})
+					})
+				}
+				synctest.Wait()
+				for range 4 { // one of them in line
+					all.Go(func() { _ = run(own, p, counted(ran)) })
+				}
+				synctest.Wait()
+				s := p.Stats()
+				require.Equal(t, 2, s.Running)
+				require.Equal(t, 3, s.Queued)
+				require.Equal(t, 1, s.Waiting)
+
+				cause := errors.New("the machine goes down")
+				cancel(cause)
+				for range 2 {
+					ctx := <-contexts
+					assert.Error(t, ctx.Err())
+					assert.ErrorIs(t, context.Cause(ctx), workpool.ErrAborted)
+					assert.ErrorIs(t, context.Cause(ctx), cause)
+				}
+				assert.ErrorIs(t, p.Submit(context.Background(), counted(ran)), workpool.ErrClosed)
+				assert.ErrorIs(t, p.TrySubmit(context.Background(), counted(ran)), workpool.ErrClosed)
+				fails(t, workpool.ErrClosed)(p.Do(context.Background(), counted(ran)))
+				s = p.Stats()
+				assert.True(t, s.Closed)
+				assert.Zero(t, s.Queued+s.Waiting)
+				close(release)
+				all.Wait()
+				assert.Zero(t, ran.Load())
+				aborted := 0
+				for _, r := range collect(p) { // which ends without a Shutdown
+					if r.Err != nil {
+						fails(t, workpool.ErrAborted, cause)(0, r.Err)
+						aborted++
+					}
+				}
+				assert.Equal(t, way == "Submit" || way == "SubmitCancel", aborted == 3)
+				cutShort(t, 3, 2, p.Close(), cause)
+				late := newClosures(t, workpool.WithContext(ctx))
+				assert.ErrorIs(t, late.Submit(t.Context(), counted(ran)), workpool.ErrClosed, "it had ended before")
+			})
+		}
+	}
+}
+
+// It ends a pool that is being closed, too.
+func TestWithContext_ItsEndAbortsAPoolThatIsClosing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithContext(ctx))
+		ran := new(atomic.Int32)
+		require.NoError(t, p.Submit(t.Context(), untilEnd))
+		submitN(t, p, 5, counted(ran))
+		outcome := make(chan error)
+		go func() { outcome <- p.Close() }()
+		synctest.Wait()
+		cancel()
+		cutShort(t, 5, 1, <-outcome, context.Canceled)
+		assert.Zero(t, ran.Load())
+		assert.Len(t, collect(p), 6)
 	})
 }

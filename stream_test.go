@@ -19,12 +19,11 @@ import (
 )
 
 func TestStream_YieldsTheOutcomeOfEachTask(t *testing.T) {
-	failure := errors.New("no such thing")
 	eachShape(t, 1, func(t *testing.T, opts []workpool.Option) {
 		p := mustNew(t, func(_ context.Context, i int) (int, error) {
 			switch i % 4 {
 			case 1:
-				return 0, failure
+				return 0, errFailed
 			case 2:
 				panic(i)
 			case 3:
@@ -44,11 +43,9 @@ func TestStream_YieldsTheOutcomeOfEachTask(t *testing.T) {
 				assert.NoError(t, r.Err)
 				assert.Equal(t, i*i, r.Value)
 			case 1:
-				assert.Equal(t, failure, r.Err)
+				assert.Equal(t, errFailed, r.Err)
 			case 2:
-				var panicked *workpool.PanicError
-				require.ErrorAs(t, r.Err, &panicked)
-				assert.Equal(t, i, panicked.Value)
+				panicked(t, i, r.Err)
 			case 3:
 				assert.Equal(t, workpool.ErrGoexit, r.Err)
 			}
@@ -92,10 +89,20 @@ func TestStream_BreakAtEveryIndex(t *testing.T) {
 					values, err := p.Map(t.Context(), upTo(5))
 					require.NoError(t, err, "the pool goes on")
 					assert.Equal(t, upTo(5), values)
-					closed(t, p)
 				})
 			}
 		})
+	}
+}
+
+// numbers yields 0, 1, 2, ... and calls pulled before each.
+func numbers(pulled func()) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i := 0; ; i++ {
+			if pulled(); !yield(i) {
+				return
+			}
+		}
 	}
 }
 
@@ -103,37 +110,27 @@ func TestStream_IsLazyAndBounded(t *testing.T) {
 	for _, options := range []struct{ workers, depth, buffer int }{
 		{1, 0, 0}, {1, 1, 0}, {1, 0, 1}, {2, 3, 0}, {3, 0, 4}, {4, 2, 3},
 	} {
-		t.Run(fmt.Sprintf("%+v", options), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := mustNew(t, square, workpool.WithWorkers(options.workers),
-					workpool.WithQueueDepth(options.depth), workpool.WithResultBuffer(options.buffer))
-				var pulled atomic.Int64
-				endless := func(yield func(int) bool) {
-					for i := 0; ; i++ {
-						pulled.Add(1)
-						if !yield(i) {
-							return
-						}
-					}
-				}
-				s := p.Stream(t.Context(), endless)
-				synctest.Wait()
-				require.Zero(t, pulled.Load(), "nothing is pulled before the range")
+		bubble(t, fmt.Sprintf("%+v", options), func(t *testing.T) {
+			p := mustNew(t, square, workpool.WithWorkers(options.workers),
+				workpool.WithQueueDepth(options.depth), workpool.WithResultBuffer(options.buffer))
+			var pulled atomic.Int64
+			s := p.Stream(t.Context(), numbers(func() { pulled.Add(1) }))
+			synctest.Wait()
+			require.Zero(t, pulled.Load(), "nothing is pulled before the range")
 
-				bound := int64(options.workers + options.depth + options.buffer)
-				yielded := int64(0)
-				for range s {
-					yielded++
-					synctest.Wait()
-					assert.LessOrEqual(t, pulled.Load()-yielded, bound)
-					if yielded == 20 {
-						break
-					}
+			bound := int64(options.workers + options.depth + options.buffer)
+			yielded := int64(0)
+			for range s {
+				yielded++
+				synctest.Wait()
+				assert.LessOrEqual(t, pulled.Load()-yielded, bound)
+				if yielded == 20 {
+					break
 				}
-				after := pulled.Load()
-				closed(t, p)
-				assert.Equal(t, after, pulled.Load())
-			})
+			}
+			after := pulled.Load()
+			closed(t, p)
+			assert.Equal(t, after, pulled.Load())
 		})
 	}
 }
@@ -143,25 +140,14 @@ func TestStream_SlowLoopBodyHoldsNobodyElse(t *testing.T) {
 		p := mustNew(t, square, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithResultBuffer(1))
 		for range p.Stream(t.Context(), count(20)) {
 			synctest.Wait() // now the stream holds as much of the pool as it ever will
-
-			value, err := p.Do(t.Context(), 3)
-			require.NoError(t, err)
-			require.Equal(t, 9, value)
-
-			values, err := p.Map(t.Context(), upTo(5))
-			require.NoError(t, err)
-			require.Len(t, values, 5)
-
-			require.NoError(t, p.Submit(t.Context(), 4))
-			for r := range p.Results() {
-				require.Equal(t, 16, r.Value)
-				break
+			for way, run := range ways[int, int]("Do", "DoChan", "Map", "Stream", "Group") {
+				values, err := run(t.Context(), p, upTo(5)...)
+				require.NoError(t, err, way)
+				require.ElementsMatch(t, []int{0, 1, 4, 9, 16}, values, way)
 			}
-
-			inner := byIndex(t, streamed(p.Stream(t.Context(), count(7))))
-			require.Len(t, inner, 7)
+			submit(t, p, 4)
+			require.Equal(t, 16, receive(t, p).Value)
 		}
-		closed(t, p)
 	})
 }
 
@@ -182,7 +168,6 @@ func TestStream_RangedTwice(t *testing.T) {
 			both.Go(func() { assert.Len(t, byIndex(t, streamed(s)), 10) })
 		}
 		both.Wait()
-		closed(t, p)
 	})
 }
 
@@ -197,14 +182,7 @@ func TestStream_PoolClosesOnTheWay(t *testing.T) {
 			assert.NoError(t, p.Shutdown(t.Context()))
 		}()
 		var pulled atomic.Int32
-		endless := func(yield func(int) bool) {
-			for i := 0; ; i++ {
-				if pulled.Add(1); !yield(i) {
-					return
-				}
-			}
-		}
-		results := streamed(p.Stream(t.Context(), endless))
+		results := streamed(p.Stream(t.Context(), numbers(func() { pulled.Add(1) })))
 		require.NotEmpty(t, results)
 		require.ErrorIs(t, results[len(results)-1].Err, workpool.ErrClosed, "the last Result says so")
 		assert.Zero(t, results[len(results)-1].Attempt)
@@ -233,7 +211,6 @@ func TestStream_InputThatIgnoresTheEnd(t *testing.T) {
 		}) {
 			break
 		}
-		closed(t, p)
 	})
 }
 
@@ -258,7 +235,6 @@ func TestRule8_StreamYieldsWhileASlowTaskRuns(t *testing.T) {
 			}
 		}
 		assert.Equal(t, 1+fast, yielded)
-		closed(t, p)
 	})
 }
 
@@ -277,7 +253,6 @@ func TestRule8_StreamRunsASingleTaskAtOnce(t *testing.T) {
 			assert.Equal(t, r.Task*r.Task, r.Value)
 			answered <- struct{}{}
 		}
-		closed(t, p)
 	})
 }
 
@@ -315,20 +290,17 @@ func TestStream_LoopThatEndsEarly(t *testing.T) {
 		},
 	}
 	for name, end := range ends {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := mustNew(t, func(ctx context.Context, i int) (int, error) {
-					if i == 0 {
-						return 0, nil
-					}
-					return untilEnd(ctx)
-				}, workpool.WithWorkers(3))
-				end(p.Stream(t.Context(), count(100)))
-				s := p.Stats()
-				assert.Zero(t, s.Running+s.Queued)
-				assert.Equal(t, s.Submitted, s.Succeeded+s.Failed+s.Aborted)
-				closed(t, p)
-			})
+		bubble(t, name, func(t *testing.T) {
+			p := mustNew(t, func(ctx context.Context, i int) (int, error) {
+				if i == 0 {
+					return 0, nil
+				}
+				return untilEnd(ctx)
+			}, workpool.WithWorkers(3))
+			end(p.Stream(t.Context(), count(100)))
+			s := p.Stats()
+			assert.Zero(t, s.Running+s.Queued)
+			assert.Equal(t, s.Submitted, s.Succeeded+s.Failed+s.Aborted)
 		})
 	}
 }
@@ -336,63 +308,29 @@ func TestStream_LoopThatEndsEarly(t *testing.T) {
 func TestRule7_APanicOfTheInputIsTheLastResult(t *testing.T) {
 	cause := errors.New("the file ended")
 	for name, end := range map[string]func(){"panic": func() { panic(cause) }, "Goexit": runtime.Goexit} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := mustNew(t, square, workpool.WithWorkers(2))
-				results := streamed(p.Stream(t.Context(), func(yield func(int) bool) {
-					count(5)(yield)
-					end()
-				}))
-				require.Len(t, results, 6)
-				last := results[5]
-				if name == "panic" {
-					var panicked *workpool.PanicError
-					require.ErrorAs(t, last.Err, &panicked)
-					require.ErrorIs(t, last.Err, cause)
-					assert.NotEmpty(t, panicked.Stack)
-				} else {
-					require.ErrorIs(t, last.Err, workpool.ErrGoexit)
-				}
-				assert.Zero(t, last.Attempt)
-				assert.EqualValues(t, 5, last.Index, "the position that failed")
-				for i, r := range byIndex(t, results)[:5] {
-					assert.NoError(t, r.Err)
-					assert.Equal(t, i*i, r.Value)
-				}
-				closed(t, p)
-			})
+		bubble(t, name, func(t *testing.T) {
+			p := mustNew(t, square, workpool.WithWorkers(2))
+			results := streamed(p.Stream(t.Context(), func(yield func(int) bool) {
+				count(5)(yield)
+				end()
+			}))
+			require.Len(t, results, 6)
+			last := results[5]
+			if name == "panic" {
+				var panicked *workpool.PanicError
+				require.ErrorAs(t, last.Err, &panicked)
+				require.ErrorIs(t, last.Err, cause)
+				assert.NotEmpty(t, panicked.Stack)
+			} else {
+				require.ErrorIs(t, last.Err, workpool.ErrGoexit)
+			}
+			assert.Zero(t, last.Attempt)
+			assert.EqualValues(t, 5, last.Index, "the position that failed")
+			for i, r := range byIndex(t, results)[:5] {
+				assert.NoError(t, r.Err)
+				assert.Equal(t, i*i, r.Value)
+			}
 		})
-	}
-}
-
-// Streams that are left at any moment share nothing.
-func TestStream_LeftAtAnyMoment(t *testing.T) {
-	for round := range 8 {
-		p := mustNew(t, identity, workpool.WithWorkers(1+round%2), workpool.WithQueueDepth(round/2), workpool.WithResultBuffer(0))
-		var users sync.WaitGroup
-		for range 2 {
-			users.Go(func() {
-				for i := range 400 {
-					ctx, cancel := context.WithCancel(context.Background())
-					n := 0
-					for r := range p.Stream(ctx, count(10)) {
-						if r.Err != nil {
-							break
-						}
-						assert.EqualValues(t, r.Index, r.Task)
-						assert.Equal(t, r.Task, r.Value)
-						if n++; n > i%5 {
-							if cancel(); i%2 == 0 {
-								break
-							}
-						}
-					}
-					cancel()
-				}
-			})
-		}
-		users.Wait()
-		closed(t, p)
 	}
 }
 
@@ -415,17 +353,11 @@ func TestStream_ContextEndsOnTheWay(t *testing.T) {
 				return i, nil
 			}
 		}, opts...)
-		endless := func(yield func(int) bool) {
-			for i := 0; ; i++ {
-				if pulled.Add(1); ctx.Err() != nil {
-					late.Add(1)
-				}
-				if !yield(i) {
-					return
-				}
+		results := streamed(p.Stream(ctx, numbers(func() {
+			if pulled.Add(1); ctx.Err() != nil {
+				late.Add(1)
 			}
-		}
-		results := streamed(p.Stream(ctx, endless))
+		})))
 		assert.Zero(t, running.Load(), "running tasks are waited for")
 		assert.Zero(t, late.Load(), "nothing is pulled any more: an input may be costly")
 		last := results[len(results)-1]
@@ -447,7 +379,6 @@ func TestStream_ContextEndsOnTheWay(t *testing.T) {
 		}
 		assert.Equal(t, started.Load(), ran, "what ran has been yielded")
 		assert.Len(t, results, int(pulled.Load())+1, "what was pulled has been yielded")
-		closed(t, p)
 	})
 }
 
@@ -488,40 +419,37 @@ func TestStream_OfNothing(t *testing.T) {
 // The end does not wait for an input that is blocked, which is told when it next yields.
 func TestStream_EndsWhileTheInputIsBlocked(t *testing.T) {
 	for _, breaks := range []bool{false, true} { // or its context ends
-		t.Run(fmt.Sprintf("breaks=%v", breaks), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-				defer cancel()
-				p := mustNew(t, square)
-				unblock, goesOn := make(chan struct{}), make(chan bool, 1)
-				input := func(yield func(int) bool) {
-					if yield(0) && yield(1) {
-						<-unblock
-						goesOn <- yield(2)
-					}
+		bubble(t, fmt.Sprintf("breaks=%v", breaks), func(t *testing.T) {
+			ctx := limited(t, time.Second)
+			p := mustNew(t, square)
+			unblock, goesOn := make(chan struct{}), make(chan bool, 1)
+			input := func(yield func(int) bool) {
+				if yield(0) && yield(1) {
+					<-unblock
+					goesOn <- yield(2)
 				}
-				begin := time.Now()
-				var results []workpool.Result[int, int]
-				for r := range p.Stream(ctx, input) {
-					results = append(results, r)
-					if synctest.Wait(); breaks {
-						break
-					}
+			}
+			begin := time.Now()
+			var results []workpool.Result[int, int]
+			for r := range p.Stream(ctx, input) {
+				results = append(results, r)
+				if synctest.Wait(); breaks {
+					break
 				}
-				if breaks {
-					assert.LessOrEqual(t, time.Since(begin), 100*time.Millisecond)
-				} else {
-					assert.LessOrEqual(t, time.Since(begin), time.Second+100*time.Millisecond)
-					require.Len(t, byIndex(t, results), 3)
-					assert.NoError(t, results[0].Err)
-					assert.NoError(t, results[1].Err)
-					require.ErrorIs(t, results[2].Err, context.DeadlineExceeded, "why the Stream ended early")
-				}
-				close(unblock)
-				assert.False(t, <-goesOn)
-				closed(t, p)
-				assert.Equal(t, uint64(2), p.Stats().Submitted)
-			})
+			}
+			if breaks {
+				assert.LessOrEqual(t, time.Since(begin), 100*time.Millisecond)
+			} else {
+				assert.LessOrEqual(t, time.Since(begin), time.Second+100*time.Millisecond)
+				require.Len(t, byIndex(t, results), 3)
+				assert.NoError(t, results[0].Err)
+				assert.NoError(t, results[1].Err)
+				require.ErrorIs(t, results[2].Err, context.DeadlineExceeded, "why the Stream ended early")
+			}
+			close(unblock)
+			assert.False(t, <-goesOn)
+			closed(t, p)
+			assert.Equal(t, uint64(2), p.Stats().Submitted)
 		})
 	}
 }

@@ -64,11 +64,20 @@ type stressTask struct {
 	level workpool.Priority
 }
 
+// A stressValue says what ran where.
+type stressValue struct {
+	id   int
+	info workpool.Info
+}
+
+type stressResult = workpool.Result[stressTask, stressValue]
+
 type stress struct {
 	t    *testing.T
 	unit time.Duration
 	seed uint64
-	pool *workpool.Pool[stressTask, int]
+	busy int // as many times as often
+	pool *workpool.Pool[stressTask, stressValue]
 
 	ids      atomic.Int64
 	keys     [stressKeys]atomic.Int32 // how many run
@@ -78,17 +87,16 @@ type stress struct {
 	answered map[int]int
 	rng      *rand.Rand // guarded by mu
 
-	results, ordered, keyed bool
-	next                    uint64
-	workers                 int
-	cancel                  context.CancelFunc
-	mayFail                 bool // the result function panics
+	results, keyed bool
+	workers        int
+	cancel         context.CancelFunc
+	mayFail        bool // the result function panics
 }
 
 const stressKeys = 6
 
 func newStress(t *testing.T, seed uint64, unit time.Duration) *stress {
-	s := &stress{t: t, unit: unit, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), accepted: map[int]bool{}, answered: map[int]int{}}
+	s := &stress{t: t, unit: unit, seed: seed, busy: 1, rng: rand.New(rand.NewPCG(seed, 1)), accepted: map[int]bool{}, answered: map[int]int{}}
 	s.cancel = func() {}
 	return s
 }
@@ -115,7 +123,7 @@ func (s *stress) options() []workpool.Option {
 		opts = append(opts, workpool.WithoutResults())
 	case 1:
 		s.mayFail = s.oneIn(2)
-		opts = append(opts, workpool.WithResultFunc(func(r workpool.Result[stressTask, int]) {
+		opts = append(opts, workpool.WithResultFunc(func(r stressResult) {
 			s.got(r)
 			if s.mayFail && s.oneIn(5) {
 				if s.oneIn(2) {
@@ -130,7 +138,6 @@ func (s *stress) options() []workpool.Option {
 			opts = append(opts, workpool.WithResultBuffer(s.n(4)))
 		}
 		if s.oneIn(3) {
-			s.ordered = true
 			opts = append(opts, workpool.WithOrdered())
 		}
 	}
@@ -184,17 +191,21 @@ func (s *stress) tasks(floor, depth int) []stressTask {
 }
 
 // handle is the handler.
-func (s *stress) handle(ctx context.Context, task stressTask) (int, error) {
+func (s *stress) handle(ctx context.Context, task stressTask) (stressValue, error) {
 	if k, ok := task.key.(int); ok {
 		assert.Equal(s.t, int32(1), s.keys[k].Add(1), "two tasks of one key at once")
 		defer s.keys[k].Add(-1)
 	}
 	info, inside := workpool.InfoFrom(ctx)
 	assert.True(s.t, inside)
+	if id, _ := ctx.Value(key{}).(int); id != 0 {
+		assert.Equal(s.t, task.id, id, "the context of another task")
+	}
+	value := stressValue{task.id, info}
 	switch task.kind {
 	case 0, 1, 2, 3:
 	case 4:
-		return 0, errors.New("failed")
+		return value, errFailed
 	case 5:
 		panic("on fire")
 	case 6:
@@ -204,16 +215,16 @@ func (s *stress) handle(ctx context.Context, task stressTask) (int, error) {
 	case 8:
 		select {
 		case <-ctx.Done():
-			return 0, context.Cause(ctx)
+			return stressValue{}, context.Cause(ctx)
 		case <-time.After(s.nap(20)):
 		}
 	case 9:
 		if info.Attempt < 3 {
-			return 0, workpool.RetryAfter(0, errors.New("again"))
+			return value, workpool.RetryAfter(0, errNotYet)
 		}
 	case 10:
 		if info.Attempt < 3 {
-			return 0, workpool.RetryAfter(s.nap(5), errors.New("later"))
+			return value, workpool.RetryAfter(s.nap(5), errNotYet)
 		}
 	case 11:
 		s.left.Go(func() { // what it does is outside of the handler, or it is not
@@ -232,20 +243,61 @@ func (s *stress) handle(ctx context.Context, task stressTask) (int, error) {
 			}
 		}
 	}
-	return task.id, nil
+	return value, nil
 }
 
-// got notes a Result of a task that was submitted.
-func (s *stress) got(r workpool.Result[stressTask, int]) {
+// got notes a Result of a task that was submitted, and checks all that belongs to it.
+func (s *stress) got(r stressResult) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.answered[r.Task.id]++
-	if r.Err == nil && r.Value != r.Task.id {
-		assert.Equal(s.t, r.Task.id, r.Value)
-	}
 	assert.Positive(s.t, r.Attempt)
-	if s.ordered {
-		assert.GreaterOrEqual(s.t, r.Index, s.next)
+	attempts, value := 1, stressValue{r.Task.id, workpool.Info{Index: r.Index, Worker: r.Worker, Attempt: r.Attempt}}
+	switch kind := r.Task.kind; {
+	case errors.Is(r.Err, workpool.ErrAborted) || errors.Is(r.Err, workpool.ErrDropped) || errors.Is(r.Err, context.Canceled):
+		assert.Equal(s.t, errors.Is(r.Err, errNotYet), r.Value != stressValue{}, "%+v: that of its last attempt", r)
+		return
+	case kind == 4:
+		assert.Equal(s.t, errFailed, r.Err)
+	case kind == 5:
+		panicked(s.t, "on fire", r.Err)
+		value = stressValue{}
+	case kind == 6:
+		assert.Equal(s.t, workpool.ErrGoexit, r.Err)
+		value = stressValue{}
+	case kind == 9 || kind == 10:
+		attempts = 3
+		fallthrough
+	default:
+		assert.NoError(s.t, r.Err)
+	}
+	assert.Equal(s.t, value, r.Value, "%+v", r)
+	assert.Equal(s.t, attempts, r.Attempt, "%+v", r)
+}
+
+// receive receives all results, in loops that end in every way.
+func (s *stress) receive() {
+	for over := false; !over; {
+		func() {
+			defer func() { _ = recover() }()
+			for r := range s.pool.Results() {
+				s.got(r)
+				switch s.n(60) {
+				case 0, 1:
+					return
+				case 2, 3:
+					panic("in the loop")
+				case 4, 5:
+					for r := range s.pool.Results() {
+						s.got(r)
+						break
+					}
+				case 6, 7, 8:
+					time.Sleep(s.nap(3))
+				}
+			}
+			over = true
+		}()
 	}
 }
 
@@ -260,9 +312,9 @@ func (s *stress) submitted(err error, tasks ...stressTask) {
 	}
 }
 
-func (s *stress) answer(task stressTask, value int, err error) {
+func (s *stress) answer(task stressTask, value stressValue, err error) {
 	if err == nil {
-		assert.Equal(s.t, task.id, value)
+		assert.Equal(s.t, task.id, value.id)
 	}
 }
 
@@ -270,12 +322,15 @@ func (s *stress) answer(task stressTask, value int, err error) {
 func (s *stress) use(ctx context.Context, floor, depth int) {
 	p := s.pool
 	assert.NoError(s.t, p.Invariants())
-	task := s.task(floor, depth)
+	task, own := s.task(floor, depth), ctx
+	if depth > 0 || s.oneIn(2) { // the context of one task has a value, which no other one sees
+		own, ctx = context.WithValue(ctx, key{}, task.id), context.WithValue(ctx, key{}, 0)
+	}
 	switch s.n(12) {
 	case 0, 1:
-		s.submitted(p.Submit(ctx, task), task)
+		s.submitted(p.Submit(own, task), task)
 	case 2:
-		s.submitted(p.TrySubmit(ctx, task), task)
+		s.submitted(p.TrySubmit(own, task), task)
 	case 3:
 		tasks := s.tasks(floor, depth)
 		n, err := p.SubmitAll(ctx, slices.Values(tasks))
@@ -284,20 +339,20 @@ func (s *stress) use(ctx context.Context, floor, depth int) {
 			assert.Len(s.t, tasks, n)
 		}
 	case 4:
-		cancel, err := p.SubmitCancel(ctx, task)
+		cancel, err := p.SubmitCancel(own, task)
 		s.submitted(err, task)
 		if s.oneIn(2) {
 			time.Sleep(s.nap(3))
 		}
 		cancel()
 	case 5:
-		value, err := p.Do(ctx, task)
+		value, err := p.Do(own, task)
 		s.answer(task, value, err)
 	case 6:
-		value, err := p.TryDo(ctx, task)
+		value, err := p.TryDo(own, task)
 		s.answer(task, value, err)
 	case 7:
-		r := p.DoChan(ctx, task)
+		r := p.DoChan(own, task)
 		if s.oneIn(4) {
 			break
 		}
@@ -357,45 +412,25 @@ func (s *stress) live() {
 	var users, watchers sync.WaitGroup
 	over := make(chan struct{})
 	if s.results {
-		for range 1 + s.n(2) {
-			watchers.Go(func() {
-				for r := range p.Results() {
-					s.got(r)
-					if s.oneIn(20) {
-						time.Sleep(s.nap(3))
-					}
-				}
-			})
-		}
-		for range s.n(2) { // one who comes and goes
-			watchers.Go(func() {
-				for range 5 {
-					for r := range p.Results() {
-						s.got(r)
-						break
-					}
-				}
-			})
+		for range 1 + s.n(3) {
+			watchers.Go(s.receive)
 		}
 	}
 	watchers.Go(func() {
+		var last workpool.Stats
 		for range 10_000 { // and no longer, so that a deadlock shows
 			select {
 			case <-over:
 				return
 			case <-time.After(s.unit):
 				assert.NoError(s.t, p.Invariants())
-				stats := p.Stats()
-				assertSum(s.t, stats)
-				assert.LessOrEqual(s.t, stats.Parked, stats.Queued)
-				assert.LessOrEqual(s.t, stats.Panicked, stats.Failed)
-				assert.LessOrEqual(s.t, stats.Dropped+stats.Cancelled, stats.Aborted)
+				last = assertFollows(s.t, last, p.Stats())
 			}
 		}
 	})
 	for range 2 + s.n(5) {
 		users.Go(func() {
-			for range 3 + s.n(10) {
+			for range s.busy * (3 + s.n(10)) {
 				ctx, cancel := context.Background(), context.CancelFunc(func() {})
 				if !s.oneIn(3) {
 					ctx, cancel = context.WithTimeout(ctx, s.nap(50))
@@ -406,7 +441,7 @@ func (s *stress) live() {
 		})
 	}
 	users.Go(func() {
-		for range s.n(8) {
+		for range s.busy * s.n(8) {
 			switch s.n(3) {
 			case 0:
 				_ = p.Resize(1 + s.n(6))
@@ -475,4 +510,263 @@ func (s *stress) live() {
 		s.t.Logf("seed %d: %+v", s.seed, after)
 	}
 	require.False(s.t, s.t.Failed())
+}
+
+// The same lives of each run, with more to do in each.
+func TestRule1_RandomLives(t *testing.T) {
+	for seed := range uint64(150) {
+		within(t, func() {
+			s := newStress(t, seed, 10*time.Microsecond)
+			s.busy = 8
+			s.live()
+		})
+	}
+}
+
+// Traffic of all kinds at once, on real goroutines: each accepted task is
+// answered once, to the one who asked.
+func TestRule1_RandomTraffic(t *testing.T) {
+	const producers = 8
+	for name, opts := range map[string][]workpool.Option{
+		"defaults": nil,
+		"narrow":   {workpool.WithQueueDepth(3), workpool.WithResultBuffer(2)},
+		"least":    {workpool.WithQueueDepth(0), workpool.WithResultBuffer(0)},
+	} {
+		for _, procs := range []int{1, 2, 8} {
+			t.Run(fmt.Sprintf("%s/procs=%d", name, procs), func(t *testing.T) {
+				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
+				within(t, func() { randomTraffic(t, producers, rounds(400, 4000), opts...) })
+			})
+		}
+	}
+}
+
+// errMood is how one in some tasks of randomTraffic ends.
+var errMood = errors.New("bad mood")
+
+func randomTraffic(t *testing.T, producers, rounds int, opts ...workpool.Option) {
+	var runs []atomic.Int32 // by task
+	moods := func(ctx context.Context, n int) (int, error) {
+		runs[n].Add(1)
+		switch n % 61 {
+		case 7:
+			for range 20 {
+				runtime.Gosched()
+			}
+		case 13:
+			panic(n)
+		case 23:
+			runtime.Goexit()
+		case 31:
+			return n, errMood
+		case 41:
+			if info, _ := workpool.InfoFrom(ctx); info.Attempt == 1 {
+				runs[n].Add(-1)
+				return n, workpool.RetryAfter(0, errMood)
+			}
+		}
+		if n%997 == 5 {
+			time.Sleep(time.Millisecond)
+		}
+		return n, nil
+	}
+	right := func(n, value int, err error) bool {
+		var panicked *workpool.PanicError
+		switch n % 61 {
+		case 13:
+			return errors.As(err, &panicked) && panicked.Value == n
+		case 23:
+			return errors.Is(err, workpool.ErrGoexit)
+		case 31:
+			return errors.Is(err, errMood)
+		}
+		return err == nil && value == n
+	}
+	const size = 16 // of what a round of SubmitAll, Map or Stream hands in
+	runs = make([]atomic.Int32, producers*rounds*size)
+	toResults := make([]atomic.Int32, len(runs)) // 1 when accepted, 0 when answered
+	p := mustNew(t, moods, append(slices.Clip(opts), workpool.WithWorkers(4))...)
+	var accepted, unstarted atomic.Int64
+	background := context.Background()
+	enter := func(n int) { toResults[n].Add(1); accepted.Add(1) }
+	retract := func(n int) { toResults[n].Add(-1); accepted.Add(-1) }
+
+	produce := []func(first int){
+		func(n int) { enter(n); assert.NoError(t, p.Submit(background, n)) },
+		func(n int) {
+			enter(n)
+			if err := p.TrySubmit(context.Background(), n); err != nil {
+				assert.ErrorIs(t, err, workpool.ErrQueueFull)
+				retract(n)
+			}
+		},
+		func(first int) {
+			tasks := make([]int, size)
+			for i := range tasks {
+				tasks[i] = first + i
+				enter(first + i)
+			}
+			gives(t, size)(p.SubmitAll(background, slices.Values(tasks)))
+		},
+		func(n int) {
+			value, err := p.Do(background, n)
+			assert.True(t, right(n, value, err), "%d: %d, %v", n, value, err)
+		},
+		func(n int) {
+			ctx, cancel := context.WithCancelCause(background)
+			reason := fmt.Errorf("call %d is not needed any more", n)
+			go cancel(reason)
+			value, err := p.Do(ctx, n)
+			assert.True(t, errors.Is(err, context.Canceled) && errors.Is(err, reason) || right(n, value, err), "%d: %d, %v", n, value, err)
+			if err != nil {
+				unstarted.Add(1)
+			}
+		},
+		func(n int) {
+			r := <-p.DoChan(background, n)
+			assert.True(t, right(n, r.Value, r.Err), "%+v", r)
+			assert.Equal(t, n, r.Task)
+		},
+		func(first int) {
+			tasks := make([]int, size)
+			fails := false
+			for i := range tasks {
+				tasks[i] = first + i
+				fails = fails || slices.Contains([]int{13, 23, 31}, (first+i)%61)
+			}
+			values, err := p.Map(background, tasks)
+			assert.Equal(t, fails, err != nil, "%v", err)
+			if !fails {
+				assert.Equal(t, tasks, values)
+			}
+		},
+		func(first int) {
+			seen := 0
+			for r := range p.Stream(background, func(yield func(int) bool) {
+				for i := 0; i < size && yield(first+i); i++ {
+				}
+			}) {
+				assert.Equal(t, first+int(r.Index), r.Task)
+				assert.True(t, right(r.Task, r.Value, r.Err), "%+v", r)
+				seen |= 1 << r.Index
+			}
+			assert.Equal(t, 1<<size-1, seen)
+		},
+	}
+	var producing, rest sync.WaitGroup
+	stop := make(chan struct{})
+	for k := range producers {
+		producing.Go(func() {
+			for i := range rounds {
+				if k >= 4 && i%8 != 0 {
+					continue // those that take more
+				}
+				produce[k](((k*rounds + i) * size))
+			}
+		})
+	}
+	var received atomic.Int64
+	for k := range 3 {
+		rest.Go(func() {
+			for {
+				n := 0
+				for r := range p.Results() {
+					received.Add(1)
+					assert.Zero(t, toResults[r.Task].Add(-1), "%+v", r)
+					assert.True(t, right(r.Task, r.Value, r.Err), "%+v", r)
+					if n++; k > 0 && n%(k*50) == 0 {
+						runtime.Gosched()
+						n = -1
+						break
+					}
+				}
+				if n >= 0 {
+					return // they have come to their end
+				}
+			}
+		})
+	}
+	var meddler sync.WaitGroup
+	meddler.Go(func() { // what goes on meanwhile
+		var last workpool.Stats
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				p.Resume()
+				return
+			default:
+			}
+			switch i % 4 {
+			case 0:
+				assert.NoError(t, p.Resize(1+i/4%6))
+			case 1:
+				p.Pause()
+				runtime.Gosched()
+				p.Resume()
+			case 2:
+				last = assertFollows(t, last, p.Stats())
+			case 3:
+				time.Sleep(50 * time.Microsecond)
+			}
+		}
+	})
+	producing.Wait()
+	close(stop)
+	meddler.Wait()
+	assert.NoError(t, p.Wait(background))
+	closed(t, p)
+	rest.Wait()
+	assert.Equal(t, accepted.Load(), received.Load())
+	for n := range runs {
+		if toResults[n].Load() != 0 || runs[n].Load() > 1 {
+			assert.Fail(t, "not once", "task %d: ran %d times, answers missing: %d", n, runs[n].Load(), toResults[n].Load())
+		}
+	}
+	s := p.Stats()
+	assert.Equal(t, s.Submitted, s.Succeeded+s.Failed+s.Aborted)
+	assert.LessOrEqual(t, int64(s.Aborted), unstarted.Load()+int64(rounds*size)) // and what Map has called off
+}
+
+// More workers wake at once, and more callers come at once, than are let into the
+// line for the mutex: each task is answered once, to whom it belongs.
+func TestRule1_ThousandsOfCallersAndWorkersAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // where sleepers of a millisecond all wake at once
+		const workers, callers, calls = 2000, 2000, 3
+		sleepy := func(_ context.Context, n int) (int, error) {
+			time.Sleep(time.Millisecond)
+			return 2 * n, nil
+		}
+		p := mustNew(t, sleepy, workpool.WithWorkers(workers), workpool.WithQueueDepth(64), workpool.WithResultBuffer(64))
+		var all sync.WaitGroup
+		start := make(chan struct{})
+		for caller := range callers {
+			all.Go(func() {
+				<-start
+				for i := range calls {
+					n := caller*calls + i
+					gives(t, 2*n)(p.Do(t.Context(), n))
+					if p.TrySubmit(context.Background(), n) != nil {
+						assert.NoError(t, p.Submit(t.Context(), n))
+					}
+				}
+			})
+		}
+		close(start)
+		go func() {
+			all.Wait()
+			assert.NoError(t, p.Close())
+		}()
+		received := make([]int, callers*calls) // by task, how often
+		for r := range p.Results() {
+			assert.NoError(t, r.Err)
+			assert.Equal(t, 2*r.Task, r.Value)
+			received[r.Task]++
+		}
+		for n, times := range received {
+			assert.Equal(t, 1, times, "task %d", n)
+		}
+		stats := p.Stats()
+		assert.EqualValues(t, 2*callers*calls, stats.Succeeded)
+		assert.Equal(t, stats.Submitted, stats.Succeeded)
+	})
 }
