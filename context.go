@@ -53,7 +53,7 @@ type contextBlock[T, R any] struct {
 	number  int32 // of the worker
 }
 
-// A block is larger the more tasks have come with the same context: of 64, 128 or 1,024 bytes.
+// A block is larger the more tasks have come with the same context: of 64, 112 or 256 bytes.
 type (
 	oneContext[T, R any] struct {
 		contextBlock[T, R]
@@ -65,7 +65,7 @@ type (
 	}
 	manyContexts[T, R any] struct {
 		contextBlock[T, R]
-		contexts [240]handlerContext[T, R]
+		contexts [52]handlerContext[T, R]
 	}
 )
 
