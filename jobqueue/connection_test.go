@@ -239,3 +239,46 @@ func TestFault_BlackHoleIsLeft(t *testing.T) {
 	t.Logf("the network swallowed everything: the next job ended after %v", took.Round(100*time.Millisecond))
 	assert.Less(t, took, time.Minute)
 }
+
+// A server that is cut from the others alone still answers its clients' pings. They go on when
+// the cut is over, and those of the other servers before.
+func TestFault_ServerCutFromItsPeers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, 3)
+	stream, err := w.js.Stream(limit(t), "test_jobs")
+	require.NoError(t, err)
+	var cut, others []*jobqueue.Queue[string, string]
+	var links []*proxy
+	for i, url := range strings.Split(w.urls, ",") {
+		nc, err := nats.Connect(url+","+w.urls, jobqueue.Reliable(), nats.DontRandomize(), nats.Timeout(5*time.Second))
+		require.NoError(t, err)
+		t.Cleanup(nc.Close)
+		q, err := openFaults(limit(t), nc, 3)
+		require.NoError(t, err)
+		passes(t, q)
+		if w.roles[i].Name == stream.CachedInfo().Cluster.Leader {
+			cut, links = append(cut, q), w.peers[i]
+		} else {
+			others = append(others, q)
+		}
+	}
+	for _, p := range links {
+		p.set(hold)
+	}
+	var all, before sync.WaitGroup
+	for _, q := range cut {
+		all.Go(func() { passes(t, q) })
+	}
+	for _, q := range others {
+		before.Go(func() {
+			took := passes(t, q)
+			t.Logf("the leader was cut from the others: the next job of a client of another server ended after %v", took.Round(100*time.Millisecond))
+			assert.Less(t, took, time.Minute)
+		})
+	}
+	before.Wait()
+	for _, p := range links {
+		p.heal()
+	}
+	all.Wait()
+}

@@ -82,6 +82,7 @@ type world struct {
 	before   [][]string // the command that each is started by
 	urls     string     // of the servers, for clients
 	networks []func()   // what happens to the network
+	peers    [][]*proxy // of each server, those to it and from it
 
 	servers []*process
 	workers []*process
@@ -110,7 +111,7 @@ func newWorld(t *testing.T, seed uint64, servers int) *world {
 		w.bad(fmt.Sprintf("between the clients and server %d", i), clients[i])
 	})
 	if servers > 1 {
-		peers := make([][]*proxy, servers) // of each server, those to it and from it
+		w.peers = make([][]*proxy, servers)
 		for i := range servers {
 			w.roles[i].Name = fmt.Sprintf("node%d", i)
 			w.roles[i].Mesh = &embedded.Cluster{Name: "test", Listen: routes[i], Secret: "between servers"}
@@ -118,13 +119,13 @@ func newWorld(t *testing.T, seed uint64, servers int) *world {
 				if i != j {
 					p := newProxy(t, routes[j])
 					w.roles[i].Mesh.Routes = append(w.roles[i].Mesh.Routes, p.address())
-					peers[i], peers[j] = append(peers[i], p), append(peers[j], p)
+					w.peers[i], w.peers[j] = append(w.peers[i], p), append(w.peers[j], p)
 				}
 			}
 		}
 		w.networks = append(w.networks, func() {
 			i := w.random.IntN(servers)
-			w.bad(fmt.Sprintf("between server %d and the others", i), peers[i]...)
+			w.bad(fmt.Sprintf("between server %d and the others", i), w.peers[i]...)
 		})
 	}
 	w.start(seed)
