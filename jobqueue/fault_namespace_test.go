@@ -40,7 +40,8 @@ func TestFault_Namespaces(t *testing.T) {
 }
 
 // A disk that is full is told of by the server's log and health, and by Submit. The
-// server stores nothing more until it is restarted; what it has accepted is there.
+// server stores nothing more until it is restarted; what it has accepted is there, if it was
+// synced.
 func TestFault_FullDisk(t *testing.T) {
 	t.Parallel()
 	if !isInNamespace() {
@@ -55,7 +56,7 @@ func TestFault_FullDisk(t *testing.T) {
 	var log strings.Builder
 	var mu sync.Mutex // guards log
 	start := func() (*embedded.Server, *nats.Conn) {
-		s, err := embedded.Start(dir, rareSync, embedded.WithHealth("127.0.0.1:0"),
+		s, err := embedded.Start(dir, embedded.WithSyncAlways(), embedded.WithHealth("127.0.0.1:0"),
 			embedded.WithLogger(slog.New(slog.NewTextHandler(lockedWriter{&mu, &log}, nil))))
 		require.NoError(t, err)
 		t.Cleanup(s.Shutdown)
