@@ -53,7 +53,7 @@ type contextBlock[T, R any] struct {
 	number  int32 // of the worker
 }
 
-// A block is larger the more tasks have come with the same context: of 64, 112 or 256 bytes.
+// A block is larger the more tasks have come with the same context: of 64, 112, 256 or 1,024 bytes.
 type (
 	oneContext[T, R any] struct {
 		contextBlock[T, R]
@@ -63,9 +63,13 @@ type (
 		contextBlock[T, R]
 		contexts [16]handlerContext[T, R]
 	}
-	manyContexts[T, R any] struct {
+	moreContexts[T, R any] struct {
 		contextBlock[T, R]
 		contexts [52]handlerContext[T, R]
+	}
+	manyContexts[T, R any] struct {
+		contextBlock[T, R]
+		contexts [240]handlerContext[T, R]
 	}
 )
 
@@ -194,6 +198,9 @@ func (w *worker[T, R]) newContexts(j *job[T, R]) *contextBlock[T, R] {
 	case c.position == 1:
 		some := new(someContexts[T, R])
 		c.block, c.spare = &some.contextBlock, some.contexts[:]
+	case c.position == 16:
+		more := new(moreContexts[T, R])
+		c.block, c.spare = &more.contextBlock, more.contexts[:]
 	default:
 		many := new(manyContexts[T, R])
 		c.block, c.spare = &many.contextBlock, many.contexts[:]
