@@ -53,7 +53,7 @@ type contextBlock[T, R any] struct {
 	number  int32 // of the worker
 }
 
-// A block is larger the more tasks have come with the same context: of 64, 112, 256 or 1,024 bytes.
+// A block is larger the more tasks have come with the same context: of 64, 112 or 1,024 bytes.
 type (
 	oneContext[T, R any] struct {
 		contextBlock[T, R]
@@ -62,10 +62,6 @@ type (
 	someContexts[T, R any] struct {
 		contextBlock[T, R]
 		contexts [16]handlerContext[T, R]
-	}
-	moreContexts[T, R any] struct {
-		contextBlock[T, R]
-		contexts [52]handlerContext[T, R]
 	}
 	manyContexts[T, R any] struct {
 		contextBlock[T, R]
@@ -183,8 +179,8 @@ func (w *worker[T, R]) contextFor(j *job[T, R]) *handlerContext[T, R] {
 	return s
 }
 
-// newContexts makes a block whose first context is for the handler of j: a large one if the
-// last task has come with the same context.
+// newContexts makes a block whose first context is for the handler of j: a larger one if the
+// last one was filled by tasks with the same context.
 func (w *worker[T, R]) newContexts(j *job[T, R]) *contextBlock[T, R] {
 	c := &w.contexts
 	again := c.block != nil && sameContext(c.block.task, j.ctx)
@@ -192,15 +188,12 @@ func (w *worker[T, R]) newContexts(j *job[T, R]) *contextBlock[T, R] {
 		c.note(j.ctx)
 	}
 	switch {
-	case !again:
+	case !again || len(c.spare) > 0: // the last one was not filled: the next would not be either
 		one := new(oneContext[T, R])
 		c.block, c.spare = &one.contextBlock, one.contexts[:]
 	case c.position == 1:
 		some := new(someContexts[T, R])
 		c.block, c.spare = &some.contextBlock, some.contexts[:]
-	case c.position == 16:
-		more := new(moreContexts[T, R])
-		c.block, c.spare = &more.contextBlock, more.contexts[:]
 	default:
 		many := new(manyContexts[T, R])
 		c.block, c.spare = &many.contextBlock, many.contexts[:]

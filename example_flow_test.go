@@ -7,16 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/seed-a18b2dc9/workpool"
 )
-
-// nap sleeps for longer the longer its task is, and returns it.
-func nap(_ context.Context, s string) (string, error) {
-	time.Sleep(time.Duration(len(s)) * 10 * time.Millisecond)
-	return s, nil
-}
 
 // printAll submits the tasks, closes the pool and prints the results.
 func printAll[T, R any](p *workpool.Pool[T, R], tasks ...T) {
@@ -32,16 +27,26 @@ func printAll[T, R any](p *workpool.Pool[T, R], tasks ...T) {
 }
 
 func ExampleWithOrdered() {
-	p, err := workpool.New(nap, workpool.WithWorkers(3), workpool.WithOrdered())
+	var others sync.WaitGroup
+	others.Add(2)
+	firstEndsLast := func(_ context.Context, task string) (string, error) {
+		if task == "first" {
+			others.Wait()
+		} else {
+			others.Done()
+		}
+		return task, nil
+	}
+	p, err := workpool.New(firstEndsLast, workpool.WithWorkers(3), workpool.WithOrdered())
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	printAll(p, "the slowest", "slower", "slow")
+	printAll(p, "first", "second", "third")
 	// Output:
-	// the slowest <nil>
-	// slower <nil>
-	// slow <nil>
+	// first <nil>
+	// second <nil>
+	// third <nil>
 }
 
 // The tasks of one account run one at a time, in order.
@@ -110,14 +115,21 @@ func ExampleWithOverflow() {
 }
 
 func ExampleWithElastic() {
-	p, err := workpool.New(nap, workpool.WithWorkers(100), workpool.WithoutResults(), workpool.WithElastic(0, time.Minute))
+	var all sync.WaitGroup
+	all.Add(3)
+	together := func(context.Context, int) (int, error) {
+		all.Done()
+		all.Wait() // for the other two, so that each has a worker
+		return 0, nil
+	}
+	p, err := workpool.New(together, workpool.WithWorkers(100), workpool.WithoutResults(), workpool.WithElastic(0, time.Minute))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	fmt.Println(p.Stats().Workers)
-	for range 3 {
-		if err := p.Submit(context.Background(), "a task"); err != nil {
+	for task := range 3 {
+		if err := p.Submit(context.Background(), task); err != nil {
 			fmt.Println(err)
 		}
 	}

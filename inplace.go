@@ -14,7 +14,6 @@ type inPlace[T, R any] struct {
 	own     list[T, R]    // tasks that nobody else may take
 	batches linked.List   // of callers inside the handler
 	helper  *worker[T, R] // runs the tasks; nil if there is none
-	closed  bool          // the handler has returned
 }
 
 // isAwaited reports whether a handler waits for j.
@@ -52,9 +51,7 @@ func (s *inPlace[T, R]) heir(k *keyQueue[T, R]) *job[T, R] {
 // awaitLocked notes that a caller of b waits, and so its tasks may run in place.
 func (p *Pool[T, R]) awaitLocked(b *batch[T, R]) {
 	b.waits++
-	if b.place != nil {
-		p.helpLocked(b.place)
-	}
+	p.helpForLocked(b)
 }
 
 // awaitOnceLocked notes that the handler which place is of waits for j alone.
@@ -152,7 +149,6 @@ func (s *inPlace[T, R]) addLocked(p *Pool[T, R], j *job[T, R]) {
 func (w *worker[T, R]) closePlaceLocked() bool {
 	p, s := w.pool, w.place
 	w.place = nil
-	s.closed = true
 	for e := s.batches.Front(); e != nil; e = s.batches.Front() {
 		b := e.Value.(*batch[T, R])
 		b.leave()

@@ -301,6 +301,7 @@ func (q *Queue[T, R]) succeeded(w *Worker, d *delivery, value R) {
 		}
 	}
 	if q.withoutResults {
+		w.succeeded.Add(1)
 		q.acknowledge(w, d)
 		return
 	}

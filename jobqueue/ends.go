@@ -134,6 +134,7 @@ func (q *Queue[T, R]) finish(ctx context.Context, w *Worker, d *delivery) (ended
 
 // refused is for a job whose end was the second.
 func (q *Queue[T, R]) refused(w *Worker, d *delivery) {
+	w.over(storing) // the stream has answered
 	ctx, cancel := context.WithTimeout(w.aborted, ackPatience)
 	defer cancel()
 	for ctx.Err() == nil { // the first may be on its way

@@ -468,6 +468,8 @@ func TestWithoutResults_KeepsNone(t *testing.T) {
 		}
 		require.NoError(t, q.Delete(limit(t), id))
 		require.NoError(t, w.Shutdown(limit(t)))
+		stats := w.Stats()
+		assert.Equal(t, [2]uint64{1, 1}, [2]uint64{stats.Succeeded, stats.Dead})
 	}
 	_, err := jobqueue.Open[int, int](limit(t), nc, "test")
 	require.ErrorIs(t, err, jobqueue.ErrConfigMismatch)

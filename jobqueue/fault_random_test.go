@@ -237,7 +237,7 @@ func (r *role) workFaults(term context.Context) error {
 		if err := notes.note(noteBegun, job.ID); err != nil {
 			return "", err
 		}
-		time.Sleep(rand.N(5 * time.Millisecond))
+		pass(ctx, rand.N(5*time.Millisecond))
 		switch {
 		case isBad(payload):
 			return "", errors.Join(workpool.Permanent(errors.New("for good")), notes.note(noteFailed, job.ID))
@@ -314,13 +314,13 @@ func (w *world) submit(over context.Context, k int) {
 			w.t.Errorf("submitting %s: %v", id, err)
 			return
 		}
-		time.Sleep(time.Duration(random.IntN(2000)) * time.Microsecond)
+		pass(over, time.Duration(random.IntN(2000))*time.Microsecond)
 	}
 }
 
 // rest lets some time pass.
 func (w *world) rest(least, most int) {
-	time.Sleep(time.Duration(least+w.random.IntN(most-least)) * time.Millisecond)
+	pass(w.t.Context(), time.Duration(least+w.random.IntN(most-least))*time.Millisecond)
 }
 
 // fault has one thing happen, from its beginning to its end.

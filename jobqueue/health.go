@@ -14,7 +14,7 @@ type WorkerStats struct {
 	Fetched     int // jobs that it has fetched and not begun
 	Overdue     int // those of Running whose handler has not returned, a second or more after WithTimeout
 
-	Succeeded uint64 // results stored
+	Succeeded uint64 // jobs whose result is stored, or that need none
 	Failed    uint64 // attempts that have failed, after which the job runs again
 	Dead      uint64 // dead letters stored
 }

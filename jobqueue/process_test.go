@@ -131,7 +131,7 @@ func (r *role) work(term context.Context) error {
 		if payload == "poison" {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}
-		time.Sleep(time.Duration(r.Millis) * time.Millisecond)
+		pass(ctx, time.Duration(r.Millis)*time.Millisecond)
 		return payload, nil
 	}, jobqueue.WithConcurrency(r.Concurrency))
 	if err != nil {
@@ -142,6 +142,14 @@ func (r *role) work(term context.Context) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return w.Shutdown(ctx)
+}
+
+// pass lets some time pass, in a process that is no bubble, or returns when ctx ends.
+func pass(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
 }
 
 // patient is for a machine on which a server needs more than the two seconds that

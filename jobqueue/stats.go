@@ -8,7 +8,8 @@ import (
 )
 
 // Stats is what the server says about a queue. Its numbers are asked for one
-// after the other, so they need not belong to the same moment.
+// after the other, so they need not belong to the same moment, and a job that was just
+// submitted can be missing in Pending for a moment.
 type Stats struct {
 	Pending     uint64 // jobs that no worker has had
 	Scheduled   uint64 // jobs whose time, by RunAt or RunAfter, has not come

@@ -230,10 +230,22 @@ func (c *copier) ask(ctx context.Context, nc *nats.Conn, subject string, questio
 	return json.Unmarshal(msg.Data, answer)
 }
 
+// request asks again while nobody has taken the question: the servers of a cluster may not know
+// yet, or not for a moment, who takes it.
 func request(ctx context.Context, patience time.Duration, nc *nats.Conn, subject string, data []byte) (*nats.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return nc.RequestWithContext(ctx, subject, data)
+	for begin := time.Now(); ; {
+		answer, err := nc.RequestWithContext(ctx, subject, data)
+		if !errors.Is(err, nats.ErrNoResponders) || time.Since(begin) > leaderPatience {
+			return answer, err
+		}
+		select {
+		case <-time.After(replicaPause):
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), err)
+		}
+	}
 }
 
 // awaitReplicas waits until all replicas of a stream have all of it.

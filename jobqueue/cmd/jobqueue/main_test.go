@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -26,7 +27,10 @@ import (
 	"github.com/seed-a18b2dc9/workpool/jobqueue/embedded"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // servers that are stopped on purpose complain
+	goleak.VerifyTestMain(m)
+}
 
 // A console collects what a command prints while it runs.
 type console struct {
