@@ -12,6 +12,7 @@ import (
 type batch[T, R any] struct {
 	pool    *Pool[T, R]
 	ctx     *batchContext
+	origin  origin
 	signal  chan struct{} // capacity 1; sent when who waits for the batch should look again
 	entered func()        // called when a task has been accepted at once, or the wait for that is over
 
@@ -28,12 +29,15 @@ type batch[T, R any] struct {
 }
 
 // begin makes b a batch of a call with ctx.
-func (b *batch[T, R]) begin(ctx context.Context, p *Pool[T, R]) error {
+func (b *batch[T, R]) begin(ctx context.Context, p *Pool[T, R], way Way) (err error) {
 	if err := endedContext(ctx); err != nil {
 		return err
 	}
 	if p.life.ctx == nil {
 		return ErrClosed // the zero Pool
+	}
+	if b.origin, err = p.origin(ctx, way); err != nil {
+		return err
 	}
 	b.pool, b.ctx, b.signal = p, newBatchContext(ctx, &p.life), make(chan struct{}, 1)
 	inside := p.handlerOf(ctx)
@@ -44,8 +48,9 @@ func (b *batch[T, R]) begin(ctx context.Context, p *Pool[T, R]) error {
 }
 
 // newJobLocked returns the job of one task, whose answer is for to.
-func (b *batch[T, R]) newJobLocked(to owner[T, R], task T) *job[T, R] {
+func (b *batch[T, R]) newJobLocked(to owner[T, R], task T, o origin) *job[T, R] {
 	j := b.pool.spare.get()
+	b.pool.cameFrom(j, o)
 	j.ctx, j.bound, j.to, j.task, j.batch = b.ctx, true, to, task, b
 	return j
 }
@@ -60,8 +65,9 @@ func (b *batch[T, R]) handIn(to owner[T, R], task T, how policy) error {
 	if err != nil {
 		return p.refused(err)
 	}
+	o := p.another(b.origin)
 	p.lock()
-	j := b.newJobLocked(to, task)
+	j := b.newJobLocked(to, task, o)
 	b.pending++
 	p.classLocked(j, c)
 	if b.place == nil && b.ctx.Context.Err() == nil && p.life.open && p.mayEnterLocked(j) {

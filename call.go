@@ -120,10 +120,15 @@ func (p *Pool[T, R]) call(ctx context.Context, task T, results chan<- Result[T, 
 	if p.life.ctx == nil {
 		return nil, p.refused(ErrClosed) // the zero Pool
 	}
+	o, err := p.origin(ctx, ByCall)
+	if err != nil {
+		return nil, p.refused(err)
+	}
 	inside := p.handlerOf(ctx)
 	j, c := p.getCall()
 	j.ctx, j.bound = p.callContextFor(ctx)
 	j.task = task
+	p.cameFrom(j, o)
 	canEnd := ctx.Done() != nil
 	if results != nil && !canEnd {
 		c.results = results

@@ -347,6 +347,9 @@ func (p *Pool[T, R]) callContextFor(ctx context.Context) (task context.Context, 
 	if ctx == context.Background() {
 		return nil, false
 	}
+	if o, ok := ctx.(*observedContext); ok {
+		ctx = o.handler
+	}
 	if s, ok := ctx.(*handlerContext[T, R]); ok && s.block().worker.pool == p {
 		switch task := s.block().task.(type) {
 		case *callContext:

@@ -25,7 +25,7 @@ type Group[T, R any] struct {
 // [Group.Wait] in the end, which frees what the group holds.
 func (p *Pool[T, R]) Group(ctx context.Context) *Group[T, R] {
 	g := &Group[T, R]{}
-	if err := g.begin(ctx, p); err != nil {
+	if err := g.begin(ctx, p, ByGroup); err != nil {
 		g.pool, g.err = p, err
 	}
 	return g

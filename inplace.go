@@ -86,7 +86,8 @@ func (p *Pool[T, R]) helpLocked(s *inPlace[T, R]) {
 
 // helpWithLocked has a worker run j, and then what else can run in place.
 func (p *Pool[T, R]) helpWithLocked(s *inPlace[T, R], j *job[T, R]) {
-	s.helper = &worker[T, R]{pool: p, serves: s}
+	s.helper = p.newWorker()
+	s.helper.serves = s
 	if s.worker != nil {
 		s.helper.number = s.worker.number
 	}

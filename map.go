@@ -22,7 +22,7 @@ import (
 // in the place of the handler too, one at a time, if no other worker takes them.
 func (p *Pool[T, R]) Map(ctx context.Context, tasks []T) ([]R, error) {
 	m := &mapping[T, R]{tasks: tasks}
-	if err := m.begin(ctx, p); err != nil {
+	if err := m.begin(ctx, p, ByMap); err != nil {
 		return nil, p.refused(err)
 	}
 	defer m.end()
@@ -97,7 +97,7 @@ func (m *mapping[T, R]) handInEntry() error {
 	p := m.pool
 	p.lock()
 	defer p.unlock()
-	m.entry = m.newJobLocked(m, m.tasks[0])
+	m.entry = m.newJobLocked(m, m.tasks[0], m.origin)
 	m.entry.positioned = true
 	m.add(m.entry)
 	m.pending++
@@ -133,7 +133,7 @@ func (m *mapping[T, R]) nextLocked() *job[T, R] {
 		j.index, j.task = uint64(i), m.tasks[i]
 		return j
 	}
-	one := m.newJobLocked(m, m.tasks[i])
+	one := m.newJobLocked(m, m.tasks[i], m.origin)
 	one.index, one.positioned = uint64(i), true
 	m.pending++
 	p.countLocked(one)

@@ -15,7 +15,8 @@ type Pool[T, R any] struct {
 	handler   Handler[T, R]
 	functions functions[T, R] // given with options
 	config
-	plain      bool // results go to Results as they come, and tasks have no key and no priority
+	observer   *observer // nil without WithObserver
+	plain      bool      // results go to Results as they come, and tasks have no key, no priority and no observer
 	life       life
 	calls      sync.Pool // spare jobs of Do
 	submitters sync.Pool // spare ones
@@ -51,7 +52,7 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pool[T, R]{config: c, handler: handler, functions: f}
+	p := &Pool[T, R]{config: c, handler: handler, functions: f, observer: newObserver(c.observers)}
 	p.tasks.depth, p.tasks.drops = c.queueDepth, c.overflow == DropOldest
 	p.keys = newKeys[T, R](c.keyDepth)
 	p.results = newCollector(p)
@@ -59,7 +60,7 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	p.crew.idle.woken, p.crew.held.woken, p.results.readers.woken = &p.woken, &p.woken, &p.woken
 	p.line.lanes = c.ordered
 	p.spare = newStore[T, R]()
-	p.plain = p.results.on && !c.ordered && !f.classifies()
+	p.plain = p.results.on && !c.ordered && !f.classifies() && p.observer == nil
 	p.life.begin(c.ctx, c.own, func() {
 		p.lock() // which aborts it
 		p.unlock()

@@ -71,7 +71,7 @@ func (s *stream[T, R]) run(ctx context.Context, p *Pool[T, R], tasks iter.Seq[T]
 	if tasks == nil {
 		return errNilTasks
 	}
-	if err := s.begin(ctx, p); err != nil {
+	if err := s.begin(ctx, p, ByStream); err != nil {
 		return err
 	}
 	if p.ordered && !s.stops {

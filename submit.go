@@ -29,7 +29,11 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 	if p.plain {
 		return p.submitPlain(ctx, values, task)
 	}
-	_, err := p.submit(ctx, values, task, false, false)
+	o, err := p.origin(ctx, BySubmit)
+	if err != nil {
+		return p.refused(err)
+	}
+	_, err = p.submit(ctx, values, o, task, false, false)
 	return err
 }
 
@@ -56,7 +60,11 @@ func (p *Pool[T, R]) TrySubmit(ctx context.Context, task T) error {
 	if err := endedContext(ctx); err != nil {
 		return p.refused(err)
 	}
-	_, err := p.submit(ctx, p.carried(ctx), task, false, true)
+	o, err := p.origin(ctx, BySubmit)
+	if err != nil {
+		return p.refused(err)
+	}
+	_, err = p.submit(ctx, p.carried(ctx), o, task, false, true)
 	return err
 }
 
@@ -76,9 +84,13 @@ func (p *Pool[T, R]) SubmitCancel(ctx context.Context, task T) (cancel func(), e
 	if p.life.ctx == nil {
 		return func() {}, p.refused(ErrClosed) // the zero Pool
 	}
+	o, err := p.origin(ctx, BySubmit)
+	if err != nil {
+		return func() {}, p.refused(err)
+	}
 	own, end := context.WithCancel(context.Background())
 	bound := &callContext{caller: own, values: p.carried(ctx), pool: &p.life}
-	j, err := p.submit(ctx, bound, task, true, false)
+	j, err := p.submit(ctx, bound, o, task, true, false)
 	if err != nil {
 		end()
 		return func() {}, err
@@ -111,6 +123,10 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 		}
 	}()
 	values := p.carried(ctx)
+	o, err := p.origin(ctx, BySubmit)
+	if err != nil {
+		return 0, err
+	}
 	for task := range tasks {
 		if err = endedContext(ctx); err != nil {
 			return accepted, p.refused(err)
@@ -118,7 +134,7 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 		if p.plain {
 			err = p.submitPlain(ctx, values, task)
 		} else {
-			_, err = p.submit(ctx, values, task, false, false)
+			_, err = p.submit(ctx, values, p.another(o), task, false, false)
 		}
 		if err != nil {
 			break
@@ -130,7 +146,7 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 
 // submit hands in a task whose answer is for Results. The context of its handler is made
 // from values, and ends with that if it is bound.
-func (p *Pool[T, R]) submit(ctx, values context.Context, task T, bound, try bool) (*job[T, R], error) {
+func (p *Pool[T, R]) submit(ctx, values context.Context, o origin, task T, bound, try bool) (*job[T, R], error) {
 	c, err := p.classify(task)
 	if err != nil {
 		return nil, p.refused(err)
@@ -138,6 +154,7 @@ func (p *Pool[T, R]) submit(ctx, values context.Context, task T, bound, try bool
 	p.lock()
 	j := p.newJobLocked(values, task, c)
 	j.bound = bound
+	p.cameFrom(j, o)
 	if p.life.open && p.mayEnterLocked(j) {
 		p.acceptLocked(j)
 		p.unlock()

@@ -80,6 +80,7 @@ type job[T, R any] struct {
 	batch     *batch[T, R]    // of the tasks that are cancelled with it; nil without one
 	linked    *unbegun[T, R]  // the list of its batch that it is in; nil while it is in none
 	key       *keyQueue[T, R] // of the tasks of its key; nil without one
+	origin    *origin         // what an observer is told of it; nil without one
 	submitter *submitter      // who waits until it has been accepted, or has run in place; nil without one
 }
 
@@ -134,6 +135,9 @@ func (j *job[T, R]) forget() {
 // clear makes j one that can be used again, but for its owner.
 func (j *job[T, R]) clear() {
 	j.state, j.level, j.bound, j.positioned, j.unrun, j.worker, j.ctx = outside, 0, false, false, 0, 0, nil
+	if j.origin != nil {
+		*j.origin = origin{}
+	}
 }
 
 // A list holds jobs, first in, first out. One can leave from anywhere.

@@ -8,11 +8,12 @@ type waiter struct {
 	next, prev *waiter       // in the list that it is in
 	wake       chan struct{} // capacity 1
 
-	number    int32     // of a worker
-	seated    bool      // a worker that has something in hand, and counts as busy
-	coming    bool      // a worker that was woken or started and has not looked for a task yet
-	dismissed bool      // a worker that is to leave if it finds no task, with WithElastic
-	since     time.Time // from when on a worker has been idle, with WithElastic
+	number    int32                 // of a worker
+	seated    bool                  // a worker that has something in hand, and counts as busy
+	coming    bool                  // a worker that was woken or started and has not looked for a task yet
+	dismissed bool                  // a worker that is to leave if it finds no task, with WithElastic
+	report    func([]Event) []Event // adds what a worker is at, in a pool with an observer
+	since     time.Time             // from when on a worker has been idle, with WithElastic
 }
 
 // A waiting is a list of waiters, the one that has waited longest first.

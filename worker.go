@@ -2,6 +2,7 @@ package workpool
 
 import (
 	"runtime/pprof"
+	"runtime/trace"
 	"sync/atomic"
 )
 
@@ -22,6 +23,7 @@ type worker[T, R any] struct {
 	skipped   bool           // the handler was not called
 
 	claimed atomic.Uint64 // the index of the task of a Map that it runs
+	began   atomic.Int64  // when the handler was called, on the clock of the observer; 0 without one, or while none runs
 
 	// Guarded by the pool's mutex:
 	before int32          // the worker of the attempt before
@@ -54,7 +56,7 @@ func (p *Pool[T, R]) callWorkersLocked() {
 		case c.idle.n > 0:
 			c.call(c.idle.last)
 		case c.within < c.size:
-			w := &worker[T, R]{pool: p}
+			w := p.newWorker()
 			c.join(&w.waiter)
 			w.coming = true
 			c.coming++
@@ -63,6 +65,14 @@ func (p *Pool[T, R]) callWorkersLocked() {
 			return
 		}
 	}
+}
+
+func (p *Pool[T, R]) newWorker() *worker[T, R] {
+	w := &worker[T, R]{pool: p}
+	if p.observer != nil {
+		w.report = w.working
+	}
+	return w
 }
 
 // startLocked starts a worker.
@@ -96,20 +106,24 @@ func (w *worker[T, R]) replace() {
 		return
 	}
 	v := recover()
-	err := errorOf(v)
 	switch w.phase {
 	case handling, concluding:
-		var none R
-		w.job.value, w.job.err = none, err // not those of the attempt before
-		w.panicked = v != nil
+		w.failed(v)
 		w.phase++
 	case telling:
-		w.pool.resultFuncFailed(w.job.index, err)
+		w.pool.resultFuncFailed(w.job.index, errorOf(v))
 		w.phase = told
 	default:
 		panic(v) // it is the pool's own
 	}
 	go w.work()
+}
+
+// failed notes that the handler has not returned, given what recover says.
+func (w *worker[T, R]) failed(recovered any) {
+	var none R
+	w.job.value, w.job.err = none, errorOf(recovered) // not those of the attempt before
+	w.panicked = recovered != nil
 }
 
 // next hands in the task that w has finished and takes the next one. It reports
@@ -168,7 +182,11 @@ func (w *worker[T, R]) run() {
 	default:
 		m, ofMap := j.to.(*mapping[T, R])
 		for {
-			j.value, j.err = p.handler(w.contextFor(j), j.task)
+			if p.observer != nil || trace.IsEnabled() {
+				w.callObserved(j)
+			} else {
+				j.value, j.err = p.handler(w.contextFor(j), j.task)
+			}
 			if !ofMap || j.err != nil || !m.claim(w, j) {
 				break
 			}

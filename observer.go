@@ -1,0 +1,260 @@
+package workpool
+
+import (
+	"cmp"
+	"context"
+	"runtime/trace"
+	"time"
+)
+
+// An Observer is told when the tasks of a pool begin and end. See [WithObserver]. A function
+// that is nil is not called.
+//
+// Its functions are called by many goroutines at once, and may use the pool. They take the
+// time of the caller or of the worker. A panic of Submit is the error of the call that
+// handed in the task; one of Begin or End is the error of the task.
+type Observer struct {
+	// Submit is called when tasks are handed in, by the caller, with its context: once for each
+	// Submit, TrySubmit, SubmitCancel, Do, TryDo and DoChan, and once in all for a SubmitAll,
+	// Map, Stream or Group. The tasks may still be refused. What it returns is the Value of
+	// their events. Return a span context or the like, and not ctx: a task that submits the
+	// next one would otherwise make a chain of contexts that grows with each.
+	Submit func(ctx context.Context) any
+
+	// Begin is called when an attempt of a task begins, by the worker, with the context of its
+	// handler. It returns the context that the handler gets, which has to be ctx or derived
+	// from it; nil stands for ctx. A task that the handler itself hands in by Submit or a call
+	// has the values of the handler's own task, and not those that Begin added.
+	Begin func(ctx context.Context, e Event) context.Context
+
+	// End is called when an attempt has ended, by a return, a panic or a Goexit, with the
+	// context that its handler got. A task that never ran has neither Begin nor End;
+	// [Stats] counts it.
+	End func(ctx context.Context, e Event)
+}
+
+// An Event says what is known of one attempt of a task.
+type Event struct {
+	Info
+	Way    Way           // how the task was handed in
+	Value  any           // what Submit of the observer returned
+	Waited time.Duration // from when the task was handed in, or its next attempt was due, until the attempt began
+	Took   time.Duration // at the end: how long the handler ran; in what Working returns, how long so far
+	Err    error         // at the end: what the handler returned, a *PanicError or ErrGoexit; RetryDelay tells whether it asks for another attempt
+}
+
+// A Way is how a task was handed in. Of [BySubmit] nobody waits for the task, so that a trace
+// has a link from it to the caller; of all others the caller waits, and is its parent.
+type Way uint8
+
+const (
+	BySubmit Way = iota // by Submit, TrySubmit, SubmitAll or SubmitCancel
+	ByCall              // by Do, TryDo or DoChan
+	ByMap               // by Map
+	ByStream            // by Stream or ForEach
+	ByGroup             // by Group.Submit
+)
+
+// String returns "submit", "call", "map", "stream" or "group".
+func (w Way) String() string {
+	if int(w) < len(ways) {
+		return ways[w]
+	}
+	return "unknown"
+}
+
+var ways = [...]string{"submit", "call", "map", "stream", "group"}
+
+// WithObserver has o told when tasks begin and end. Given several times, each is told: Begin
+// in the order of the options, and End in the opposite order. Without it nothing is
+// measured. With it, [Pool.Working] tells what the workers are at.
+func WithObserver(o Observer) Option {
+	return optionFunc(func(c *config) error {
+		c.observers = append(c.observers, o)
+		return nil
+	})
+}
+
+// Working returns an [Event] for each attempt that workers are at, in the order of the workers,
+// with Took as the time so far. A handler that waits for tasks of its own pool is
+// followed by the one that runs in its place, which has the number of the same worker. Tasks
+// that run beside the workers, by [CallerRuns], are not among them. With several observers,
+// Value is a []any with one of each. Without [WithObserver], Working returns nil.
+func (p *Pool[T, R]) Working() []Event {
+	if p.observer == nil {
+		return nil
+	}
+	p.lock()
+	defer p.unlock()
+	events := []Event{}
+	for _, w := range p.crew.members {
+		if w != nil {
+			events = w.report(events)
+		}
+	}
+	return events
+}
+
+// An observer is what a pool has of all its Observers.
+type observer struct {
+	Observer
+	base time.Time
+}
+
+func newObserver(observers []Observer) *observer {
+	switch len(observers) {
+	case 0:
+		return nil
+	case 1:
+		return &observer{observers[0], time.Now()}
+	}
+	return &observer{joined(observers), time.Now()}
+}
+
+// now returns the time since the pool was made, which takes half as long to find out as
+// the time of day.
+func (o *observer) now() time.Duration { return time.Since(o.base) }
+
+// joined makes one Observer of several. The value of a task is that of each.
+func joined(observers []Observer) Observer {
+	return Observer{
+		Submit: func(ctx context.Context) any {
+			values := make([]any, len(observers))
+			for i, o := range observers {
+				if o.Submit != nil {
+					values[i] = o.Submit(ctx)
+				}
+			}
+			return values
+		},
+		Begin: func(ctx context.Context, e Event) context.Context {
+			values := e.Value.([]any)
+			for i, o := range observers {
+				if o.Begin != nil {
+					e.Value = values[i]
+					if own := o.Begin(ctx, e); own != nil {
+						ctx = own
+					}
+				}
+			}
+			return ctx
+		},
+		End: func(ctx context.Context, e Event) {
+			values := e.Value.([]any)
+			for i := len(observers) - 1; i >= 0; i-- {
+				if end := observers[i].End; end != nil {
+					e.Value = values[i]
+					end(ctx, e)
+				}
+			}
+		},
+	}
+}
+
+// An origin is what an observer is told of where a task comes from.
+type origin struct {
+	way   Way
+	value any
+	at    time.Duration // when it was handed in, or its next attempt was due
+}
+
+// origin returns where tasks come from that are handed in with ctx.
+func (p *Pool[T, R]) origin(ctx context.Context, way Way) (o origin, err error) {
+	if p.observer == nil {
+		return o, nil
+	}
+	o = origin{way: way, at: p.observer.now()}
+	if p.observer.Submit == nil {
+		return o, nil
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			err = from("observer", newPanicError(v))
+		}
+	}()
+	o.value = p.observer.Submit(ctx)
+	return o, nil
+}
+
+// another returns the origin of the next task of the same call.
+func (p *Pool[T, R]) another(o origin) origin {
+	if p.observer != nil {
+		o.at = p.observer.now()
+	}
+	return o
+}
+
+// cameFrom notes where j comes from.
+func (p *Pool[T, R]) cameFrom(j *job[T, R], o origin) {
+	if p.observer == nil {
+		return
+	}
+	if j.origin == nil {
+		j.origin = new(origin)
+	}
+	*j.origin = o
+}
+
+// callObserved calls the handler for j where somebody looks on: an observer, or the tracer of
+// the Go runtime.
+func (w *worker[T, R]) callObserved(j *job[T, R]) {
+	ctx := w.contextFor(j)
+	defer trace.StartRegion(ctx, cmp.Or(w.pool.name, "workpool")).End()
+	o := w.pool.observer
+	if o == nil {
+		j.value, j.err = w.pool.handler(ctx, j.task)
+		return
+	}
+	began := o.now()
+	e := Event{Info: ctx.info(), Way: j.origin.way, Value: j.origin.value, Waited: began - j.origin.at}
+	var own context.Context = ctx
+	if o.Begin != nil {
+		if changed := o.Begin(ctx, e); changed != nil && changed != own {
+			own = &observedContext{changed, ctx}
+		}
+	}
+	w.began.Store(max(1, int64(began)))
+	returned := false
+	defer func() {
+		w.began.Store(0)
+		if !returned {
+			w.failed(recover())
+		}
+		if o.End != nil {
+			e.Took, e.Err = o.now()-began, j.err
+			o.End(own, e)
+		}
+	}()
+	j.value, j.err = w.pool.handler(own, j.task)
+	returned = true
+}
+
+// working adds to events what w is at.
+func (w *worker[T, R]) working(events []Event) []Event {
+	j, began := w.job, time.Duration(w.began.Load())
+	if j != nil && began > 0 {
+		index := w.claimed.Load()
+		if _, ofMap := j.to.(*mapping[T, R]); !ofMap {
+			index = j.index
+		}
+		events = append(events, Event{
+			Info:   Info{Pool: w.pool.name, Worker: int(w.number), Index: index, Attempt: int(j.attempt)},
+			Way:    j.origin.way,
+			Value:  j.origin.value,
+			Waited: began - j.origin.at,
+			Took:   w.pool.observer.now() - began,
+		})
+	}
+	if w.place != nil && w.place.helper != nil {
+		events = w.place.helper.working(events)
+	}
+	return events
+}
+
+// An observedContext is what an observer's Begin made of a handler's context. See carrier.
+type observedContext struct {
+	context.Context
+	handler context.Context
+}
+
+func (c *observedContext) carries(any) (context.Context, bool) { return c.handler, true }
