@@ -231,8 +231,8 @@ func TestFetchResults(t *testing.T) {
 
 func TestSendAllAndCollect(t *testing.T) {
 	mails := slices.Concat(good, addresses("gone", 3))
-	same(t, func(sendAll func(context.Context, []string, before.Send) error) string {
-		err := sendAll(t.Context(), mails, func(ctx context.Context, mail string) error {
+	same(t, func(sendAll func(context.Context, iter.Seq[string], before.Send) error) string {
+		err := sendAll(t.Context(), slices.Values(mails), func(ctx context.Context, mail string) error {
 			_, err := fetch(ctx, mail)
 			return err
 		})

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -57,7 +58,8 @@ func TestPage_HasTheCode(t *testing.T) {
 }
 
 // functions returns the source of all functions of these packages, without their comments, by
-// the name of package and function.
+// the name of package and function. Tabs are four spaces: pages show them as eight, and two
+// columns don't fit.
 func functions(t *testing.T, packages ...string) map[string]string {
 	t.Helper()
 	code := map[string]string{}
@@ -79,7 +81,7 @@ func functions(t *testing.T, packages ...string) map[string]string {
 			for _, declared := range parsed.Decls {
 				if f, ok := declared.(*ast.FuncDecl); ok {
 					from, to := positions.Position(f.Pos()).Offset, positions.Position(f.End()).Offset
-					code[name+"."+f.Name.Name] = string(source[from:to]) + "\n"
+					code[name+"."+f.Name.Name] = strings.ReplaceAll(string(source[from:to]), "\t", "    ") + "\n"
 				}
 			}
 		}

@@ -15,10 +15,11 @@ func run(_ context.Context, job func()) (struct{}, error) {
 	return struct{}{}, nil
 }
 
-// RunAll runs jobs, of whom nobody needs an answer, and waits for them.
+// RunAll runs jobs that have no answer, and waits for them.
 func RunAll(jobs []func()) error {
 	pool, err := workpool.New(run,
-		workpool.WithWorkers(8), workpool.WithoutResults())
+		workpool.WithWorkers(8),
+		workpool.WithoutResults())
 	if err != nil {
 		return err
 	}
@@ -32,8 +33,10 @@ func RunOrRefuse(
 	jobs iter.Seq[func()],
 	refused func(error),
 ) error {
-	pool, err := workpool.New(run, workpool.WithWorkers(2),
-		workpool.WithQueueDepth(0), workpool.WithoutResults())
+	pool, err := workpool.New(run,
+		workpool.WithWorkers(2),
+		workpool.WithQueueDepth(0),
+		workpool.WithoutResults())
 	if err != nil {
 		return err
 	}
@@ -60,7 +63,8 @@ func RunAndRecover(
 		}
 	}
 	pool, err := workpool.New(run,
-		workpool.WithWorkers(8), workpool.WithResultFunc(report))
+		workpool.WithWorkers(8),
+		workpool.WithResultFunc(report))
 	if err != nil {
 		return err
 	}

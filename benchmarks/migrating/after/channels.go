@@ -9,10 +9,11 @@ import (
 
 // CheckAll reports for each address whether its page can be fetched.
 func CheckAll(
-	ctx context.Context, urls iter.Seq[string], fetch Fetch,
-	report func(url string, err error),
+	ctx context.Context, urls iter.Seq[string],
+	fetch Fetch, report func(url string, err error),
 ) error {
-	pool, err := workpool.New(fetch, workpool.WithWorkers(8))
+	pool, err := workpool.New(fetch,
+		workpool.WithWorkers(8))
 	if err != nil {
 		return err
 	}
@@ -23,8 +24,11 @@ func CheckAll(
 }
 
 // NewFetcher returns a Fetch that runs no more than eight at once.
-func NewFetcher(fetch Fetch) (limited Fetch, stop func() error, err error) {
-	pool, err := workpool.New(fetch, workpool.WithWorkers(8))
+func NewFetcher(fetch Fetch) (
+	limited Fetch, stop func() error, err error,
+) {
+	pool, err := workpool.New(fetch,
+		workpool.WithWorkers(8))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -13,12 +13,14 @@ import (
 func FetchResults(
 	ctx context.Context, urls []string, fetch Fetch,
 ) ([]string, error) {
-	return workpool.Map(ctx, urls, fetch, workpool.WithWorkers(8))
+	return workpool.Map(ctx, urls, fetch,
+		workpool.WithWorkers(8))
 }
 
 // SendAllAndCollect sends everything, and returns all errors.
 func SendAllAndCollect(
-	ctx context.Context, mails []string, send Send,
+	ctx context.Context, mails iter.Seq[string],
+	send Send,
 ) error {
 	pool, err := workpool.New(workpool.NoValue(send),
 		workpool.WithWorkers(8))
@@ -26,7 +28,7 @@ func SendAllAndCollect(
 		return err
 	}
 	var errs []error
-	for r := range pool.Stream(ctx, slices.Values(mails)) {
+	for r := range pool.Stream(ctx, mails) {
 		errs = append(errs, r.Err)
 	}
 	return errors.Join(append(errs, pool.Close())...)
@@ -34,11 +36,12 @@ func SendAllAndCollect(
 
 // PrintAll prints pages in the order of their addresses.
 func PrintAll(
-	ctx context.Context, urls iter.Seq[string], fetch Fetch,
-	print func(page string, err error),
+	ctx context.Context, urls iter.Seq[string],
+	fetch Fetch, print func(page string, err error),
 ) error {
 	pool, err := workpool.New(fetch,
-		workpool.WithWorkers(8), workpool.WithOrdered())
+		workpool.WithWorkers(8),
+		workpool.WithOrdered())
 	if err != nil {
 		return err
 	}
@@ -54,6 +57,7 @@ func RunSafely(jobs []func()) error {
 		job()
 		return nil
 	}
-	return workpool.ForEach(context.Background(),
-		slices.Values(jobs), call, workpool.WithWorkers(8))
+	ctx := context.Background()
+	return workpool.ForEach(ctx, slices.Values(jobs), call,
+		workpool.WithWorkers(8))
 }

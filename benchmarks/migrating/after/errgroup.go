@@ -11,12 +11,15 @@ import (
 func FetchAll(
 	ctx context.Context, urls []string, fetch Fetch,
 ) ([]string, error) {
-	return workpool.Map(ctx, urls, fetch, workpool.WithWorkers(8))
+	return workpool.Map(ctx, urls, fetch,
+		workpool.WithWorkers(8))
 }
 
 // SendAll sends everything, or stops at the first error.
 func SendAll(
-	ctx context.Context, mails iter.Seq[string], send Send,
+	ctx context.Context, mails iter.Seq[string],
+	send Send,
 ) error {
-	return workpool.ForEach(ctx, mails, send, workpool.WithWorkers(8))
+	return workpool.ForEach(ctx, mails, send,
+		workpool.WithWorkers(8))
 }

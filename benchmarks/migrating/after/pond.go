@@ -8,8 +8,8 @@ import (
 
 // FetchGroup fetches pages that belong together, on a pool that others use too.
 func FetchGroup(
-	ctx context.Context, pool *workpool.Pool[string, string],
-	urls []string,
+	ctx context.Context,
+	pool *workpool.Pool[string, string], urls []string,
 ) ([]string, error) {
 	group := pool.Group(ctx)
 	for _, url := range urls {
@@ -22,7 +22,8 @@ func FetchGroup(
 
 // Compare fetches a page while it reads the copy of it.
 func Compare(
-	ctx context.Context, pool *workpool.Pool[string, string], url string,
+	ctx context.Context,
+	pool *workpool.Pool[string, string], url string,
 	readCopy func() string,
 ) (same bool, err error) {
 	future := pool.DoChan(ctx, url)

@@ -8,7 +8,7 @@ import (
 	"github.com/panjf2000/ants/v2"
 )
 
-// RunAll runs jobs, of whom nobody needs an answer, and waits for them.
+// RunAll runs jobs that have no answer, and waits for them.
 func RunAll(jobs []func()) error {
 	pool, err := ants.NewPool(8)
 	if err != nil {
@@ -36,7 +36,8 @@ func RunOrRefuse(
 	jobs iter.Seq[func()],
 	refused func(error),
 ) error {
-	pool, err := ants.NewPool(2, ants.WithNonblocking(true))
+	pool, err := ants.NewPool(2,
+		ants.WithNonblocking(true))
 	if err != nil {
 		return err
 	}
@@ -53,7 +54,8 @@ func RunAndRecover(
 	jobs []func(),
 	panicked func(value any),
 ) error {
-	pool, err := ants.NewPool(8, ants.WithPanicHandler(panicked))
+	pool, err := ants.NewPool(8,
+		ants.WithPanicHandler(panicked))
 	if err != nil {
 		return err
 	}

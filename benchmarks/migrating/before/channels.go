@@ -8,14 +8,15 @@ import (
 
 // CheckAll reports for each address whether its page can be fetched.
 func CheckAll(
-	ctx context.Context, urls iter.Seq[string], fetch Fetch,
-	report func(url string, err error),
+	ctx context.Context, urls iter.Seq[string],
+	fetch Fetch, report func(url string, err error),
 ) error {
 	type result struct {
 		url string
 		err error
 	}
-	tasks, results := make(chan string), make(chan result)
+	tasks := make(chan string)
+	results := make(chan result)
 	var workers sync.WaitGroup
 	for range 8 {
 		workers.Go(func() {
@@ -40,7 +41,9 @@ func CheckAll(
 }
 
 // NewFetcher returns a Fetch that runs no more than eight at once.
-func NewFetcher(fetch Fetch) (limited Fetch, stop func() error, err error) {
+func NewFetcher(fetch Fetch) (
+	limited Fetch, stop func() error, err error,
+) {
 	type answer struct {
 		page string
 		err  error
@@ -60,7 +63,9 @@ func NewFetcher(fetch Fetch) (limited Fetch, stop func() error, err error) {
 			}
 		})
 	}
-	limited = func(ctx context.Context, url string) (string, error) {
+	limited = func(
+		ctx context.Context, url string,
+	) (string, error) {
 		q := question{ctx, url, make(chan answer, 1)}
 		select {
 		case questions <- q:

@@ -28,10 +28,11 @@ func FetchResults(
 
 // SendAllAndCollect sends everything, and returns all errors.
 func SendAllAndCollect(
-	ctx context.Context, mails []string, send Send,
+	ctx context.Context, mails iter.Seq[string],
+	send Send,
 ) error {
 	p := pool.New().WithErrors().WithMaxGoroutines(8)
-	for _, mail := range mails {
+	for mail := range mails {
 		p.Go(func() error { return send(ctx, mail) })
 	}
 	return p.Wait()
@@ -39,8 +40,8 @@ func SendAllAndCollect(
 
 // PrintAll prints pages in the order of their addresses.
 func PrintAll(
-	ctx context.Context, urls iter.Seq[string], fetch Fetch,
-	print func(page string, err error),
+	ctx context.Context, urls iter.Seq[string],
+	fetch Fetch, print func(page string, err error),
 ) error {
 	s := stream.New().WithMaxGoroutines(8)
 	for url := range urls {

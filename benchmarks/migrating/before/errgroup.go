@@ -28,7 +28,8 @@ func FetchAll(
 
 // SendAll sends everything, or stops at the first error.
 func SendAll(
-	ctx context.Context, mails iter.Seq[string], send Send,
+	ctx context.Context, mails iter.Seq[string],
+	send Send,
 ) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(8)

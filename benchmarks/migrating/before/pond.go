@@ -22,7 +22,8 @@ func FetchGroup(
 
 // Compare fetches a page while it reads the copy of it.
 func Compare(
-	ctx context.Context, pool pond.ResultPool[string], url string, fetch Fetch,
+	ctx context.Context, pool pond.ResultPool[string],
+	url string, fetch Fetch,
 	readCopy func() string,
 ) (same bool, err error) {
 	future := pool.SubmitErr(func() (string, error) {
