@@ -11,7 +11,7 @@
 package main
 
 import (
-	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -49,7 +49,7 @@ func report(rounds int, only, out, from string) error {
 	} else if runs, err = os.ReadFile(from); err != nil {
 		return err
 	}
-	results, err := parse(bytes.NewReader(runs))
+	results, err := parse(runs, cmp.Or(from, "the runs"))
 	if err != nil {
 		return err
 	}
