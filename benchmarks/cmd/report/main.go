@@ -2,12 +2,15 @@
 // else the machine does meets all implementations alike, and writes what it has
 // measured:
 //
-//		go run ./cmd/report              # all of it
-//		go run ./cmd/report -only 'Collect/producers=1/' -rounds 9
+//	go run ./cmd/report                                   # all of it
+//	go run ./cmd/report -only 'Collect/producers=1/' -rounds 9
+//	go run ./cmd/report -from ../docs/benchmarks.txt      # tables and plots of earlier runs
 //
-//	  - benchmarks.txt: every run, for benchstat
-//	  - benchmarks.md: tables of medians, with ratios to the hand-written channels
-//	  - throughput, latency and memory as SVG, for light and dark pages
+// The files are:
+//
+//   - benchmarks.txt: every run, for benchstat
+//   - benchmarks.md: tables of medians, with ratios to the hand-written channels
+//   - throughput, latency and memory as SVG, for light and dark pages
 package main
 
 import (
