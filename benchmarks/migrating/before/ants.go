@@ -54,16 +54,28 @@ func RunAndRecover(
 	jobs []func(),
 	panicked func(value any),
 ) error {
+	var running sync.WaitGroup
+	report := func(value any) {
+		defer running.Done()
+		panicked(value)
+	}
 	pool, err := ants.NewPool(8,
-		ants.WithPanicHandler(panicked))
+		ants.WithPanicHandler(report))
 	if err != nil {
 		return err
 	}
 	defer pool.Release()
 	for _, job := range jobs {
-		if err := pool.Submit(job); err != nil {
+		running.Add(1)
+		err := pool.Submit(func() {
+			job()
+			running.Done()
+		})
+		if err != nil {
+			running.Done()
 			return err
 		}
 	}
-	return pool.ReleaseTimeout(time.Minute)
+	running.Wait()
+	return nil
 }
