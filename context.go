@@ -53,7 +53,7 @@ type contextBlock[T, R any] struct {
 	number  int32 // of the worker
 }
 
-// A block is larger the more tasks have come with the same context: of 64, 112 or 1,024 bytes.
+// A block is larger the more tasks have come with the same context: of 64, 160 or 512 bytes.
 type (
 	oneContext[T, R any] struct {
 		contextBlock[T, R]
@@ -61,11 +61,11 @@ type (
 	}
 	someContexts[T, R any] struct {
 		contextBlock[T, R]
-		contexts [16]handlerContext[T, R]
+		contexts [28]handlerContext[T, R]
 	}
 	manyContexts[T, R any] struct {
 		contextBlock[T, R]
-		contexts [240]handlerContext[T, R]
+		contexts [116]handlerContext[T, R]
 	}
 )
 

@@ -36,17 +36,19 @@ type Observer struct {
 // An Event says what is known of one attempt of a task.
 type Event struct {
 	Info
-	Way    Way           // how the task was handed in
-	Value  any           // what Submit of the observer returned
-	Waited time.Duration // from when the task was handed in, or its next attempt was due, until the attempt began
-	Took   time.Duration // at the end: how long the handler ran; in what Working returns, how long so far
-	Err    error         // at the end: what the handler returned, a *PanicError or ErrGoexit; RetryDelay tells whether it asks for another attempt
+	Way      Way           // how the task was handed in
+	Value    any           // what Submit of the observer returned
+	Waited   time.Duration // from when the task was handed in, or its next attempt was due, until the attempt began
+	Took     time.Duration // at the end: how long the handler ran; in what Working returns, how long so far
+	Panicked bool          // at the end: the handler itself panicked; Err may also be a *PanicError that it returned
+	Err      error         // at the end: what the handler returned, a *PanicError or ErrGoexit; RetryDelay tells whether it asks for another attempt
 }
 
 // A Way is how a task was handed in. Of [BySubmit] nobody waits for the task, so that a trace
 // has a link from it to the caller; of all others the caller waits, and is its parent.
 type Way uint8
 
+// The ways in which tasks are handed in.
 const (
 	BySubmit Way = iota // by Submit, TrySubmit, SubmitAll or SubmitCancel
 	ByCall              // by Do, TryDo or DoChan
@@ -129,6 +131,18 @@ func joined(observers []Observer) Observer {
 		},
 		Begin: func(ctx context.Context, e Event) context.Context {
 			values := e.Value.([]any)
+			told := 0
+			defer func() {
+				if told == len(observers) {
+					return
+				}
+				v := recover() // those who were told of the beginning are told of the end
+				e.Err, e.Panicked = errorOf(v), v != nil
+				tellEnd(ctx, e, observers[:told], values)
+				if v != nil {
+					panic(v)
+				}
+			}()
 			for i, o := range observers {
 				if o.Begin != nil {
 					e.Value = values[i]
@@ -136,18 +150,26 @@ func joined(observers []Observer) Observer {
 						ctx = own
 					}
 				}
+				told++
 			}
 			return ctx
 		},
 		End: func(ctx context.Context, e Event) {
-			values := e.Value.([]any)
-			for i := len(observers) - 1; i >= 0; i-- {
-				if end := observers[i].End; end != nil {
-					e.Value = values[i]
-					end(ctx, e)
-				}
-			}
+			tellEnd(ctx, e, observers, e.Value.([]any))
 		},
+	}
+}
+
+// tellEnd tells observers of an end, the last one first, and also if one of them panics.
+func tellEnd(ctx context.Context, e Event, observers []Observer, values []any) {
+	if len(observers) == 0 {
+		return
+	}
+	last := len(observers) - 1
+	defer tellEnd(ctx, e, observers[:last], values)
+	if end := observers[last].End; end != nil {
+		e.Value = values[last]
+		end(ctx, e)
 	}
 }
 
@@ -238,7 +260,7 @@ func (a *attempt[T, R]) end(j *job[T, R]) {
 		w.failed(recover())
 	}
 	if o.End != nil {
-		a.Took, a.Err = o.now()-a.began, j.err
+		a.Took, a.Panicked, a.Err = o.now()-a.began, w.panicked, j.err
 		o.End(a.ctx, a.Event)
 	}
 }

@@ -141,6 +141,8 @@ func TestWithObserver_HowAnAttemptEnds(t *testing.T) {
 			return "", failure
 		case "panic":
 			panic("boom")
+		case "inner panic":
+			return "", &workpool.PanicError{Value: "boom"}
 		case "panic with an error":
 			panic(failure)
 		case "goexit":
@@ -165,9 +167,14 @@ func TestWithObserver_HowAnAttemptEnds(t *testing.T) {
 		_, err = p.Do(t.Context(), "panic")
 		panicked(t, "boom", err)
 		assert.Same(t, err, last().Err, "the same error with the same stack")
+		assert.True(t, last().Panicked)
 		var panicErr *workpool.PanicError
 		require.ErrorAs(t, err, &panicErr)
 		assert.Contains(t, string(panicErr.Stack), "TestWithObserver_HowAnAttemptEnds", "the stack of the handler")
+
+		_, err = p.Do(t.Context(), "inner panic")
+		panicked(t, "boom", err)
+		assert.False(t, last().Panicked, "the handler returned")
 
 		_, err = p.Do(t.Context(), "panic with an error")
 		require.ErrorIs(t, err, failure)
@@ -193,7 +200,7 @@ func TestWithObserver_HowAnAttemptEnds(t *testing.T) {
 		}
 		assert.Len(t, log.begun, 3)
 		s := p.Stats()
-		assert.Equal(t, [...]uint64{1, 4, 2}, [...]uint64{s.Succeeded, s.Failed, s.Panicked})
+		assert.Equal(t, [...]uint64{1, 5, 2}, [...]uint64{s.Succeeded, s.Failed, s.Panicked})
 	})
 }
 
@@ -234,8 +241,7 @@ func TestWithObserver_BeginReplacesTheContext(t *testing.T) {
 	}
 	var atEnd any
 	end := func(ctx context.Context, _ workpool.Event) { atEnd = ctx.Value(observedKey{}) }
-	var p *workpool.Pool[func(context.Context) string, string]
-	p = mustNew(t, func(ctx context.Context, f func(context.Context) string) (string, error) { return f(ctx), nil },
+	p := mustNew(t, func(ctx context.Context, f func(context.Context) string) (string, error) { return f(ctx), nil },
 		workpool.WithWorkers(1), workpool.WithObserver(workpool.Observer{Begin: begin, End: end}))
 	seen := func(ctx context.Context) string { return ctx.Value(observedKey{}).(string) }
 
@@ -386,6 +392,36 @@ func TestWithObserver_Several(t *testing.T) {
 	assert.Equal(t, []string{"begin aa", "begin bba", "end bbab", "end aaab"}, told)
 	require.Len(t, working, 1)
 	assert.Equal(t, []any{"a", nil, "b"}, working[0].Value)
+}
+
+// Who was told of the beginning is told of the end, whatever other observers do.
+func TestWithObserver_SeveralOfWhichOnePanics(t *testing.T) {
+	for name, stop := range map[string]func(){"panic": func() { panic("boom") }, "Goexit": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			var first, last eventLog
+			stops := workpool.Observer{
+				Begin: func(_ context.Context, e workpool.Event) context.Context {
+					if e.Index == 0 {
+						stop()
+					}
+					return nil
+				},
+				End: func(context.Context, workpool.Event) { stop() },
+			}
+			p := mustNew(t, func(_ context.Context, task int) (int, error) { return task, nil }, workpool.WithWorkers(1),
+				workpool.WithObserver(first.observer()), workpool.WithObserver(stops), workpool.WithObserver(last.observer()))
+			for range 2 {
+				_, err := p.Do(t.Context(), 1)
+				require.Error(t, err)
+			}
+			assert.Len(t, first.begun, 2)
+			assert.Len(t, first.ended, 2)
+			assert.Error(t, first.ended[0].Err)
+			assert.NoError(t, first.ended[1].Err)
+			assert.Len(t, last.begun, 1)
+			assert.Len(t, last.ended, 1)
+		})
+	}
 }
 
 // The functions of an observer use the pool, and so does what they get.
