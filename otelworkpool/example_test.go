@@ -3,7 +3,6 @@ package otelworkpool_test
 import (
 	"context"
 	"fmt"
-	"log"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric"
@@ -17,33 +16,38 @@ import (
 
 func thumbnail(_ context.Context, photo string) (string, error) { return "small-" + photo, nil }
 
-// A call is a child of the span of its caller. A program that has set the global providers needs
-// no options.
+// What the caller waits for is a child of the caller's span; what it submits has a link to it. A
+// program that has set the global providers needs no options.
 func ExampleObserver() {
 	exporter := tracetest.NewInMemoryExporter() // in a program, one that sends to a collector
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(exporter))
 
 	pool, err := workpool.New(thumbnail,
 		workpool.WithName("thumbnails"),
+		workpool.WithoutResults(),
 		workpool.WithObserver(otelworkpool.Observer(otelworkpool.WithTracerProvider(provider))))
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
-	defer pool.Close()
 
-	ctx, request := provider.Tracer("example").Start(context.Background(), "GET /gallery")
-	if _, err := pool.Map(ctx, []string{"cat.jpg", "dog.jpg"}); err != nil {
-		log.Fatal(err)
-	}
-	request.End()
+	ctx, request := provider.Tracer("example").Start(context.Background(), "POST /photos")
+	_, called := pool.Do(ctx, "cat.jpg")
+	submitted := pool.Submit(ctx, "dog.jpg")
+	fmt.Println(called, submitted, pool.Close())
 
 	for _, span := range exporter.GetSpans() {
-		fmt.Println(span.Name, span.Parent.SpanID() == request.SpanContext().SpanID())
+		switch id := request.SpanContext().SpanID(); {
+		case span.Parent.SpanID() == id:
+			fmt.Println(span.Name, "is a child")
+		case span.Links[0].SpanContext.SpanID() == id:
+			fmt.Println(span.Name, "has a link")
+		}
 	}
 	// Output:
-	// thumbnails true
-	// thumbnails true
-	// GET /gallery false
+	// <nil> <nil> <nil>
+	// thumbnails is a child
+	// thumbnails has a link
 }
 
 // Register reports how many workers there are and what they do, what is queued, and how tasks
@@ -54,29 +58,29 @@ func ExampleRegister() {
 
 	pool, err := workpool.New(thumbnail, workpool.WithName("thumbnails"))
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer pool.Close()
 	if _, err := otelworkpool.Register(pool, otelworkpool.WithMeterProvider(provider)); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 
-	if _, err := pool.Do(context.Background(), "cat.jpg"); err != nil {
-		log.Fatal(err)
-	}
+	fmt.Println(pool.Do(context.Background(), "cat.jpg"))
 
 	var collected metricdata.ResourceMetrics
-	if err := reader.Collect(context.Background(), &collected); err != nil {
-		log.Fatal(err)
-	}
+	fmt.Println(reader.Collect(context.Background(), &collected))
 	for _, m := range collected.ScopeMetrics[0].Metrics {
-		if sum, ok := m.Data.(metricdata.Sum[int64]); ok && m.Name == "workpool.task.completed" {
-			for _, point := range sum.DataPoints {
+		if m.Name == "workpool.task.completed" {
+			for _, point := range m.Data.(metricdata.Sum[int64]).DataPoints {
 				fmt.Println(point.Attributes.Encoded(attribute.DefaultEncoder()), point.Value)
 			}
 		}
 	}
 	// Unordered output:
+	// small-cat.jpg <nil>
+	// <nil>
 	// workpool.name=thumbnails,workpool.task.outcome=success 1
 	// workpool.name=thumbnails,workpool.task.outcome=error 0
 }
