@@ -1,6 +1,8 @@
 package otelworkpool
 
 import (
+	"slices"
+
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -74,6 +76,7 @@ func WithMeterProvider(provider metric.MeterProvider) Option {
 // their values is a series of each metric of its own: let there be few. Those of this package go
 // before those with the same key.
 func WithAttributes(attributes ...attribute.KeyValue) Option {
+	attributes = slices.Clone(attributes)
 	return optionFunc(func(c *config) { c.attributes = attributes })
 }
 
