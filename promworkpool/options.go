@@ -1,0 +1,81 @@
+package promworkpool
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
+)
+
+// An Option changes a [Collector] that [New] makes.
+type Option interface{ apply(*options) error }
+
+type options struct {
+	buckets  []float64
+	exemplar func(context.Context) prometheus.Labels
+}
+
+type optionFunc func(*options) error
+
+func (f optionFunc) apply(o *options) error { return f(o) }
+
+// defaultBuckets go from 100 µs to 5 minutes.
+var defaultBuckets = []float64{0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300}
+
+// WithBuckets sets the upper bounds of the classic buckets of both histograms, in seconds
+// and increasing order. The default has 13 from 100 µs to 5 minutes. Without bounds there are no
+// classic buckets. The native buckets, which a server gets that asks for them, are
+// there always.
+func WithBuckets(bounds ...float64) Option {
+	bounds = slices.Clone(bounds)
+	return optionFunc(func(o *options) error {
+		for i, b := range bounds {
+			if math.IsNaN(b) || i > 0 && b <= bounds[i-1] {
+				return fmt.Errorf("WithBuckets(%v): the bounds have to increase", bounds)
+			}
+		}
+		o.buckets = bounds
+		return nil
+	})
+}
+
+// WithExemplar has the histograms carry exemplars: observations with labels, such as the ID of
+// a trace, that lead from a bucket to one of its tasks. A server gets them that scrapes OpenMetrics
+// or native histograms.
+//
+// labels is called with the context of the handler at the beginning and at the end of every
+// attempt, by many goroutines at once, and returns the labels, or nil for an observation without
+// an exemplar. So are labels that Prometheus refuses: names with more than letters, digits and
+// underscores, values that are not valid UTF-8, and more than [prometheus.ExemplarMaxRunes]
+// characters in all names and values.
+//
+// The context has the values of the caller, and those of the observers given to the pool before:
+// with one that starts a span for each task first, that is the trace of the exemplar.
+func WithExemplar(labels func(ctx context.Context) prometheus.Labels) Option {
+	return optionFunc(func(o *options) error {
+		if labels == nil {
+			return fmt.Errorf("WithExemplar(nil): leave the option out for no exemplars")
+		}
+		o.exemplar = labels
+		return nil
+	})
+}
+
+// usable tells whether labels make an exemplar that Prometheus accepts. The client library
+// panics if they do not, and older servers refuse the whole scrape because of a
+// name in quotes.
+func usable(labels prometheus.Labels) bool {
+	size := 0
+	for name, value := range labels {
+		if !model.LegacyValidation.IsValidLabelName(name) || strings.HasPrefix(name, "__") || !utf8.ValidString(value) {
+			return false
+		}
+		size += len(name) + utf8.RuneCountInString(value)
+	}
+	return size > 0 && size <= prometheus.ExemplarMaxRunes
+}
