@@ -113,6 +113,11 @@ func BenchmarkFeature(b *testing.B) {
 		{"priority", increment, []workpool.Option{workpool.WithPriority(func(n int) workpool.Priority { return workpool.Priority(n%3 - 1) })}},
 		{"elastic", increment, []workpool.Option{workpool.WithElastic(0, time.Second)}},
 		{"overflow", increment, []workpool.Option{workpool.WithOverflow(workpool.CallerRuns)}},
+		{"observer", increment, []workpool.Option{workpool.WithObserver(workpool.Observer{
+			Submit: func(context.Context) any { return nil },
+			Begin:  func(ctx context.Context, _ workpool.Event) context.Context { return ctx },
+			End:    func(context.Context, workpool.Event) {},
+		})}},
 		{"Retry", retry, nil},
 		{"RetryAfter", twice, nil},
 		{"Timeout", workpool.Timeout(increment, time.Minute), nil},

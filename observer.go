@@ -98,7 +98,7 @@ func (p *Pool[T, R]) Working() []Event {
 // An observer is what a pool has of all its Observers.
 type observer struct {
 	Observer
-	base time.Time
+	base time.Time // a moment before the pool was made, so that nothing happens at 0
 }
 
 func newObserver(observers []Observer) *observer {
@@ -106,9 +106,9 @@ func newObserver(observers []Observer) *observer {
 	case 0:
 		return nil
 	case 1:
-		return &observer{observers[0], time.Now()}
+		return &observer{observers[0], time.Now().Add(-1)}
 	}
-	return &observer{joined(observers), time.Now()}
+	return &observer{joined(observers), time.Now().Add(-1)}
 }
 
 // now returns the time since the pool was made, which takes half as long to find out as
@@ -196,37 +196,51 @@ func (p *Pool[T, R]) cameFrom(j *job[T, R], o origin) {
 }
 
 // callObserved calls the handler for j where somebody looks on: an observer, or the tracer of
-// the Go runtime.
+// the Go runtime. It is the one place where an attempt begins for them, and ends.
 func (w *worker[T, R]) callObserved(j *job[T, R]) {
 	ctx := w.contextFor(j)
-	defer trace.StartRegion(ctx, cmp.Or(w.pool.name, "workpool")).End()
+	if trace.IsEnabled() {
+		defer trace.StartRegion(ctx, cmp.Or(w.pool.name, "workpool")).End()
+	}
 	o := w.pool.observer
 	if o == nil {
 		j.value, j.err = w.pool.handler(ctx, j.task)
 		return
 	}
-	began := o.now()
-	e := Event{Info: ctx.info(), Way: j.origin.way, Value: j.origin.value, Waited: began - j.origin.at}
-	var own context.Context = ctx
+	a := attempt[T, R]{worker: w, ctx: ctx}
+	a.Info, a.Way, a.Value = ctx.info(), j.origin.way, j.origin.value
+	a.began = o.now()
+	a.Waited = a.began - j.origin.at
 	if o.Begin != nil {
-		if changed := o.Begin(ctx, e); changed != nil && changed != own {
-			own = &observedContext{changed, ctx}
+		if changed := o.Begin(ctx, a.Event); changed != nil && changed != a.ctx {
+			a.ctx = &observedContext{changed, ctx}
 		}
 	}
-	w.began.Store(max(1, int64(began)))
-	returned := false
-	defer func() {
-		w.began.Store(0)
-		if !returned {
-			w.failed(recover())
-		}
-		if o.End != nil {
-			e.Took, e.Err = o.now()-began, j.err
-			o.End(own, e)
-		}
-	}()
-	j.value, j.err = w.pool.handler(own, j.task)
-	returned = true
+	w.began.Store(int64(a.began))
+	defer a.end(j)
+	j.value, j.err = w.pool.handler(a.ctx, j.task)
+	a.returned = true
+}
+
+// An attempt is one call of the handler in a pool with an observer.
+type attempt[T, R any] struct {
+	Event
+	worker   *worker[T, R]
+	ctx      context.Context // the handler's
+	began    time.Duration
+	returned bool
+}
+
+func (a *attempt[T, R]) end(j *job[T, R]) {
+	w, o := a.worker, a.worker.pool.observer
+	w.began.Store(0)
+	if !a.returned {
+		w.failed(recover())
+	}
+	if o.End != nil {
+		a.Took, a.Err = o.now()-a.began, j.err
+		o.End(a.ctx, a.Event)
+	}
 }
 
 // working adds to events what w is at.

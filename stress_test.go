@@ -91,6 +91,9 @@ type stress struct {
 	workers        int
 	cancel         context.CancelFunc
 	mayFail        bool // the result function panics
+	observed       bool
+
+	ran, begun, ended atomic.Int64 // attempts, as handlers and the observer have counted them
 }
 
 const stressKeys = 6
@@ -168,6 +171,27 @@ func (s *stress) options() []workpool.Option {
 		}
 		opts = append(opts, workpool.WithShutdown(workpool.ShutdownMode(s.n(3)), limit))
 	}
+	if s.observed = s.oneIn(3); s.observed {
+		changes := s.oneIn(2)
+		opts = append(opts, workpool.WithObserver(workpool.Observer{
+			Submit: func(context.Context) any { return s },
+			Begin: func(ctx context.Context, e workpool.Event) context.Context {
+				s.begun.Add(1)
+				info, inside := workpool.InfoFrom(ctx)
+				assert.True(s.t, inside)
+				assert.Equal(s.t, workpool.Event{Info: info, Way: e.Way, Value: s, Waited: max(0, e.Waited)}, e)
+				if changes {
+					return context.WithValue(ctx, observedKey{}, info)
+				}
+				return nil
+			},
+			End: func(ctx context.Context, e workpool.Event) {
+				s.ended.Add(1)
+				info, _ := workpool.InfoFrom(ctx)
+				assert.Equal(s.t, workpool.Event{Info: info, Way: e.Way, Value: s, Waited: max(0, e.Waited), Took: max(0, e.Took), Err: e.Err}, e)
+			},
+		}))
+	}
 	return opts
 }
 
@@ -192,6 +216,7 @@ func (s *stress) tasks(floor, depth int) []stressTask {
 
 // handle is the handler.
 func (s *stress) handle(ctx context.Context, task stressTask) (stressValue, error) {
+	s.ran.Add(1)
 	if k, ok := task.key.(int); ok {
 		assert.Equal(s.t, int32(1), s.keys[k].Add(1), "two tasks of one key at once")
 		defer s.keys[k].Add(-1)
@@ -425,6 +450,10 @@ func (s *stress) live() {
 			case <-time.After(s.unit):
 				assert.NoError(s.t, p.Invariants())
 				last = assertFollows(s.t, last, p.Stats())
+				for _, e := range p.Working() {
+					assert.Equal(s.t, s, e.Value)
+					assert.GreaterOrEqual(s.t, e.Took, time.Duration(0))
+				}
 			}
 		}
 	})
@@ -493,6 +522,10 @@ func (s *stress) live() {
 	assert.Zero(s.t, after.Undelivered)
 	stats.Refused, stats.Undelivered = after.Refused, after.Undelivered // the rest stands still
 	assert.Equal(s.t, stats, after)
+	assert.Empty(s.t, p.Working())
+	if s.observed {
+		assert.Equal(s.t, [2]int64{s.ran.Load(), s.ran.Load()}, [2]int64{s.begun.Load(), s.ended.Load()}, "attempts begun and ended")
+	}
 	for id := range s.accepted {
 		if s.results || len(s.answered) > 0 {
 			if !assert.Equal(s.t, 1, s.answered[id], "answers to task %d", id) {

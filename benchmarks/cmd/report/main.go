@@ -2,16 +2,19 @@
 // else the machine does meets all implementations alike, and writes what it has
 // measured:
 //
-//		go run ./cmd/report              # all of it
-//		go run ./cmd/report -only 'Collect/producers=1/' -rounds 9
+//	go run ./cmd/report                                   # all of it
+//	go run ./cmd/report -only 'Collect/producers=1/' -rounds 9
+//	go run ./cmd/report -from ../docs/benchmarks.txt      # tables and plots of earlier runs
 //
-//	  - benchmarks.txt: every run, for benchstat
-//	  - benchmarks.md: tables of medians, with ratios to the hand-written channels
-//	  - throughput, latency and memory as SVG, for light and dark pages
+// The files are:
+//
+//   - benchmarks.txt: every run, for benchstat
+//   - benchmarks.md: tables of medians, with ratios to the hand-written channels
+//   - throughput, latency and memory as SVG, for light and dark pages
 package main
 
 import (
-	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -49,7 +52,7 @@ func report(rounds int, only, out, from string) error {
 	} else if runs, err = os.ReadFile(from); err != nil {
 		return err
 	}
-	results, err := parse(bytes.NewReader(runs))
+	results, err := parse(runs, cmp.Or(from, "the runs"))
 	if err != nil {
 		return err
 	}

@@ -136,26 +136,19 @@ func list(binary string, only *regexp.Regexp) (names []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for line := range bytes.Lines(printed) {
-		if fields := strings.Fields(string(line)); len(fields) > 2 && strings.HasPrefix(fields[0], "Benchmark") {
-			if name := nameOf(fields[0]); only.MatchString(name) {
-				names = append(names, name)
-			}
+	all, err := parse(printed, "the benchmarks, run once")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range all.order {
+		if only.MatchString(name) {
+			names = append(names, name)
 		}
 	}
 	if len(names) == 0 {
 		return nil, fmt.Errorf("no benchmark matches -only '%s'", only)
 	}
 	return names, nil
-}
-
-// nameOf takes "Benchmark" and the number of processors off a name.
-func nameOf(printed string) string {
-	name := strings.TrimPrefix(printed, "Benchmark")
-	if i := strings.LastIndexByte(name, '-'); i > 0 && strings.Trim(name[i+1:], "0123456789") == "" {
-		name = name[:i]
-	}
-	return name
 }
 
 // exactly returns a pattern that only this benchmark matches.

@@ -1,12 +1,13 @@
 package main
 
 import (
-	"bufio"
+	"bytes"
 	"fmt"
-	"io"
 	"slices"
-	"strconv"
 	"strings"
+
+	"golang.org/x/perf/benchfmt"
+	"golang.org/x/perf/benchmath"
 )
 
 // results is what was measured.
@@ -17,66 +18,83 @@ type results struct {
 	values  map[string]map[string][]float64 // by name and unit
 }
 
-// parse reads the output of benchmarks.
-func parse(r io.Reader) (*results, error) {
+// parse reads the output of benchmarks, whose first line may be a comment with the command.
+func parse(runs []byte, file string) (*results, error) {
 	all := &results{values: map[string]map[string][]float64{}}
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		line := lines.Text()
-		if rest, ok := strings.CutPrefix(line, "# "); ok {
-			all.command = rest
+	if rest, ok := bytes.CutPrefix(runs, []byte("# ")); ok {
+		first, _, _ := bytes.Cut(rest, []byte("\n"))
+		all.command = string(first)
+	}
+	reader := benchfmt.NewReader(bytes.NewReader(runs), file)
+	for reader.Scan() {
+		switch record := reader.Result().(type) {
+		case *benchfmt.SyntaxError:
+			return nil, record
+		case *benchfmt.Result:
+			all.cpu = record.GetConfig("cpu")
+			all.add(record)
 		}
-		if rest, ok := strings.CutPrefix(line, "cpu: "); ok {
-			all.cpu = strings.TrimSpace(rest)
-		}
-		fields := strings.Fields(line)
-		if len(fields) < 4 || !strings.HasPrefix(fields[0], "Benchmark") {
-			continue
-		}
-		name := nameOf(fields[0])
-		units := all.values[name]
-		if units == nil {
-			units = map[string][]float64{}
-			all.values[name] = units
-			all.order = append(all.order, name)
-		}
-		for i := 2; i+1 < len(fields); i += 2 {
-			value, err := strconv.ParseFloat(fields[i], 64)
-			if err != nil {
-				return nil, fmt.Errorf("in the line %q: %w", line, err)
-			}
-			units[fields[i+1]] = append(units[fields[i+1]], value)
-		}
+	}
+	if err := reader.Err(); err != nil {
+		return nil, err
 	}
 	if len(all.order) == 0 {
-		return nil, fmt.Errorf("there are no results of benchmarks")
+		return nil, fmt.Errorf("%s: there are no results of benchmarks", file)
 	}
-	return all, lines.Err()
+	return all, nil
+}
+
+func (r *results) add(result *benchfmt.Result) {
+	name := nameOf(result.Name)
+	units := r.values[name]
+	if units == nil {
+		units = map[string][]float64{}
+		r.values[name] = units
+		r.order = append(r.order, name)
+	}
+	for _, v := range result.Values {
+		value, unit := v.Value, v.Unit
+		if v.OrigUnit != "" { // seconds, where the benchmark has ns
+			value, unit = v.OrigValue, v.OrigUnit
+		}
+		units[unit] = append(units[unit], value)
+	}
 }
 
 // median returns the median of what was measured, and whether there is any.
 func (r *results) median(name, unit string) (float64, bool) {
-	values := slices.Sorted(slices.Values(r.values[name][unit]))
+	values := r.values[name][unit]
 	if len(values) == 0 {
 		return 0, false
 	}
-	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2, true
+	sample := benchmath.NewSample(values, &benchmath.DefaultThresholds)
+	return benchmath.AssumeNothing.Summary(sample, 0.95).Center, true
 }
 
-// A sub splits a name into what is measured, in how many workers, by whom.
+// nameOf takes the number of processors off a name.
+func nameOf(name benchfmt.Name) string {
+	_, parts := name.Parts()
+	if n := len(parts); n > 0 && parts[n-1][0] == '-' {
+		name = bytes.TrimSuffix(name, parts[n-1])
+	}
+	return string(name)
+}
+
+// split splits a name into what is measured, in how many workers, by whom.
 func split(name string) (group, workers, impl string) {
-	var rest []string
-	for part := range strings.SplitSeq(name, "/") {
-		switch key, value, _ := strings.Cut(part, "="); key {
-		case "workers":
+	base, parts := benchfmt.Name(name).Parts()
+	group = string(base)
+	for _, part := range parts {
+		switch key, value, _ := strings.Cut(string(part), "="); key {
+		case "/workers":
 			workers = value
-		case "impl":
+		case "/impl":
 			impl = value
 		default:
-			rest = append(rest, part)
+			group += string(part)
 		}
 	}
-	return strings.Join(rest, "/"), workers, impl
+	return group, workers, impl
 }
 
 // A group is the results of one workload: for each implementation, by number of

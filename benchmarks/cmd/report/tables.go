@@ -49,6 +49,9 @@ func writeTables(w io.Writer, r *results) {
 			fmt.Fprintf(w, " (%s)", strings.ReplaceAll(parameters, "/", ", "))
 		}
 		fmt.Fprintln(w)
+		if p, ok := pictures[g.name]; ok && len(p.lines(g, r)) > 0 {
+			fmt.Fprintf(w, "\n%s", p.embed())
+		}
 		for _, unit := range units {
 			if slices.ContainsFunc(g.impls, func(impl string) bool { _, ok := r.median(g.full(g.workers[0], impl), unit.name); return ok }) {
 				writeTable(w, r, g, unit.name, unit.title)
@@ -88,6 +91,8 @@ func format(value float64, unit string) string {
 		return fmt.Sprintf("%.2f ms", value/1e6)
 	case value >= 1e4:
 		return fmt.Sprintf("%.1f µs", value/1e3)
+	case value >= 999.5: // which three digits would round to 1e+03
+		return fmt.Sprintf("%.2f µs", value/1e3)
 	}
 	return fmt.Sprintf("%.3g ns", value)
 }
