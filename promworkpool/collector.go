@@ -66,12 +66,13 @@ func New(opts ...Option) (*Collector, error) {
 	return c, nil
 }
 
-// Add has the metrics of pool collected. Add a pool before its first task: the histograms
-// lack what began or ended before. The Collector keeps a pool, even a closed one, until
+// Add adds a pool to those that are collected. Call it before the first task: the histograms
+// lack attempts that began or ended earlier. A pool, even a closed one, is collected until
 // [Collector.Remove].
 //
-// Add returns an error, and collects nothing of pool, if it is nil, if it has no name, if its name
-// is not valid UTF-8, or if a pool of the same name has been added and not removed.
+// Add returns an error, and does not add the pool, if it is nil, if it has no name, if its
+// name is not valid UTF-8, or if a pool of the same name is collected already. The histograms
+// of that name then count the tasks of both, if both have the observer.
 func (c *Collector) Add(pool Pool) error {
 	if v := reflect.ValueOf(pool); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return errors.New("promworkpool: Add of a nil pool")
@@ -90,9 +91,9 @@ func (c *Collector) Add(pool Pool) error {
 	return nil
 }
 
-// Remove ends the collection of the pool with the given name, if there is one, and forgets
-// its histograms. Another pool of that name may be added then, whose counters begin at 0, which
-// Prometheus takes for a restart.
+// Remove removes the pool with the given name, if there is one, and its histograms. Then another
+// pool of that name may be added. Its counters begin at 0, which Prometheus handles as it does
+// the restart of a program.
 func (c *Collector) Remove(name string) { c.pools.Delete(name) }
 
 // Describe implements [prometheus.Collector].

@@ -3,6 +3,10 @@ package promworkpool_test
 import (
 	"context"
 	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -105,12 +110,8 @@ workpool_workers_held{pool="b"} 0
 workpool_workers_max{pool="a"} 8
 workpool_workers_max{pool="b"} 0
 `
-	names := []string{}
-	for name := range gather(t, c) {
-		if !strings.HasSuffix(name, "_seconds") {
-			names = append(names, name)
-		}
-	}
+	names := slices.Collect(maps.Keys(gather(t, c)))
+	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasSuffix(name, "_seconds") })
 	assert.NoError(t, testutil.CollectAndCompare(c, strings.NewReader(want), names...))
 }
 
@@ -200,6 +201,17 @@ func TestCollector_Lint(t *testing.T) {
 	assert.Empty(t, problems)
 }
 
+func TestREADME_HasEveryMetric(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	_, section, _ := strings.Cut(string(readme), "\n## Metrics\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	c := newCollector(t)
+	newPool(t, c, "p")
+	assert.ElementsMatch(t, slices.Collect(maps.Keys(gather(t, c))),
+		regexp.MustCompile(`\bworkpool_\w+`).FindAllString(section, -1))
+}
+
 // counted is a Pool that counts the calls of its Stats.
 type counted struct {
 	promworkpool.Pool
@@ -223,35 +235,35 @@ func TestCollector_OneStatsPerScrape(t *testing.T) {
 func TestCollector_OneMoment(t *testing.T) {
 	c := newCollector(t)
 	pool := newPool(t, c, "busy", workpool.WithWorkers(2))
-	var workers sync.WaitGroup
+	var submitter sync.WaitGroup
 	var stop atomic.Bool
-	workers.Go(func() {
+	submitter.Go(func() {
 		for !stop.Load() {
 			assert.NoError(t, pool.Submit(t.Context(), succeed))
 		}
 	})
-	value := func(name string) (sum float64) {
-		for _, m := range gather(t, c)[name].GetMetric() {
-			sum += m.GetGauge().GetValue() + m.GetCounter().GetValue()
-		}
-		return sum
-	}
 	for range 100 {
 		families := gather(t, c)
-		sum := func(name string) (sum float64) {
-			for _, m := range families[name].GetMetric() {
-				sum += m.GetGauge().GetValue() + m.GetCounter().GetValue()
-			}
-			return sum
-		}
-		require.Equal(t, sum("workpool_tasks_submitted_total"), //nolint:testifylint // whole numbers
-			sum("workpool_tasks_queued")+sum("workpool_tasks_running")+sum("workpool_tasks_total"))
+		assert.Equal(t, sum(families, "workpool_tasks_submitted_total"),
+			sum(families, "workpool_tasks_queued")+sum(families, "workpool_tasks_running")+sum(families, "workpool_tasks_total"))
 	}
 	stop.Store(true)
-	workers.Wait()
+	submitter.Wait()
 	require.NoError(t, pool.Shutdown(t.Context()))
-	assert.EqualValues(t, value("workpool_tasks_submitted_total"), value("workpool_tasks_total"))
-	assert.EqualValues(t, value("workpool_tasks_total"), histogram(t, c, "workpool_task_run_seconds", "busy").GetSampleCount())
+
+	families := gather(t, c)
+	ended := sum(families, "workpool_tasks_total")
+	assert.Equal(t, sum(families, "workpool_tasks_submitted_total"), ended)
+	assert.Equal(t, ended, histogram(t, c, "workpool_task_wait_seconds", "busy").GetSampleCount())
+	assert.Equal(t, ended, histogram(t, c, "workpool_task_run_seconds", "busy").GetSampleCount())
+}
+
+// sum returns the sum of the gauges or counters with the given name.
+func sum(families map[string]*dto.MetricFamily, name string) (sum uint64) {
+	for _, m := range families[name].GetMetric() {
+		sum += uint64(m.GetGauge().GetValue() + m.GetCounter().GetValue())
+	}
+	return sum
 }
 
 func TestAdd_Errors(t *testing.T) {
@@ -274,9 +286,9 @@ func TestAdd_Errors(t *testing.T) {
 			assert.EqualError(t, c.Add(test.pool), test.want)
 		})
 	}
-	submitted := gather(t, c)["workpool_tasks_submitted_total"].GetMetric()
-	require.Len(t, submitted, 1, "only the first is collected")
-	assert.EqualValues(t, 1, submitted[0].GetCounter().GetValue())
+	families := gather(t, c)
+	assert.Len(t, families["workpool_tasks_submitted_total"].GetMetric(), 1)
+	assert.EqualValues(t, 1, sum(families, "workpool_tasks_submitted_total"), "of the first")
 }
 
 func TestRemove(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/common/expfmt"
 
 	"github.com/seed-a18b2dc9/workpool"
 	"github.com/seed-a18b2dc9/workpool/promworkpool"
@@ -30,10 +32,10 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer pool.Close()
 	if err := metrics.Add(pool); err != nil {
 		log.Fatal(err)
 	}
+	defer pool.Close()
 
 	fmt.Println(pool.Map(context.Background(), []string{"to", "be", "counted"}))
 
@@ -58,22 +60,45 @@ func Example() {
 	// workpool_tasks_total{outcome="succeeded",pool="words"} 3
 }
 
-// The ID of a trace leads from a slow bucket of a histogram to one of its tasks. With
-// OpenTelemetry it comes from the span of the context.
+// A trace ID leads from a slow bucket of a histogram to one of its tasks.
 func ExampleWithExemplar() {
-	type traceID struct{}
+	type traceID struct{} // with OpenTelemetry, take it from trace.SpanContextFromContext(ctx)
 	metrics, err := promworkpool.New(promworkpool.WithExemplar(func(ctx context.Context) prometheus.Labels {
-		// span := trace.SpanContextFromContext(ctx)
-		// if !span.IsSampled() {
-		// 	return nil
-		// }
-		// return prometheus.Labels{"trace_id": span.TraceID().String()}
-		id, ok := ctx.Value(traceID{}).(string)
-		if !ok {
+		id, sampled := ctx.Value(traceID{}).(string)
+		if !sampled {
 			return nil
 		}
 		return prometheus.Labels{"trace_id": id}
 	}))
-	fmt.Println(metrics != nil, err)
-	// Output: true <nil>
+	if err != nil {
+		log.Fatal(err)
+	}
+	pool, err := workpool.New(workpool.Call[int], workpool.WithName("traced"), workpool.WithObserver(metrics.Observer()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := metrics.Add(pool); err != nil {
+		log.Fatal(err)
+	}
+
+	ctx := context.WithValue(context.Background(), traceID{}, "4bf92f3577b34da6a3ce929d0e0e4736")
+	fmt.Println(pool.Do(ctx, func(context.Context) (int, error) { return 42, nil }))
+	if err := pool.Close(); err != nil {
+		log.Fatal(err)
+	}
+
+	exposed, err := testutil.CollectAndFormat(metrics, expfmt.TypeOpenMetrics, "workpool_task_run_seconds")
+	if err != nil {
+		log.Fatal(err)
+	}
+	for line := range strings.Lines(string(exposed)) {
+		if _, exemplar, ok := strings.Cut(line, " # "); ok {
+			labels, _, _ := strings.Cut(exemplar, " ")
+			fmt.Println(labels)
+		}
+	}
+
+	// Output:
+	// 42 <nil>
+	// {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"}
 }

@@ -23,16 +23,16 @@ var runOpts = prometheus.HistogramOpts{
 func (c *Collector) histogram(opts prometheus.HistogramOpts, name string) prometheus.Histogram {
 	opts.Unit = "seconds"
 	opts.Buckets = c.buckets
-	// What Prometheus recommends: buckets that are at most 10% wide, and a bound on their number.
+	// Each native bucket is at most 10% wider than the one before, and their number is bounded.
 	opts.NativeHistogramBucketFactor = 1.1
 	opts.NativeHistogramMaxBucketNumber = 160
 	opts.NativeHistogramMinResetDuration = time.Hour
 	return prometheus.NewHistogramVec(opts, []string{"pool"}).WithLabelValues(name).(prometheus.Histogram)
 }
 
-// Observer returns what to give to the pools with [workpool.WithObserver]. It is the same
-// for all pools, and ignores those that have not been added. The panic of a function given with
-// [WithExemplar] is the error of the task.
+// Observer returns an observer for [workpool.WithObserver], which feeds the histograms. All pools
+// may have the same. It ignores pools that are not added. If a function given with [WithExemplar]
+// panics, that is the error of the task.
 func (c *Collector) Observer() workpool.Observer {
 	return workpool.Observer{
 		Begin: func(ctx context.Context, e workpool.Event) context.Context {

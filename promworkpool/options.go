@@ -28,9 +28,9 @@ func (f optionFunc) apply(o *options) error { return f(o) }
 var defaultBuckets = []float64{0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300}
 
 // WithBuckets sets the upper bounds of the classic buckets of both histograms, in seconds
-// and increasing order. The default has 13 from 100 µs to 5 minutes. Without bounds there are no
-// classic buckets. The native buckets, which a server gets that asks for them, are
-// there always.
+// and in increasing order. The default is 13 bounds from 100 µs to 5 minutes. WithBuckets()
+// leaves the classic buckets out. A server that asks for native histograms gets native
+// buckets in any case.
 func WithBuckets(bounds ...float64) Option {
 	bounds = slices.Clone(bounds)
 	return optionFunc(func(o *options) error {
@@ -45,17 +45,19 @@ func WithBuckets(bounds ...float64) Option {
 }
 
 // WithExemplar has the histograms carry exemplars: observations with labels, such as the ID of
-// a trace, that lead from a bucket to one of its tasks. A server gets them that scrapes OpenMetrics
-// or native histograms.
+// a trace, that lead from a bucket to one of its tasks. They are part of OpenMetrics and of native
+// histograms, and not of the plain text format.
 //
-// labels is called with the context of the handler at the beginning and at the end of every
-// attempt, by many goroutines at once, and returns the labels, or nil for an observation without
-// an exemplar. So are labels that Prometheus refuses: names with more than letters, digits and
-// underscores, values that are not valid UTF-8, and more than [prometheus.ExemplarMaxRunes]
-// characters in all names and values.
+// labels is called at the beginning and at the end of every attempt, by many goroutines at once. It
+// returns the labels, or nil for an observation without an exemplar. An exemplar takes more than
+// a microsecond, so return nil for traces that are not sampled. An observation also has no
+// exemplar if Prometheus would refuse its labels: a name that has other than letters, digits and
+// underscores, or begins with a digit or two underscores; a value that is not valid UTF-8; more
+// than [prometheus.ExemplarMaxRunes] characters in all names and values.
 //
-// The context has the values of the caller, and those of the observers given to the pool before:
-// with one that starts a span for each task first, that is the trace of the exemplar.
+// The context has the values of the caller's context, and those that observers add which the pool was
+// given before. To have the span of each task in its exemplars, give the pool the observer that
+// starts spans first.
 func WithExemplar(labels func(ctx context.Context) prometheus.Labels) Option {
 	return optionFunc(func(o *options) error {
 		if labels == nil {

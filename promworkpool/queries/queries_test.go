@@ -15,7 +15,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -94,7 +93,7 @@ func check(metrics map[string]metric, query, text string) error {
 			for _, matcher := range node.LabelMatchers {
 				values, ok := m.labels[matcher.Name]
 				switch {
-				case matcher.Name == labels.MetricName || matcher.Value == "$pool":
+				case matcher.Name == "__name__" || matcher.Value == "$pool":
 				case !ok:
 					problem("%s has no label %s", node.Name, matcher.Name)
 				case !slices.ContainsFunc(values, matcher.Matches):
