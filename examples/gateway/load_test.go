@@ -99,7 +99,7 @@ func TestGateway_LosesNothing(t *testing.T) {
 	ignore := goleak.IgnoreCurrent()
 	ctx, stop := signal.NotifyContext(t.Context(), syscall.SIGTERM)
 	defer stop()
-	o := options{workers: 4, queue: 8, cached: 100, deadline: 5 * time.Second, timeout: 200 * time.Millisecond, hedge: 10 * time.Millisecond, ttl: 20 * time.Millisecond}
+	o := options{workers: 4, queue: 24, cached: 100, deadline: 5 * time.Second, timeout: 200 * time.Millisecond, hedge: 10 * time.Millisecond, ttl: 20 * time.Millisecond}
 	g := &gateway{deadline: o.deadline}
 	t.Run("load", func(t *testing.T) { // the backends end with it
 		for _, name := range []string{"prices", "stock", "reviews"} {
