@@ -302,9 +302,16 @@ func TestCache_MakesOneRequestOfMany(t *testing.T) {
 
 func TestRun_RefusesWhatItCannotUse(t *testing.T) {
 	for _, args := range [][]string{
-		{"-prices", "nowhere"}, {"-stock", "ftp://localhost"}, {"-reviews", "http://"},
-		{"-hedge", "0"}, {"-deadline", "-1s"}, {"-cached", "0"}, {"-workers", "0"}, {"-queue", "-1"},
-		{"-addr", "127.0.0.1:none"}, {"unexpected"},
+		{"-prices", "nowhere"},
+		{"-stock", "ftp://localhost"},
+		{"-reviews", "http://"},
+		{"-hedge", "0"},
+		{"-deadline", "-1s"},
+		{"-cached", "0"},
+		{"-workers", "0"},
+		{"-queue", "-1"},
+		{"-addr", "127.0.0.1:none"},
+		{"unexpected"},
 	} {
 		if err := run(t.Context(), args); err == nil {
 			t.Errorf("run(%q) did not fail", args)

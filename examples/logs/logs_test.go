@@ -230,8 +230,13 @@ func TestRun(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{
-		{filepath.Join(t.TempDir(), "missing")}, {t.TempDir()}, {path, path},
-		{"-chunk", "0"}, {"-longest", "0"}, {"-chunk", "2", "-longest", "1"}, {"-workers", "0"},
+		{filepath.Join(t.TempDir(), "missing")},
+		{t.TempDir()},
+		{path, path},
+		{"-chunk", "0"},
+		{"-longest", "0"},
+		{"-chunk", "2", "-longest", "1"},
+		{"-workers", "0"},
 	} {
 		if err := run(t.Context(), args, strings.NewReader(""), io.Discard, io.Discard); err == nil {
 			t.Errorf("run(%q) did not fail", args)

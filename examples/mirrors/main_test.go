@@ -142,10 +142,15 @@ func TestMirrors_LimitsTheAttemptsAtATime(t *testing.T) {
 
 func TestMirrors_RefusesWhatItCannotUse(t *testing.T) {
 	for _, args := range [][]string{
-		{}, {"-o", "x"}, {"http://localhost/"},
-		{"-o", "x", "ftp://localhost/"}, {"-o", "x", "file"},
-		{"-o", "x", "-sha256", "abc", "http://localhost/"}, {"-o", "x", "-sha256", "ab", "http://localhost/"},
-		{"-o", "x", "-timeout", "0", "http://localhost/"}, {"-o", "x", "-parallel", "0", "http://localhost/"},
+		{},
+		{"-o", "x"},
+		{"http://localhost/"},
+		{"-o", "x", "ftp://localhost/"},
+		{"-o", "x", "file"},
+		{"-o", "x", "-sha256", "abc", "http://localhost/"},
+		{"-o", "x", "-sha256", "ab", "http://localhost/"},
+		{"-o", "x", "-timeout", "0", "http://localhost/"},
+		{"-o", "x", "-parallel", "0", "http://localhost/"},
 		{"-o", filepath.Join(t.TempDir(), "missing", "x"), "http://localhost/"},
 	} {
 		t.Chdir(t.TempDir())
