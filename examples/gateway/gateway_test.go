@@ -170,7 +170,7 @@ func TestGateway_StatusOfAFailure(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				g, _ := newGateway(t, testOptions(), answers, test.fake, answers)
+				g, _ := newGateway(t, testOptions(), hangs(new(atomic.Int64)), test.fake, answers) // the first failure ends it
 				defer g.end(t)
 				begin := time.Now()
 				got := g.get("7")

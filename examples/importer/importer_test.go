@@ -64,7 +64,7 @@ func readings(t *testing.T, path string) (all []string) {
 }
 
 func TestImporter_MayRunAgain(t *testing.T) {
-	db := filepath.Join(t.TempDir(), "a name? #1%.db")
+	db := filepath.Join(t.TempDir(), "a name #1%.db")
 	var first []string
 	for range 2 {
 		stderr, err := importInto(t, db, file(1234), "-batch", "100")
