@@ -123,5 +123,8 @@ func (b *backend) fetch(ctx context.Context, id string) (json.RawMessage, error)
 // close lets the requests under way end, until ctx does.
 func (b *backend) close(ctx context.Context) error {
 	defer b.client.CloseIdleConnections()
-	return b.pool.Shutdown(ctx)
+	if err := b.pool.Shutdown(ctx); err != nil {
+		return fmt.Errorf("%s: %w", b.name, err)
+	}
+	return nil
 }

@@ -29,14 +29,10 @@ type masked struct {
 	lines, found int
 }
 
-// live is how many chunks there can be at a time: those that the pool holds, with its
-// queue and its result buffer as long as there are workers, the one that is read, and the
-// one that is written.
-func (o options) live() int { return 3*o.workers + 2 }
-
 // filter writes what do makes of each line, in order. The error says why it ended before
 // the input did.
 func filter(ctx context.Context, in io.Reader, out io.Writer, do func(line []byte) ([]byte, int), o options) (total masked, err error) {
+	// The pool holds three chunks for each worker. Besides, one is read and one is written.
 	pool, err := workpool.New(func(_ context.Context, c chunk) (masked, error) {
 		m := masked{text: make([]byte, 0, len(c.text))}
 		for line := range bytes.Lines(c.text) {

@@ -91,6 +91,9 @@ func (w *slowWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// live is how many chunks there may be at a time.
+func (o options) live() int { return 3*o.workers + 2 }
+
 // Of a file that is far larger, no more chunks are in memory than promised, while the
 // writer is slower than everybody else. All come out, in order.
 func TestFilter_IsBounded(t *testing.T) {
@@ -98,7 +101,7 @@ func TestFilter_IsBounded(t *testing.T) {
 		t.Run(fmt.Sprintf("workers=%d", workers), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				o := options{workers: workers, chunk: 4096, longest: 4096}
-				in := &numbered{lines: 500_000} // 8 MB
+				in := &numbered{lines: 100_000} // 1.6 MB
 				out := &slowWriter{t: t, in: in}
 				total, err := filter(t.Context(), in, out, asItIs, o)
 				if err != nil || total.lines != in.lines || out.written != in.read {
@@ -120,7 +123,7 @@ func TestFilter_IsBounded(t *testing.T) {
 func TestFilter_IsBoundedByASlowChunk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := options{workers: 4, chunk: 4096, longest: 4096}
-		in := &numbered{lines: 500_000}
+		in := &numbered{lines: 100_000}
 		release := make(chan struct{})
 		ended := make(chan error, 1)
 		go func() {
@@ -189,7 +192,7 @@ func TestFilter_InterruptLeavesWholeLines(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	out := &interrupter{interrupt: cancel}
-	in := &numbered{lines: 1_000_000}
+	in := &numbered{lines: 100_000}
 	total, err := filter(ctx, in, out, asItIs, options{workers: 2, chunk: 100, longest: 100})
 	if !errors.Is(err, context.Canceled) || total.lines == 0 || total.lines == in.lines || out.Len() != 16*total.lines {
 		t.Errorf("%d lines, %d bytes written, %v", total.lines, out.Len(), err)
