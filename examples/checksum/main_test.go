@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // names are hard to print, or look like something else.
@@ -21,20 +23,25 @@ var names = []string{
 	"\\", "-", "*star", "quote'\"", "tab\t", "ünïcode", "not utf-8 \xff\xfe", ".hidden", "sub/deep/file",
 }
 
-// writeTree makes a file of every name, with its name as content.
-func writeTree(t *testing.T) string {
+// write makes files in a new folder, with their names as content, and goes there.
+func write(t *testing.T, names ...string) {
 	t.Helper()
-	dir := t.TempDir()
+	t.Chdir(t.TempDir())
 	for _, name := range names {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, []byte(name), 0o600); err != nil {
+		if err := os.WriteFile(name, []byte(name), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return dir
+}
+
+func symlink(t *testing.T, target, name string) {
+	t.Helper()
+	if err := os.Symlink(target, name); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func checksum(ctx context.Context, args ...string) (status int, stdout, stderr string) {
@@ -43,33 +50,16 @@ func checksum(ctx context.Context, args ...string) (status int, stdout, stderr s
 	return status, out.String(), errs.String()
 }
 
-func TestManifest(t *testing.T) {
-	dir := writeTree(t)
-	if err := os.Symlink("plain", filepath.Join(dir, "link")); err != nil {
-		t.Fatal(err)
+// manifest returns what is printed for files of which the content is the name.
+func manifest(names ...string) string {
+	var all strings.Builder
+	for _, name := range names {
+		all.WriteString(line(sha256.Sum256([]byte(name)), name))
 	}
-	t.Chdir(dir)
-	for _, args := range [][]string{{}, {"."}, {"-workers", "1"}, {"-workers", "7", "."}} {
-		status, manifest, stderr := checksum(t.Context(), args...)
-		if status != statusOK || stderr != "" {
-			t.Fatalf("%q: status %d, stderr %q", args, status, stderr)
-		}
-		var want []string
-		for _, name := range names {
-			want = append(want, line(sha256.Sum256([]byte(name)), name))
-		}
-		got := slices.Collect(strings.Lines(manifest))
-		slices.Sort(want)
-		slices.Sort(got)
-		if !slices.Equal(got, want) {
-			t.Errorf("%q: manifest\n%s\nwant\n%s", args, got, want)
-		}
-		verify(t, manifest)
-	}
+	return all.String()
 }
 
-// verify hands the manifest to sha256sum, where there is one: the format is
-// its own.
+// verify hands the manifest to sha256sum, where there is one: the format is its own.
 func verify(t *testing.T, manifest string) {
 	t.Helper()
 	program, err := exec.LookPath("sha256sum")
@@ -84,165 +74,114 @@ func verify(t *testing.T, manifest string) {
 	}
 }
 
+func TestManifest(t *testing.T) {
+	write(t, names...)
+	symlink(t, "plain", "link")
+	want := slices.Sorted(strings.Lines(manifest(names...)))
+	for _, args := range [][]string{{}, {"."}, {"-workers", "1"}, {"-workers", "7", "."}} {
+		status, got, stderr := checksum(t.Context(), args...)
+		if status != statusOK || stderr != "" || !slices.Equal(slices.Sorted(strings.Lines(got)), want) {
+			t.Errorf("%q: status %d, stderr %q, manifest\n%s\nwant\n%s", args, status, stderr, got, want)
+		}
+		verify(t, got)
+	}
+}
+
 func TestOrderIsThatOfTheWalk(t *testing.T) {
 	dir := t.TempDir()
-	var want []string
-	for i := range 500 {
+	var want strings.Builder
+	for i := range 200 {
 		path := filepath.Join(dir, fmt.Sprintf("%03d", i))
-		content := bytes.Repeat([]byte("x"), (500-i)*100) // the first take longest
+		content := bytes.Repeat([]byte("x"), (200-i)*200) // the first take longest
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		want = append(want, line(sha256.Sum256(content), path))
+		want.WriteString(line(sha256.Sum256(content), path))
 	}
-	status, manifest, _ := checksum(t.Context(), "-workers", "8", dir)
-	if got := slices.Collect(strings.Lines(manifest)); status != statusOK || !slices.Equal(got, want) {
+	if status, got, _ := checksum(t.Context(), "-workers", "8", dir); status != statusOK || got != want.String() {
 		t.Errorf("status %d, or the lines are not in the order of the files", status)
 	}
 }
 
-func TestUnreadableIsReportedAndTheRestDone(t *testing.T) {
-	dir := writeTree(t)
-	t.Chdir(dir)
-	status, manifest, stderr := checksum(t.Context(), "missing", ".", "also\nmissing")
-	if status != statusFailed {
-		t.Errorf("status %d, want %d", status, statusFailed)
-	}
-	if lines := strings.Count(manifest, "\n"); lines != len(names) {
-		t.Errorf("%d lines, want %d", lines, len(names))
-	}
-	if want := "checksum: missing: no such file or directory\n"; !strings.Contains(stderr, want) {
-		t.Errorf("stderr %q, want it to have %q", stderr, want)
+func TestArguments(t *testing.T) {
+	write(t, "plain", "dir/file", ".git/HEAD", "dir/.git/HEAD", ".github/workflow")
+	symlink(t, "dir", "toDir")
+	symlink(t, "plain", "toFile")
+	symlink(t, "nowhere", "dangling")
+	symlink(t, os.DevNull, "device")
+	toFile := line(sha256.Sum256([]byte("plain")), "toFile")
+	toDir := line(sha256.Sum256([]byte("dir/file")), "toDir/file")
+	for _, test := range []struct {
+		args             []string
+		status           int
+		manifest, stderr string
+	}{
+		{[]string{"."}, statusOK, manifest(".github/workflow", "dir/file", "plain"), ""},
+		{[]string{".git"}, statusOK, manifest(".git/HEAD"), ""}, // which was asked for
+		{[]string{"plain", "dir/"}, statusOK, manifest("plain", "dir/file"), ""},
+		{[]string{"toFile", "toDir"}, statusOK, toFile + toDir, ""},
+		{[]string{"dangling", "plain", "mis\nsing"}, statusFailed, manifest("plain"), "checksum: stat dangling: no such file or directory\n"},
+		{[]string{"device", "plain"}, statusFailed, manifest("plain"), "checksum: device: neither a folder nor a regular file\n"},
+		{[]string{"-workers", "0"}, statusUsage, "", "WithWorkers(0)"},
+		{[]string{"-workers", "many"}, statusUsage, "", "invalid value"},
+		{[]string{"-unknown"}, statusUsage, "", "usage:"},
+		{[]string{"-h"}, statusOK, "", "usage:"},
+	} {
+		status, got, stderr := checksum(t.Context(), test.args...)
+		if status != test.status || got != test.manifest || !strings.Contains(stderr, test.stderr) {
+			t.Errorf("%q: status %d, stderr %q, manifest\n%swant\n%s", test.args, status, stderr, got, test.manifest)
+		}
+		if got != "" {
+			verify(t, got)
+		}
 	}
 }
 
 func TestFileThatCannotBeRead(t *testing.T) {
-	_, err := sum(t.Context(), t.TempDir(), newProgress(&bytes.Buffer{})) // a folder can be opened, not read
 	var pathErr *fs.PathError
-	if !errors.As(err, &pathErr) {
+	p := newProgress(&bytes.Buffer{}, &bytes.Buffer{})
+	if _, err := sum(t.Context(), file{path: t.TempDir()}, p); !errors.As(err, &pathErr) { // a folder can be opened, not read
 		t.Errorf("error %v, want a *fs.PathError", err)
 	}
 }
 
-func TestFileAndLinkAsArgument(t *testing.T) {
-	dir := writeTree(t)
-	link := filepath.Join(t.TempDir(), "link")
-	if err := os.Symlink(dir, link); err != nil {
-		t.Fatal(err)
-	}
-	status, manifest, stderr := checksum(t.Context(), filepath.Join(dir, "plain"), link)
-	if status != statusOK || strings.Count(manifest, "\n") != 1+len(names) {
-		t.Errorf("status %d, stderr %q, manifest\n%s", status, stderr, manifest)
-	}
-	verify(t, manifest)
-}
-
-func TestArgumentThatHasNoFiles(t *testing.T) {
-	dir := t.TempDir()
-	t.Chdir(dir)
-	for name, target := range map[string]string{"dangling": "nowhere", "toFile": "file", "device": os.DevNull} {
-		if err := os.Symlink(target, name); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile("file", []byte("content"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	status, manifest, stderr := checksum(t.Context(), "dangling", "device", "toFile")
-	if want := line(sha256.Sum256([]byte("content")), "toFile"); status != statusFailed || manifest != want {
-		t.Errorf("status %d, manifest %q, want %q", status, manifest, want)
-	}
-	if !strings.Contains(stderr, "checksum: dangling: no such file or directory\n") || !strings.Contains(stderr, "checksum: device: neither a folder") {
-		t.Errorf("stderr %q", stderr)
-	}
-	verify(t, manifest)
-}
-
-func TestGitFolderIsLeftOut(t *testing.T) {
-	t.Chdir(t.TempDir())
-	for _, path := range []string{".git/HEAD", "sub/.git/HEAD", ".github/workflow", "sub/file"} {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(path), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for root, want := range map[string][]string{
-		".":    {".github/workflow", "sub/file"},
-		".git": {".git/HEAD"}, // which was asked for
-	} {
-		status, manifest, stderr := checksum(t.Context(), root)
-		var lines strings.Builder
-		for _, path := range want {
-			lines.WriteString(line(sha256.Sum256([]byte(path)), path))
-		}
-		if status != statusOK || manifest != lines.String() {
-			t.Errorf("%s: status %d, stderr %q, manifest\n%swant\n%s", root, status, stderr, manifest, lines.String())
-		}
-	}
-}
-
-func TestUsage(t *testing.T) {
-	for _, c := range []struct {
-		args   []string
-		status int
-		stderr string
-	}{
-		{[]string{"-workers", "0"}, statusUsage, "WithWorkers(0)"},
-		{[]string{"-workers", "many"}, statusUsage, "invalid value"},
-		{[]string{"-unknown"}, statusUsage, "usage:"},
-		{[]string{"-h"}, statusOK, "usage:"},
-	} {
-		status, stdout, stderr := checksum(t.Context(), c.args...)
-		if status != c.status || stdout != "" || !strings.Contains(stderr, c.stderr) {
-			t.Errorf("%q: status %d, stdout %q, stderr %q", c.args, status, stdout, stderr)
-		}
-	}
-}
-
 func TestInterrupt(t *testing.T) {
-	dir := writeTree(t)
+	write(t, names...)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	status, manifest, stderr := checksum(ctx, dir)
-	if status != statusInterrupted || manifest != "" || !strings.Contains(stderr, "interrupted: 0 files done") {
+	status, manifest, stderr := checksum(ctx)
+	if status != statusInterrupted || manifest != "" || stderr != "checksum: interrupted: 0 files done\n" {
 		t.Errorf("status %d, manifest %q, stderr %q", status, manifest, stderr)
 	}
 }
 
 // interrupter ends the context at the first line that is written.
 type interrupter struct {
-	bytes.Buffer
+	written   bytes.Buffer
 	interrupt context.CancelFunc
 }
 
 func (w *interrupter) Write(b []byte) (int, error) {
 	w.interrupt()
-	return w.Buffer.Write(b)
+	return w.written.Write(b)
 }
 
 func TestInterruptInTheMiddleLeavesWholeLines(t *testing.T) {
-	dir := t.TempDir()
-	for i := range 3_000 {
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), []byte("x"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	write(t, "file")
+	files := slices.Repeat([]string{"file"}, 10_000) // one is enough to be read again and again
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	out, errs := &interrupter{interrupt: cancel}, &bytes.Buffer{}
-	if status := run(ctx, []string{dir}, out, errs); status != statusInterrupted {
-		t.Errorf("status %d, want %d", status, statusInterrupted)
+	status := run(ctx, files, out, errs)
+	manifest := out.written.String()
+	lines := strings.Count(manifest, "\n")
+	if status != statusInterrupted || lines == 0 || lines == len(files) || !strings.HasSuffix(manifest, "\n") {
+		t.Errorf("status %d, %d lines, the last whole: %t", status, lines, strings.HasSuffix(manifest, "\n"))
 	}
-	lines := strings.Count(out.String(), "\n")
-	if lines == 0 || lines == 3_000 || !strings.HasSuffix(out.String(), "\n") {
-		t.Errorf("%d lines, the last whole: %t", lines, strings.HasSuffix(out.String(), "\n"))
+	if want := fmt.Sprintf("checksum: interrupted: %d files done\n", lines); errs.String() != want {
+		t.Errorf("stderr %q, want %q", errs, want)
 	}
-	if want := fmt.Sprintf("interrupted: %d files done", lines); !strings.Contains(errs.String(), want) {
-		t.Errorf("stderr %q, want it to have %q", errs, want)
-	}
-	verify(t, out.String())
+	verify(t, manifest)
 }
 
 type fullDisk struct{}
@@ -250,17 +189,25 @@ type fullDisk struct{}
 func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
 
 func TestWriteErrorEndsTheRun(t *testing.T) {
+	write(t, names...)
 	var stderr bytes.Buffer
-	status := run(t.Context(), []string{writeTree(t)}, fullDisk{}, &stderr)
-	if status != statusFailed || !strings.Contains(stderr.String(), "no space left") {
+	if status := run(t.Context(), nil, fullDisk{}, &stderr); status != statusFailed || !strings.Contains(stderr.String(), "no space left") {
 		t.Errorf("status %d, stderr %q", status, stderr.String())
 	}
 }
 
-func TestSize(t *testing.T) {
-	for n, want := range map[float64]string{0: "0 B", 1023: "1023 B", 1536: "1.5 KiB", 1 << 30: "1 GiB", 1 << 50: "1024 TiB"} {
-		if got := size(n); got != want {
-			t.Errorf("size(%v) = %q, want %q", n, got, want)
+func TestProgressDrawsALine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		p := &progress{out: &out, draws: true}
+		for range 3 {
+			_, _ = p.Write(make([]byte, 1<<19))
+			time.Sleep(150 * time.Millisecond)
 		}
-	}
+		p.report(errors.New("bad"))
+		const clear = "\r\033[K"
+		if want := clear + "0 files, 0.5 MiB" + clear + "0 files, 1.5 MiB" + clear + "checksum: bad\n"; out.String() != want {
+			t.Errorf("%q, want %q", out.String(), want)
+		}
+	})
 }

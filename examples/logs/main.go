@@ -1,0 +1,81 @@
+// Logs prints a log file with the e-mail addresses and IPv4 addresses in it replaced,
+// so that it can be passed on. It works line by line, in parallel, in bounded memory,
+// and keeps the order. It shows
+//
+//   - how many small tasks become few larger ones: a task is a chunk of whole lines,
+//     as one line is too little work to hand from one goroutine to another;
+//   - [workpool.Pool.Stream] with WithOrdered: chunks are masked in parallel, and
+//     written in the order of the file;
+//   - that the whole is bounded: chunks are read only as fast as they are written.
+//     Memory is the same for a file of any size.
+//
+// Try
+//
+//	go run ./examples/logs access.log > masked.log
+//	journalctl | go run ./examples/logs | less
+//
+// Everything else stays as it is: line endings, a last line without one, and bytes that
+// are no text. A line has to fit into memory: one longer than -longest is an error. The
+// exit status is 1 after an error, and 130 after Ctrl-C; what has been written then ends
+// with a whole line.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/seed-a18b2dc9/workpool"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the second Ctrl-C kills
+	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	switch {
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(os.Stderr, "logs: interrupted")
+		os.Exit(130)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "logs:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, in io.Reader, out, stderr io.Writer) error {
+	flags := flag.NewFlagSet("logs", flag.ExitOnError)
+	var o options
+	flags.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "chunks that are masked at a time")
+	flags.IntVar(&o.chunk, "chunk", 256<<10, "`bytes` of a chunk, which goes on to the end of its last line")
+	flags.IntVar(&o.longest, "longest", 16<<20, "`bytes` that a line may have")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	switch {
+	case o.chunk < 1:
+		return fmt.Errorf("-chunk %d: must be 1 or more", o.chunk)
+	case o.longest < o.chunk:
+		return fmt.Errorf("-longest %d: must be -chunk, which is %d, or more", o.longest, o.chunk)
+	case flags.NArg() > 1:
+		return fmt.Errorf("one file at a time, not %d", flags.NArg())
+	case flags.NArg() == 1:
+		file, err := os.Open(flags.Arg(0))
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		in = file
+	}
+	total, err := filter(ctx, in, out, mask, o)
+	if errors.Is(err, workpool.ErrInvalidOption) {
+		return err
+	}
+	fmt.Fprintf(stderr, "%d lines, %d addresses masked\n", total.lines, total.found)
+	return err
+}
