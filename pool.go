@@ -59,7 +59,7 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	p.crew = newCrew(c)
 	p.crew.idle.woken, p.crew.held.woken, p.results.readers.woken = &p.woken, &p.woken, &p.woken
 	p.line.lanes = c.ordered
-	p.spare = newStore[T, R]()
+	p.spare = newStore[T, R](c.workers)
 	p.plain = p.results.on && !c.ordered && !f.classifies() && p.observer == nil
 	p.life.begin(c.ctx, c.own, func() {
 		p.lock() // which aborts it

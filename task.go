@@ -196,17 +196,21 @@ func (l *list[T, R]) remove(j *job[T, R]) {
 }
 
 // A store keeps jobs to use again: a limited number of bytes, so that a burst
-// gives its memory back.
+// gives its memory back. It is small beside the stacks of the workers.
 type store[T, R any] struct {
 	first *job[T, R]
 	n     int
 	most  int
 }
 
-const storeBytes = 1 << 20
+const (
+	storeBytes          = 1 << 20 // at least
+	storeBytesPerWorker = 256
+)
 
-func newStore[T, R any]() store[T, R] {
-	return store[T, R]{most: max(1, storeBytes/int(reflect.TypeFor[job[T, R]]().Size()))}
+func newStore[T, R any](workers int) store[T, R] {
+	bytes := max(storeBytes, min(workers, 1<<16)*storeBytesPerWorker)
+	return store[T, R]{most: max(1, bytes/int(reflect.TypeFor[job[T, R]]().Size()))}
 }
 
 func (s *store[T, R]) get() *job[T, R] {
