@@ -125,17 +125,19 @@ const thin = "\u202f"
 func duration(d seconds) string {
 	v := time.Duration(d)
 	switch {
-	case v < time.Microsecond:
+	case v < 1000:
 		return strconv.Itoa(int(v)) + thin + "ns"
-	case v < time.Millisecond:
+	case v < 999500*time.Nanosecond:
 		return digits(float64(v)/float64(time.Microsecond)) + thin + "µs"
-	case v < time.Second:
+	case v < 999500*time.Microsecond:
 		return digits(float64(v)/float64(time.Millisecond)) + thin + "ms"
-	case v < time.Minute:
+	case v < 59500*time.Millisecond:
 		return digits(v.Seconds()) + thin + "s"
-	case v < time.Hour:
+	case v < time.Hour-time.Second/2:
+		v = v.Round(time.Second)
 		return strconv.Itoa(int(v/time.Minute)) + thin + "min " + strconv.Itoa(int(v%time.Minute/time.Second)) + thin + "s"
 	}
+	v = v.Round(time.Minute)
 	return strconv.Itoa(int(v/time.Hour)) + thin + "h " + strconv.Itoa(int(v%time.Hour/time.Minute)) + thin + "min"
 }
 
