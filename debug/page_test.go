@@ -144,7 +144,7 @@ func TestPage_ShowsWhatAPoolIsAt(t *testing.T) {
 		text := html(t, page)
 		has(t, text, "<h2>naps</h2>")
 		has(t, text, "of 2 workers")
-		has(t, text, "worker 2: task 2 for 9.5\u202fs")
+		has(t, text, ": task 2 for 9.5\u202fs\"")
 	})
 }
 
