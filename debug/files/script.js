@@ -30,8 +30,8 @@ function stop() {
 	if (source) source.close();
 }
 
-// update makes old the same as next, with as few changes as there are: what is selected or
-// open stays so. Elements with an id are found again by it, wherever they have moved to.
+// update makes old the same as next, with as few changes as there are: what is open or selected
+// stays so. Elements with an id are found again by it, wherever they have moved to.
 function update(old, next) {
 	if (old.nodeType !== Node.ELEMENT_NODE) {
 		if (old.nodeValue !== next.nodeValue) old.nodeValue = next.nodeValue;
