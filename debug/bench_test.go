@@ -27,7 +27,7 @@ func BenchmarkNew(b *testing.B) {
 			{"page", debug.NewPage(), nil},
 		} {
 			b.Run(fmt.Sprintf("workers=%d/pool=%s", workers, pool.name), func(b *testing.B) {
-				opts := append(pool.opts, workpool.WithWorkers(workers), workpool.WithoutResults())
+				opts := append([]workpool.Option{workpool.WithWorkers(workers), workpool.WithoutResults()}, pool.opts...)
 				p, err := debug.New(pool.page, nothing, opts...)
 				require.NoError(b, err)
 				for n := range b.N {

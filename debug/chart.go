@@ -1,8 +1,10 @@
 package debug
 
 import (
+	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -102,17 +104,17 @@ func draw(values []float64, top float64) (line, area string) {
 			continue
 		}
 		to := from
-		part := ""
+		var points []string
 		for ; to < len(values) && !math.IsNaN(values[to]); to++ {
-			part += "L" + strconv.Itoa(to) + " " + y(values[to])
+			points = append(points, strconv.Itoa(to)+" "+y(values[to]))
 		}
-		end := strconv.Itoa(to - 1)
-		if to-from == 1 {
-			end = strconv.Itoa(from) + ".5"
-			part += "L" + end + " " + y(values[from])
+		if len(points) == 1 {
+			points = append(points, strconv.Itoa(from)+".5 "+y(values[from]))
 		}
-		line += "M" + part[1:]
-		area += "M" + strconv.Itoa(from) + " " + strconv.Itoa(chartHeight) + part + "L" + end + " " + strconv.Itoa(chartHeight) + "Z"
+		path := strings.Join(points, "L")
+		end, _, _ := strings.Cut(points[len(points)-1], " ")
+		line += "M" + path
+		area += fmt.Sprintf("M%d %dL%sL%s %dZ", from, chartHeight, path, end, chartHeight)
 		from = to
 	}
 	return line, area

@@ -5,7 +5,7 @@
 //	page := debug.NewPage()
 //	pool, err := debug.New(page, thumbnail, workpool.WithName("thumbs"))
 //	...
-//	http.Handle("/debug/workpool", page)
+//	http.Handle("/debug/workpool/", page)
 //
 // [New] makes a pool as [workpool.New] does and has it observed. [Page.Add] shows a pool that was
 // made otherwise, with less to see.

@@ -152,7 +152,7 @@ func TestFailures_AnErrorMethodThatEndsItsGoroutine(t *testing.T) {
 	require.Error(t, err)
 	_, err = p.Do(t.Context(), nil)
 	require.NoError(t, err)
-	assert.Equal(t, 1, len(look(t, page).Pools))
+	assert.Len(t, look(t, page).Pools, 1)
 }
 
 func TestHistogram(t *testing.T) {

@@ -103,7 +103,9 @@ func mustNew[T, R any](t *testing.T, page *debug.Page, handler workpool.Handler[
 // has expects a page to contain a part. It does not print pages, which are long.
 func has(t *testing.T, text, part string) {
 	t.Helper()
-	assert.True(t, strings.Contains(text, part), "the page has no %q", part)
+	if !strings.Contains(text, part) {
+		t.Errorf("the page has no %q", part)
+	}
 }
 
 func sleep(ctx context.Context, d time.Duration) (int, error) {
