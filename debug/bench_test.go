@@ -24,7 +24,7 @@ func BenchmarkNew(b *testing.B) {
 		}{
 			{"plain", nil, nil},
 			{"observed", nil, []workpool.Option{empty}},
-			{"page", debug.NewPage(), nil},
+			{"page", new(debug.Page), nil},
 		} {
 			b.Run(fmt.Sprintf("workers=%d/pool=%s", workers, pool.name), func(b *testing.B) {
 				opts := append([]workpool.Option{workpool.WithWorkers(workers), workpool.WithoutResults()}, pool.opts...)

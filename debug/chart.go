@@ -31,8 +31,12 @@ func (v view) Charts() []chart {
 	failed := v.series(func(p *point) float64 { return p.Failed })
 	running := v.series(func(p *point) float64 { return float64(p.Running) })
 	queued := v.series(func(p *point) float64 { return float64(p.Queued) })
+	note := "peak " + rate(peak(ended))
+	if v.Failing > 0 {
+		note += " · " + rate(v.Failing) + " failed"
+	}
 	charts := []chart{
-		newChart("Tasks a second", rate(v.Rate), "peak "+rate(peak(ended)), peak(ended), ended, failed, "bad"),
+		newChart("Tasks a second", rate(v.Rate), note, peak(ended), ended, failed, "bad"),
 		newChart("Running", count(s.Running), "of "+plural(s.Size, "worker", "workers"),
 			max(peak(running), float64(s.Size)), running, nil, ""),
 		newChart("Queued", count(s.Queued), "of "+count(s.QueueDepth)+" · peak "+count(int(peak(queued))),
@@ -43,7 +47,7 @@ func (v view) Charts() []chart {
 	}
 	typical := v.series(func(p *point) float64 { return nanoseconds(p.Run, func(s *summary) seconds { return s.P50 }) })
 	slow := v.series(func(p *point) float64 { return nanoseconds(p.Run, func(s *summary) seconds { return s.P99 }) })
-	value, note := "–", "p50 –"
+	value, note := "–", "none ended"
 	if v.Run != nil {
 		value, note = duration(v.Run.P99), "p50 "+duration(v.Run.P50)+" · max "+duration(v.Run.Max)
 	}

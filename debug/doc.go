@@ -2,10 +2,10 @@
 // numbers, the last minute as charts, percentiles, workers and their tasks, and the last failures
 // with the stacks of panics. The page follows the pools live.
 //
-//	page := debug.NewPage()
-//	pool, err := debug.New(page, thumbnail, workpool.WithName("thumbs"))
+//	var page debug.Page
+//	pool, err := debug.New(&page, thumbnail, workpool.WithName("thumbs"))
 //	...
-//	http.Handle("/debug/workpool/", page)
+//	http.Handle("/debug/workpool/", &page)
 //
 // [New] makes a pool as [workpool.New] does and has it observed. [Page.Add] shows a pool that was
 // made otherwise, with less to see.
@@ -13,8 +13,9 @@
 // # Cost
 //
 // A page has no goroutine. What it keeps of an observed pool is written down by the callers and
-// workers as they go, about a hundred nanoseconds a task: the last minute by seconds, and the last 16
-// different failures, in about 75 kB for each pool. Other pools are looked at once a second while
+// workers as they go: the last minute by seconds, and the last 16 different failures. That takes 85 kB
+// for each pool, up to 150 kB more for the texts and stacks of failures, and little time beyond what
+// [workpool.WithObserver] costs: see BenchmarkNew. Other pools are looked at once a second while
 // somebody looks at the page, and not at all otherwise.
 //
 // # Safety

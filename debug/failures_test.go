@@ -19,7 +19,7 @@ import (
 )
 
 func TestFailures_AreToldApartByTheirText(t *testing.T) {
-	page := debug.NewPage()
+	page := new(debug.Page)
 	p := mustNew(t, page, func(ctx context.Context, text string) (int, error) {
 		if info, _ := workpool.InfoFrom(ctx); text == "again" && info.Attempt == 1 {
 			return 0, workpool.RetryAfter(0, errors.New(text))
@@ -48,7 +48,7 @@ func TestFailures_AreToldApartByTheirText(t *testing.T) {
 func explode() { panic("boom") }
 
 func TestFailures_APanicHasItsStack(t *testing.T) {
-	page := debug.NewPage()
+	page := new(debug.Page)
 	p := mustNew(t, page, func(context.Context, int) (int, error) { explode(); return 0, nil })
 	_, err := p.Do(t.Context(), 0)
 	require.Error(t, err)
@@ -97,7 +97,7 @@ func (h hostile) String() string  { return h.text() }
 func (h hostile) Unwrap() []error { return []error{nil} }
 
 func TestFailures_ErrorsWithMethodsThatPanic(t *testing.T) {
-	page := debug.NewPage()
+	page := new(debug.Page)
 	p := mustNew(t, page, func(_ context.Context, err error) (int, error) { return 0, err })
 	panics := func() string { panic("Error panics") }
 	for _, err := range []error{
@@ -123,7 +123,7 @@ func (e *nilError) Error() string { return e.text }
 
 func TestFailures_AnErrorMethodThatBlocksHoldsItsWorkerOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		page := debug.NewPage()
+		page := new(debug.Page)
 		p := mustNew(t, page, func(_ context.Context, err error) (int, error) { return 0, err }, workpool.WithWorkers(2))
 		release := make(chan struct{})
 		require.NoError(t, p.Submit(t.Context(), hostile{
@@ -146,7 +146,7 @@ func TestFailures_AnErrorMethodThatBlocksHoldsItsWorkerOnly(t *testing.T) {
 }
 
 func TestFailures_AnErrorMethodThatEndsItsGoroutine(t *testing.T) {
-	page := debug.NewPage()
+	page := new(debug.Page)
 	p := mustNew(t, page, func(_ context.Context, err error) (int, error) { return 0, err }, workpool.WithWorkers(1))
 	_, err := p.Do(t.Context(), hostile{text: func() string { runtime.Goexit(); return "" }})
 	require.Error(t, err)

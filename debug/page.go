@@ -17,22 +17,18 @@ type Pool interface {
 	Working() []workpool.Event
 }
 
-// A Page is an [http.Handler] that shows pools. Make one with [NewPage]. All its methods may be
-// called by many goroutines at once.
+// A Page is an [http.Handler] that shows pools. The zero Page is ready for use and must not be
+// copied. All its methods may be called by many goroutines at once.
 type Page struct {
-	closing sync.Once
-	closed  chan struct{}
-
 	mu      sync.Mutex // guards what follows
 	watches []*watch   // in the order of New and Add
 	made    int
+	over    chan struct{} // closed by Close; nil if nobody has asked for it
+	closed  bool
 }
 
 // endedPools is how many pools that have ended a page keeps.
 const endedPools = 8
-
-// NewPage returns a page without pools.
-func NewPage() *Page { return &Page{closed: make(chan struct{})} }
 
 // New makes a pool, as [workpool.New] does, that page shows with all there is to see: run and
 // wait times, what the workers are at, and failures. It is observed for that, with
@@ -68,23 +64,23 @@ func (p *Page) add(w *watch) {
 	p.made++
 	w.number = p.made
 	p.watches = append(p.watches, w)
-	ended := -endedPools
+	surplus := -endedPools
 	for _, w := range p.watches {
-		if over(w.pool.Stats()) {
-			ended++
+		if ended(w.pool.Stats()) {
+			surplus++
 		}
 	}
 	p.watches = slices.DeleteFunc(p.watches, func(w *watch) bool {
-		if ended <= 0 || !over(w.pool.Stats()) {
+		if surplus <= 0 || !ended(w.pool.Stats()) {
 			return false
 		}
-		ended--
+		surplus--
 		return true
 	})
 }
 
-// over tells whether nothing happens any more in a pool.
-func over(s workpool.Stats) bool { return s.Closed && s.Queued == 0 && s.Running == 0 }
+// ended tells whether nothing happens any more in a pool.
+func ended(s workpool.Stats) bool { return s.Closed && s.Queued == 0 && s.Running == 0 }
 
 func (p *Page) list() []*watch {
 	p.mu.Lock()
@@ -96,7 +92,25 @@ func (p *Page) list() []*watch {
 // it is loaded. [http.Server.Shutdown] waits for live views, and so needs
 //
 //	server.RegisterOnShutdown(page.Close)
-func (p *Page) Close() { p.closing.Do(func() { close(p.closed) }) }
+func (p *Page) Close() {
+	done := p.done()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.closed = true
+		close(done)
+	}
+}
+
+// done returns a channel that Close closes.
+func (p *Page) done() chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over == nil {
+		p.over = make(chan struct{})
+	}
+	return p.over
+}
 
 // policy lets a page load from its own address what it needs, and nothing else.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +

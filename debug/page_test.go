@@ -119,7 +119,7 @@ func sleep(ctx context.Context, d time.Duration) (int, error) {
 
 func TestPage_ShowsWhatAPoolIsAt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		page := debug.NewPage()
+		page := new(debug.Page)
 		p := mustNew(t, page, sleep, workpool.WithName("naps"), workpool.WithWorkers(2), workpool.WithQueueDepth(8))
 		for _, d := range []time.Duration{time.Second, 20 * time.Second, 30 * time.Second, time.Second} {
 			require.NoError(t, p.Submit(t.Context(), d))
@@ -152,7 +152,7 @@ func TestPage_ShowsWhatAPoolIsAt(t *testing.T) {
 
 func TestPage_StatesAndNotes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		page := debug.NewPage()
+		page := new(debug.Page)
 		state := func() string { return look(t, page).Pools[0].State }
 		p, err := debug.New(page, sleep, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithResultBuffer(0))
 		require.NoError(t, err)
@@ -182,7 +182,7 @@ func TestPage_StatesAndNotes(t *testing.T) {
 
 func TestPage_RemembersAMinuteThatNobodyHasSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		page := debug.NewPage()
+		page := new(debug.Page)
 		p := mustNew(t, page, sleep, workpool.WithWorkers(1), workpool.WithQueueDepth(100))
 		time.Sleep(100 * time.Second) // idle
 		for range 25 {                // ten seconds of them
@@ -221,7 +221,7 @@ func TestPage_RemembersAMinuteThatNobodyHasSeen(t *testing.T) {
 
 func TestPage_AQueueThatFillsWhileNoTaskEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		page := debug.NewPage()
+		page := new(debug.Page)
 		p, err := debug.New(page, sleep, workpool.WithWorkers(1), workpool.WithShutdown(workpool.Abort, 0))
 		require.NoError(t, err)
 		for range 20 {
@@ -237,7 +237,7 @@ func TestPage_AQueueThatFillsWhileNoTaskEnds(t *testing.T) {
 
 func TestPage_APoolThatIsNotObserved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		page := debug.NewPage()
+		page := new(debug.Page)
 		p, err := workpool.New(sleep, workpool.WithWorkers(1), workpool.WithoutResults())
 		require.NoError(t, err)
 		page.Add(p)
@@ -270,13 +270,13 @@ func TestPage_APoolThatIsNotObserved(t *testing.T) {
 }
 
 func TestPage_WithoutPools(t *testing.T) {
-	page := debug.NewPage()
+	page := new(debug.Page)
 	assert.Empty(t, look(t, page).Pools)
 	has(t, html(t, page), "No pools yet")
 }
 
 func TestPage_PoolsOfTheSameNameAndOnesThatHaveEnded(t *testing.T) {
-	page := debug.NewPage()
+	page := new(debug.Page)
 	mustNew(t, page, sleep, workpool.WithName("twin"))
 	mustNew(t, page, sleep, workpool.WithName("twin"))
 	text := html(t, page)
@@ -305,7 +305,7 @@ func TestNew_WithoutAPageIsWorkpoolNew(t *testing.T) {
 }
 
 func TestNew_RefusesAndKeepsOptions(t *testing.T) {
-	page := debug.NewPage()
+	page := new(debug.Page)
 	p, err := debug.New(page, sleep, workpool.WithWorkers(-1))
 	require.ErrorIs(t, err, workpool.ErrInvalidOption)
 	assert.Nil(t, p)
@@ -327,7 +327,7 @@ func TestNew_RefusesAndKeepsOptions(t *testing.T) {
 
 func TestPage_EscapesEverything(t *testing.T) {
 	const evil = `"'></pre></title><script>alert(1)</script><img src=x onerror=alert(1)>` + "\r\ndata: x\xff\u2028"
-	page := debug.NewPage()
+	page := new(debug.Page)
 	p := mustNew(t, page, func(_ context.Context, panics bool) (int, error) {
 		if panics {
 			panic(evil)
@@ -352,7 +352,7 @@ func TestPage_EscapesEverything(t *testing.T) {
 }
 
 func TestPage_ChangesNothing(t *testing.T) {
-	page := debug.NewPage()
+	page := new(debug.Page)
 	for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "X"} {
 		for _, query := range []string{"", "?format=events", "?file=style.css"} {
 			r := ask(t, page, method, "/"+query)
@@ -366,7 +366,7 @@ func TestPage_ChangesNothing(t *testing.T) {
 }
 
 func TestPage_Formats(t *testing.T) {
-	page := debug.NewPage()
+	page := new(debug.Page)
 	for _, test := range []struct {
 		target, accept, contentType string
 		code                        int
@@ -398,7 +398,7 @@ func TestPage_Formats(t *testing.T) {
 var link = regexp.MustCompile(`(?:href|src)="([^"]*)"`)
 
 func TestPage_WorksWhereverItIsMounted(t *testing.T) {
-	page := debug.NewPage()
+	page := new(debug.Page)
 	mux := http.NewServeMux()
 	mux.Handle("/debug/workpool", page)
 	mux.Handle("/debug/slash/", page)

@@ -36,8 +36,9 @@ type view struct {
 	State    string         `json:"state"` // open, paused, closing or closed
 	Observed bool           `json:"observed"`
 	Stats    workpool.Stats `json:"stats"`
-	Rate     float64        `json:"rate"` // tasks ended a second, over the last ten
-	Wait     *summary       `json:"wait"` // of what ended in the last minute
+	Rate     float64        `json:"rate"`    // tasks that ended a second, over the last ten
+	Failing  float64        `json:"failing"` // those of them that failed
+	Wait     *summary       `json:"wait"`    // of what ended in the last minute
 	Run      *summary       `json:"run"`
 	Slowest  []task         `json:"slowest"` // of those that run, the one that has run longest first
 	Failures []failure      `json:"failures"`
@@ -92,7 +93,7 @@ func (w *watch) look() view {
 		working:  w.pool.Working(),
 	}
 	switch s := v.Stats; {
-	case over(s):
+	case ended(s):
 		v.State = "closed"
 	case s.Closed:
 		v.State = "closing"
@@ -105,10 +106,12 @@ func (w *watch) look() view {
 	for _, at := range h.points[minute-recent:] {
 		if at != nil {
 			v.Rate += at.Ended
+			v.Failing += at.Failed
 			n++
 		}
 	}
 	v.Rate /= float64(max(1, n))
+	v.Failing /= float64(max(1, n))
 	slices.SortStableFunc(v.working, func(a, b workpool.Event) int { return cmp.Compare(b.Took, a.Took) })
 	for _, e := range v.working[:min(maxTasks, len(v.working))] {
 		v.Slowest = append(v.Slowest, task{e.Worker, e.Index, e.Attempt, e.Way.String(), seconds(e.Waited), seconds(e.Took)})

@@ -14,8 +14,9 @@ const (
 // stream sends what the page shows, once a second, until the client leaves or does not read, or
 // the page is closed.
 func (p *Page) stream(w http.ResponseWriter, r *http.Request) {
+	done := p.done()
 	select {
-	case <-p.closed:
+	case <-done:
 		http.Error(w, "the page is closed: the program is shutting down", http.StatusServiceUnavailable)
 		return
 	default:
@@ -23,7 +24,9 @@ func (p *Page) stream(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no") // for proxies that would collect events
-	h.Set("Connection", "close")     // which has deadlines that are not the server's
+	if r.ProtoMajor == 1 {
+		h.Set("Connection", "close") // which has deadlines that are not the server's
+	}
 	if r.Method == http.MethodHead {
 		return
 	}
@@ -50,7 +53,7 @@ func (p *Page) stream(w http.ResponseWriter, r *http.Request) {
 		case <-tick.C:
 		case <-r.Context().Done():
 			return
-		case <-p.closed:
+		case <-done:
 			return
 		}
 	}

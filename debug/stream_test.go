@@ -107,7 +107,7 @@ func (f *follower) next() (text string, err error) {
 
 func TestStream_SendsThePageOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		page := debug.NewPage()
+		page := new(debug.Page)
 		p := mustNew(t, page, sleep, workpool.WithName("a\r\nb<c>"), workpool.WithWorkers(1), workpool.WithQueueDepth(100))
 		// Timeouts that are for short answers do not end the stream.
 		n, answering := serve(t, page, &http.Server{ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second, IdleTimeout: time.Second})
@@ -133,7 +133,7 @@ func TestStream_SendsThePageOnceASecond(t *testing.T) {
 
 func TestStream_SamplesPoolsThatAreNotObserved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		page := debug.NewPage()
+		page := new(debug.Page)
 		p, err := workpool.New(sleep, workpool.WithWorkers(1), workpool.WithoutResults())
 		require.NoError(t, err)
 		page.Add(p)
@@ -157,7 +157,7 @@ func TestStream_SamplesPoolsThatAreNotObserved(t *testing.T) {
 
 func TestStream_EndsWhenTheServerShutsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		page := debug.NewPage()
+		page := new(debug.Page)
 		server := &http.Server{}
 		server.RegisterOnShutdown(page.Close)
 		n, answering := serve(t, page, server)
@@ -184,7 +184,7 @@ func TestStream_EndsWhenTheServerShutsDown(t *testing.T) {
 
 func TestStream_DropsAClientThatDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		page := debug.NewPage()
+		page := new(debug.Page)
 		n, answering := serve(t, page, &http.Server{})
 		slow, quick := n.follow(t), n.follow(t)
 		defer slow.conn.Close()
@@ -203,7 +203,7 @@ type plain struct{ http.ResponseWriter }
 
 func TestStream_NeedsAServerThatCanFlush(t *testing.T) {
 	w := httptest.NewRecorder()
-	debug.NewPage().ServeHTTP(plain{w}, httptest.NewRequest(http.MethodGet, "/?format=events", nil))
+	new(debug.Page).ServeHTTP(plain{w}, httptest.NewRequest(http.MethodGet, "/?format=events", nil))
 	assert.Equal(t, http.StatusNotImplemented, w.Code)
 	assert.Contains(t, w.Body.String(), http.ErrNotSupported.Error())
 }

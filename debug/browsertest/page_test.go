@@ -123,7 +123,7 @@ const evil = `<script>document.title = 'broken'</script><img src=x onerror="docu
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{page: debug.NewPage()}
+	s := &site{page: new(debug.Page)}
 	var err error
 	s.pool, err = debug.New(s.page, func(ctx context.Context, task string) (int, error) {
 		switch task {

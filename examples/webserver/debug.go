@@ -27,7 +27,7 @@ func (s *server) serveDebug(addr string) (*http.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	debugServer := &http.Server{Handler: debugRoutes(s.page), ReadHeaderTimeout: 5 * time.Second}
+	debugServer := &http.Server{Handler: debugRoutes(&s.page), ReadHeaderTimeout: 5 * time.Second}
 	go func() {
 		if err := debugServer.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			slog.Error("no debug page any more", "error", err)

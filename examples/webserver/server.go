@@ -46,7 +46,7 @@ type task struct {
 
 type server struct {
 	pool     *workpool.Pool[task, string]
-	page     *debug.Page // shows the pool
+	page     debug.Page // shows the pool
 	work     func(context.Context, request) (string, error)
 	draining atomic.Bool
 
@@ -56,9 +56,9 @@ type server struct {
 }
 
 func newServer(work func(context.Context, request) (string, error), workers, queue int) (*server, error) {
-	s := &server{work: work, page: debug.NewPage(), jobs: make(map[string]job)}
+	s := &server{work: work, jobs: make(map[string]job)}
 	var err error
-	s.pool, err = debug.New(s.page, s.handle, // as workpool.New, and on the page
+	s.pool, err = debug.New(&s.page, s.handle, // as workpool.New, and on the page
 		workpool.WithName("jobs"),
 		workpool.WithWorkers(workers),
 		workpool.WithQueueDepth(queue),

@@ -274,7 +274,7 @@ func TestWebserver_ShowsItsPoolOnAnotherAddress(t *testing.T) {
 		t.Errorf("GET /debug/workpool/ on the public address: %d", code)
 	}
 
-	mux := debugRoutes(s.page)
+	mux := debugRoutes(&s.page)
 	for _, path := range []string{"/debug/workpool/?format=html", "/debug/pprof/", "/debug/pprof/cmdline"} {
 		recorder := httptest.NewRecorder()
 		mux.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, path, nil))
