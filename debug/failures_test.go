@@ -69,7 +69,7 @@ func TestFailures_APanicHasItsStack(t *testing.T) {
 
 func TestFailures_AreBounded(t *testing.T) {
 	var f debug.Failures
-	long := strings.Repeat("ü", 1<<20)
+	long := strings.Repeat("ü", 1<<15)
 	for i := range 10 * debug.MaxFailures {
 		f.Add(fmt.Errorf("%d %s", i, long))
 		f.Add(&workpool.PanicError{Value: i, Stack: []byte(long)})

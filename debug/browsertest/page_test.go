@@ -40,7 +40,7 @@ func start(t *testing.T) context.Context {
 		}
 	}
 	if path == "" {
-		t.Skip("no browser: none of ", strings.Join(browsers, ", "), " is installed")
+		t.Skipf("no browser: none of %s is installed", strings.Join(browsers, ", "))
 	}
 	options := []chromedp.ExecAllocatorOption{chromedp.ExecPath(path)}
 	if os.Geteuid() == 0 {
