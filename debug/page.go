@@ -32,8 +32,9 @@ const endedPools = 8
 
 // New makes a pool, as [workpool.New] does, that page shows with all there is to see: run and
 // wait times, what the workers are at, and failures. It is observed for that, with
-// [workpool.WithObserver], besides any observers among opts. The texts of its errors are made by the
-// worker, at the end of the task. If page is nil, New is workpool.New.
+// [workpool.WithObserver], besides any observers among opts. The text of an error is made by the
+// worker, at the end of the task, so an Error method that blocks holds its worker. If page is nil, New
+// is workpool.New.
 func New[T, R any](page *Page, handler workpool.Handler[T, R], opts ...workpool.Option) (*workpool.Pool[T, R], error) {
 	if page == nil {
 		return workpool.New(handler, opts...)

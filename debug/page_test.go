@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -323,6 +324,39 @@ func TestNew_RefusesAndKeepsOptions(t *testing.T) {
 	assert.Equal(t, 1, told)
 	assert.Equal(t, 1, look(t, page).Pools[0].Run.Count)
 	assert.Nil(t, opts[:2][1], "New must not write into the caller's slice")
+}
+
+func TestPage_ManyAtOnce(t *testing.T) {
+	const goroutines, tasks = 4, 200
+	page := new(debug.Page)
+	p := mustNew(t, page, func(_ context.Context, n int) (int, error) {
+		if n%10 == 0 {
+			return 0, fmt.Errorf("error %d", n)
+		}
+		return n, nil
+	}, workpool.WithWorkers(goroutines))
+	var all sync.WaitGroup
+	for range goroutines {
+		all.Go(func() {
+			for n := range tasks {
+				assert.NoError(t, p.Submit(t.Context(), n))
+			}
+		})
+		all.Go(func() {
+			for range 10 {
+				get(t, page, "/?format=html")
+				short, err := debug.New(page, sleep)
+				assert.NoError(t, err)
+				assert.NoError(t, short.Close())
+			}
+		})
+	}
+	all.Wait()
+	require.NoError(t, p.Wait(t.Context()))
+	s := look(t, page).Pools[0]
+	assert.Equal(t, goroutines*tasks, s.Run.Count)
+	assert.Equal(t, goroutines*tasks, s.Wait.Count)
+	assert.EqualValues(t, goroutines*tasks/10, s.Stats.Failed)
 }
 
 func TestPage_EscapesEverything(t *testing.T) {
