@@ -35,9 +35,13 @@ func (v view) Charts() []chart {
 	if v.Failing > 0 {
 		note += " · " + rate(v.Failing) + " failed"
 	}
+	workers := "of " + plural(s.Size, "worker", "workers")
+	if s.Workers != s.Size && !s.Closed {
+		workers += ", " + count(s.Workers) + " started"
+	}
 	charts := []chart{
 		newChart("Tasks a second", rate(v.Rate), note, peak(ended), ended, failed, "bad"),
-		newChart("Running", count(s.Running), "of "+plural(s.Size, "worker", "workers"),
+		newChart("Running", count(s.Running), workers,
 			max(peak(running), float64(s.Size)), running, nil, ""),
 		newChart("Queued", count(s.Queued), "of "+count(s.QueueDepth)+" · peak "+count(int(peak(queued))),
 			max(peak(queued), float64(s.QueueDepth)), queued, nil, ""),

@@ -23,7 +23,6 @@ func Example() {
 	mux.Handle("/debug/workpool/", &page) // of an address that only engineers get at
 	server := httptest.NewServer(mux)
 	server.Config.RegisterOnShutdown(page.Close) // or Shutdown would wait for those who watch
-	defer server.Close()
 
 	if _, err := pool.Map(context.Background(), []int{1, 2, 3}); err != nil {
 		log.Fatal(err)
@@ -37,14 +36,16 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer resp.Body.Close()
 	var got struct {
 		Pools []struct {
 			State string
 			Stats workpool.Stats
 		}
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil {
+	err = json.NewDecoder(resp.Body).Decode(&got)
+	resp.Body.Close()
+	server.Close()
+	if err != nil {
 		log.Fatal(err)
 	}
 	for _, p := range got.Pools {

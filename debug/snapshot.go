@@ -152,23 +152,26 @@ func (v view) Cells() []cell {
 	return cells
 }
 
-// Notes returns what keeps the pool from going on, in words.
-func (v view) Notes() []string {
-	var notes []string
-	note := func(n int, one, many string) {
-		switch {
-		case n == 1:
-			notes = append(notes, "1 "+one)
-		case n > 1:
-			notes = append(notes, count(n)+" "+many)
+// A note says in words what there is to know besides.
+type note struct {
+	Text string
+	Held bool // that something is held up
+}
+
+// Notes returns those of a pool.
+func (v view) Notes() []note {
+	var notes []note
+	add := func(held bool, n int, one, many string) {
+		if n > 0 {
+			notes = append(notes, note{plural(n, one, many), held})
 		}
 	}
 	s := v.Stats
-	note(s.Waiting, "caller waits for room", "callers wait for room")
-	note(s.Held, "worker waits for a receiver of its result", "workers wait for a receiver of their results")
-	note(s.Parked, "queued task waits for its next attempt", "queued tasks wait for their next attempt")
-	if s.Held == 0 {
-		note(s.Undelivered, "result has not been received", "results have not been received")
+	add(true, s.Waiting, "caller waits for room", "callers wait for room")
+	add(true, s.Held, "worker waits for a receiver of its result", "workers wait for a receiver of their results")
+	add(false, s.Parked, "queued task waits for its next attempt", "queued tasks wait for their next attempt")
+	if s.Closed {
+		add(true, s.Undelivered, "result has not been received", "results have not been received")
 	}
 	return notes
 }
