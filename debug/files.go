@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"path"
 	"sync"
-	"time"
 )
 
 //go:embed files
@@ -18,17 +17,8 @@ var templates = sync.OnceValue(func() *template.Template {
 	return template.Must(template.New("").Funcs(template.FuncMap{
 		"count":    count[uint64],
 		"duration": duration,
-		"ago":      func(now, then time.Time) string { return ago(now.Sub(then)) },
 	}).ParseFS(files, "files/page.html"))
 })
-
-// ago returns how long ago something was.
-func ago(d time.Duration) string {
-	if d < time.Second {
-		return "now"
-	}
-	return duration(seconds(d.Truncate(time.Second))) + " ago"
-}
 
 // render returns a template of page.html, filled in.
 func render(name string, s snapshot) []byte {
