@@ -7,7 +7,9 @@
 //   - how a server goes down: at SIGTERM or Ctrl-C new jobs get a 503, accepted
 //     jobs run until the -drain deadline while their results can be fetched,
 //     and only then the server stops. Jobs that the deadline cut short are
-//     aborted, and the exit status is 1. A second signal is an early deadline.
+//     aborted, and the exit status is 1. A second signal is an early deadline;
+//   - how to see what the pool is at: a page of package debug, beside the
+//     profiles of net/http/pprof, on an address for this machine only.
 //
 // Run it, and talk to it from another terminal:
 //
@@ -16,6 +18,8 @@
 //	curl localhost:8080/jobs/ID     # the Location of the answer
 //	curl localhost:8080/stats
 //	curl -i localhost:8080/healthz  # 503 while draining
+//
+// Watch it on http://localhost:6060/debug/workpool/ in a browser.
 //
 // The outcomes of the last 1000 ended jobs are kept, older ones are forgotten.
 package main
@@ -48,6 +52,7 @@ func run(args []string, work func(context.Context, request) (string, error)) err
 	workers := flags.Int("workers", runtime.GOMAXPROCS(0), "jobs that run at a time")
 	queue := flags.Int("queue", 64, "jobs that wait for a worker; the next ones get a 429")
 	drain := flags.Duration("drain", 10*time.Second, "time for accepted jobs to end at shutdown")
+	debugAddr := flags.String("debug", "127.0.0.1:6060", "address of the debug page and of profiles, which is not to be public; none if empty")
 	linger := flags.Duration("linger", time.Second, "time to fetch the last results after that")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -58,6 +63,13 @@ func run(args []string, work func(context.Context, request) (string, error)) err
 	s, err := newServer(work, *workers, *queue)
 	if err != nil {
 		return err
+	}
+	if *debugAddr != "" {
+		debugServer, err := s.serveDebug(*debugAddr)
+		if err != nil {
+			return errors.Join(err, s.pool.Close())
+		}
+		defer debugServer.Close() // Shutdown would wait for those who watch the page
 	}
 	listener, err := net.Listen("tcp", *addr)
 	if err != nil {

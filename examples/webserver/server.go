@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 
 	"github.com/seed-a18b2dc9/workpool"
+	"github.com/seed-a18b2dc9/workpool/debug"
 )
 
 const (
@@ -45,6 +46,7 @@ type task struct {
 
 type server struct {
 	pool     *workpool.Pool[task, string]
+	page     debug.Page // shows the pool
 	work     func(context.Context, request) (string, error)
 	draining atomic.Bool
 
@@ -56,7 +58,8 @@ type server struct {
 func newServer(work func(context.Context, request) (string, error), workers, queue int) (*server, error) {
 	s := &server{work: work, jobs: make(map[string]job)}
 	var err error
-	s.pool, err = workpool.New(s.handle,
+	s.pool, err = debug.New(&s.page, s.handle, // as workpool.New, and on the page
+		workpool.WithName("jobs"),
 		workpool.WithWorkers(workers),
 		workpool.WithQueueDepth(queue),
 		workpool.WithResultFunc(s.finish))

@@ -53,7 +53,7 @@ type process struct {
 
 func startProcess(t *testing.T, args ...string) *process {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), os.Args[0], append([]string{"-addr", "127.0.0.1:0", "-workers", "1", "-linger", "1m"}, args...)...)
+	command := exec.CommandContext(t.Context(), os.Args[0], append([]string{"-addr", "127.0.0.1:0", "-debug", "127.0.0.1:0", "-workers", "1", "-linger", "1m"}, args...)...)
 	command.Env = append(os.Environ(), childVariable+"=yes")
 	stdin, err := command.StdinPipe()
 	if err != nil {

@@ -266,6 +266,27 @@ func TestWebserver_ForgetsOldJobs(t *testing.T) {
 	}
 }
 
+func TestWebserver_ShowsItsPoolOnAnotherAddress(t *testing.T) {
+	s := newTestServer(t, hash, 2, 8)
+	c, _, _ := start(t, s, patience)
+	c.await(c.post("hello"), "done")
+	if code := c.status("GET", "/debug/workpool/", ""); code != http.StatusNotFound {
+		t.Errorf("GET /debug/workpool/ on the public address: %d", code)
+	}
+
+	mux := debugRoutes(&s.page)
+	for _, path := range []string{"/debug/workpool/?format=html", "/debug/pprof/", "/debug/pprof/cmdline"} {
+		recorder := httptest.NewRecorder()
+		mux.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, path, nil))
+		if recorder.Code != http.StatusOK {
+			t.Errorf("GET %s: %d", path, recorder.Code)
+		}
+		if path == "/debug/workpool/?format=html" && !strings.Contains(recorder.Body.String(), "<h2>jobs</h2>") {
+			t.Error("the page does not show the pool")
+		}
+	}
+}
+
 func TestWebserver_DrainsAndKeepsAnswering(t *testing.T) {
 	work, release := untilReleased()
 	s := newTestServer(t, work, 1, 1)
