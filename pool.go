@@ -61,10 +61,15 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	p.line.lanes = c.ordered
 	p.spare = newStore[T, R](c.workers)
 	p.plain = p.results.on && !c.ordered && !f.classifies() && p.observer == nil
-	p.life.begin(c.ctx, c.own, func() {
-		p.lock() // which aborts it
-		p.unlock()
-	})
+	p.life.begin(c.ctx, c.own)
+	if p.life.tied {
+		p.mu.Lock() // since a context that has ended aborts the pool at once, on another goroutine
+		p.life.unlink = context.AfterFunc(p.life.ctx, func() {
+			p.lock() // which aborts it
+			p.unlock()
+		})
+		p.mu.Unlock()
+	}
 	return p, nil
 }
 

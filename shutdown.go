@@ -34,9 +34,9 @@ type life struct {
 	resultFuncErr error // the first panic or Goexit of the result function
 }
 
-// begin opens the pool. It calls ended when ctx has ended. A pool of one Map or ForEach, which is
-// its own, is never aborted otherwise.
-func (l *life) begin(ctx context.Context, own bool, ended func()) {
+// begin opens the pool. One of a single Map or ForEach, which is its own, is aborted by nothing but
+// ctx.
+func (l *life) begin(ctx context.Context, own bool) {
 	l.done = make(chan struct{})
 	l.open = true
 	if l.alone = own && ctx.Done() == nil; l.alone {
@@ -44,9 +44,7 @@ func (l *life) begin(ctx context.Context, own bool, ended func()) {
 		return
 	}
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
-	if l.tied = ctx.Done() != nil; l.tied {
-		l.unlink = context.AfterFunc(l.ctx, ended)
-	}
+	l.tied = ctx.Done() != nil
 }
 
 // labels returns a context with the pprof label that the goroutines of a pool carry: its

@@ -523,6 +523,18 @@ func TestWithContext_ItsEndIsNoticedAtOnce(t *testing.T) {
 	}
 }
 
+// The goroutine that aborts the pool may be faster than New.
+func TestWithContext_ThatHasEndedBeforeNew(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 2000 {
+		p, err := workpool.New(square, workpool.WithContext(ended))
+		require.NoError(t, err)
+		require.ErrorIs(t, p.Submit(t.Context(), 1), workpool.ErrClosed)
+		require.NoError(t, p.Close(), "nothing was accepted")
+	}
+}
+
 // It ends a pool that is being closed, too.
 func TestWithContext_ItsEndAbortsAPoolThatIsClosing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
