@@ -6,7 +6,7 @@ require (
 	github.com/alitto/pond/v2 v2.7.1
 	github.com/gammazero/workerpool v1.3.0
 	github.com/panjf2000/ants/v2 v2.12.1
-	github.com/seed-a18b2dc9/workpool v0.0.0
+	github.com/seed-a18b2dc9/workpool v0.1.0
 	github.com/sourcegraph/conc v0.3.0
 	golang.org/x/sync v0.25.0
 	gonum.org/v1/plot v0.17.0
@@ -25,5 +25,3 @@ require (
 	golang.org/x/image v0.30.0 // indirect
 	golang.org/x/text v0.28.0 // indirect
 )
-
-replace github.com/seed-a18b2dc9/workpool => ../
