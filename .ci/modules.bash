@@ -28,11 +28,13 @@ each() {
 
 # alone MODULES COMMAND... runs a command in each of the modules, without the
 # workspace. What they require of one another is not published, so it uses a copy of
-# go.mod to which go.work's replacements are added.
+# go.mod to which go.work's replacements are added, and of go.sum. What the command
+# changes there, as go get does, is taken over.
 alone() (
 	copy=$(native "$(mktemp -d)")
 	trap 'rm -rf "$copy"' EXIT
-	replacements=$(awk -v root="$root" '$3 == "=>" { print "-replace=" $1 "@" $2 "=" root "/" $4 }' go.work)
+	replace=$(awk -v root="$root" '$3 == "=>" { print "-replace=" $1 "@" $2 "=" root "/" $4 }' go.work)
+	restore=$(awk '$3 == "=>" { print "-dropreplace=" $1 "@" $2 }' go.work)
 	flags=$(go env GOFLAGS)
 	minor=$(go env GOVERSION)
 	minor=${minor#go1.}
@@ -45,8 +47,17 @@ alone() (
 			continue
 		fi
 		printf -- '-- %s, alone: %s\n' "$module" "${*:2}"
-		cp "$module/go.mod" "$module/go.sum" "$copy"
-		go mod edit $replacements "$copy/go.mod"
-		(cd "$module" && GOFLAGS="$flags -modfile=$copy/go.mod" "${@:2}") || exit
+		mkdir "$copy/before" "$copy/now"
+		for file in go.mod go.sum; do
+			[ ! -f "$module/$file" ] || cp "$module/$file" "$copy/before"
+		done
+		go mod edit $replace "$copy/before/go.mod"
+		cp "$copy"/before/* "$copy/now"
+		(cd "$module" && GOFLAGS="$flags -modfile=$copy/now/go.mod" "${@:2}") || exit
+		if ! diff -r "$copy/before" "$copy/now" >"$copy/changes"; then
+			go mod edit $restore "$copy/now/go.mod"
+			cp "$copy"/now/* "$module"
+		fi
+		rm -r "$copy/before" "$copy/now"
 	done
 )
