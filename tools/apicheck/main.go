@@ -13,9 +13,11 @@ import (
 	"fmt"
 	"go/types"
 	"log"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"golang.org/x/exp/apidiff"
@@ -85,10 +87,11 @@ func check(old, repository string, modules []string) ([]change, error) {
 		if err != nil {
 			return nil, err
 		}
-		for path, pkg := range before {
+		for _, path := range slices.Sorted(maps.Keys(before)) {
+			pkg := before[path]
 			now, ok := after[path]
 			if !ok {
-				changed = append(changed, change{path, pkg.Name(), "removed"})
+				changed = append(changed, change{path, pkg.Name(), "package removed"})
 				continue
 			}
 			for _, c := range apidiff.Changes(pkg, now).Changes {
