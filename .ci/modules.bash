@@ -33,7 +33,7 @@ each() {
 alone() (
 	copy=$(native "$(mktemp -d)")
 	trap 'rm -rf "$copy"' EXIT
-	replace=$(awk -v root="$root" '$3 == "=>" { print "-replace=" $1 "@" $2 "=" root "/" $4 }' go.work)
+	replace=$(awk -v root="$root" '$3 == "=>" { printf "replace %s %s => \"%s/%s\"\n", $1, $2, root, $4 }' go.work)
 	restore=$(awk '$3 == "=>" { print "-dropreplace=" $1 "@" $2 }' go.work)
 	flags=$(go env GOFLAGS)
 	minor=$(go env GOVERSION)
@@ -51,7 +51,8 @@ alone() (
 		for file in go.mod go.sum; do
 			[ ! -f "$module/$file" ] || cp "$module/$file" "$copy/before"
 		done
-		go mod edit $replace "$copy/before/go.mod"
+		printf '\n%s\n' "$replace" >>"$copy/before/go.mod"
+		go mod edit -fmt "$copy/before/go.mod"
 		cp "$copy"/before/* "$copy/now"
 		(cd "$module" && GOFLAGS="$flags -modfile=$copy/now/go.mod" "${@:2}") || exit
 		if ! diff -r "$copy/before" "$copy/now" >"$copy/changes"; then
