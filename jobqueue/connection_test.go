@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -200,7 +199,7 @@ func TestFault_FrozenLeaderIsLeft(t *testing.T) {
 	for node := range nodes {
 		clients[node] = r.client("nats://" + r.addressOf(node))
 	}
-	require.NoError(t, nodes[lead].cmd.Process.Signal(syscall.SIGSTOP))
+	require.NoError(t, nodes[lead].freeze())
 	var all sync.WaitGroup
 	for node, q := range clients {
 		all.Go(func() {

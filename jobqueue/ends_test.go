@@ -11,7 +11,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -415,10 +414,10 @@ func TestFault_PausedWorkerDoesNotRunWhatItHasLost(t *testing.T) {
 	paused := r.worker(1, 2) // short jobs, many of which it fetches ahead
 	r.submit(jobs)()
 	r.await(jobs / 10)
-	require.NoError(t, paused.cmd.Process.Signal(syscall.SIGSTOP))
+	require.NoError(t, paused.freeze())
 	r.worker(1, 2)
 	results(t, r.queue, jobs-1) // at least: the one that it ran may have to wait
-	require.NoError(t, paused.cmd.Process.Signal(syscall.SIGCONT))
+	require.NoError(t, paused.thaw())
 	r.check(jobs, 1)
 	require.NoError(t, paused.terminate())
 	r.check(jobs, 1)

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -360,9 +359,9 @@ func (w *world) terminateWorker() {
 
 // pause freezes a process for some time, which may be longer than AckWait.
 func (w *world) pause(p *process) {
-	_ = p.cmd.Process.Signal(syscall.SIGSTOP) // it may have ended
+	_ = p.freeze() // it may have ended
 	w.rest(100, 2500)
-	_ = p.cmd.Process.Signal(syscall.SIGCONT)
+	_ = p.thaw()
 }
 
 func (w *world) freezeWorker() {

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/term"
 
 	"github.com/seed-a18b2dc9/workpool/jobqueue"
 )
@@ -185,11 +186,7 @@ func (t *target) watch(ctx context.Context, q *rawQueue, out io.Writer, every ti
 
 func terminal(out io.Writer) bool {
 	f, ok := out.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 func dead(flags *flag.FlagSet) func(ctx context.Context, args []string, out io.Writer) error {

@@ -1,4 +1,4 @@
-module github.com/seed-a18b2dc9/workpool/promworkpool/queries
+module github.com/seed-a18b2dc9/workpool/promworkpool/internal/queries
 
 go 1.26.0
 
@@ -6,8 +6,8 @@ require (
 	github.com/prometheus/client_golang v1.24.1
 	github.com/prometheus/client_model v0.6.3
 	github.com/prometheus/prometheus v0.315.1
-	github.com/seed-a18b2dc9/workpool v0.0.0
-	github.com/seed-a18b2dc9/workpool/promworkpool v0.0.0
+	github.com/seed-a18b2dc9/workpool v0.1.0
+	github.com/seed-a18b2dc9/workpool/promworkpool v0.1.0
 	github.com/stretchr/testify v1.12.1
 	go.yaml.in/yaml/v3 v3.0.5
 )
@@ -24,9 +24,4 @@ require (
 	golang.org/x/sys v0.48.0 // indirect
 	golang.org/x/text v0.42.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
-)
-
-replace (
-	github.com/seed-a18b2dc9/workpool => ../../
-	github.com/seed-a18b2dc9/workpool/promworkpool => ../
 )

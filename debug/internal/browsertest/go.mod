@@ -1,11 +1,11 @@
-module github.com/seed-a18b2dc9/workpool/debug/browsertest
+module github.com/seed-a18b2dc9/workpool/debug/internal/browsertest
 
 go 1.26.0
 
 require (
 	github.com/chromedp/cdproto v0.159.3
 	github.com/chromedp/chromedp v0.23.0
-	github.com/seed-a18b2dc9/workpool v0.0.0
+	github.com/seed-a18b2dc9/workpool v0.1.0
 	github.com/stretchr/testify v1.11.1
 )
 
@@ -15,5 +15,3 @@ require (
 	github.com/pmezard/go-difflib v1.0.0 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 )
-
-replace github.com/seed-a18b2dc9/workpool => ../../

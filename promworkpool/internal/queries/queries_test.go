@@ -133,7 +133,7 @@ func isRate(node parser.Node) bool {
 
 func TestDashboard(t *testing.T) {
 	metrics := exposed(t)
-	data, err := os.ReadFile("../dashboard.json")
+	data, err := os.ReadFile("../../dashboard.json")
 	require.NoError(t, err)
 	type source struct{ Type, UID string }
 	var dashboard struct {
@@ -188,7 +188,7 @@ func TestDashboard(t *testing.T) {
 
 func TestAlerts(t *testing.T) {
 	metrics := exposed(t)
-	readme, err := os.ReadFile("../README.md")
+	readme, err := os.ReadFile("../../README.md")
 	require.NoError(t, err)
 	blocks := regexp.MustCompile("(?s)\n```yaml\n(.*?)```").FindAllSubmatch(readme, -1)
 	require.Len(t, blocks, 1)
