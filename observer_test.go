@@ -504,6 +504,20 @@ func TestWorking(t *testing.T) {
 	})
 }
 
+// It keeps everybody from the pool for as long as it takes, and so allocates once.
+func TestWorking_OfManyWorkers(t *testing.T) {
+	const workers = 1000
+	release := make(chan struct{})
+	p := mustNew(t, func(context.Context, int) (int, error) { <-release; return 0, nil },
+		workpool.WithWorkers(workers), workpool.WithQueueDepth(workers), workpool.WithoutResults(), workpool.WithObserver(workpool.Observer{}))
+	submitN(t, p, workers, 0)
+	for len(p.Working()) < workers {
+		runtime.Gosched()
+	}
+	assert.LessOrEqual(t, testing.AllocsPerRun(10, func() { p.Working() }), 1.0)
+	close(release)
+}
+
 // The tasks of a Map that workers take without a look at the queue are told of one by one.
 func TestWorking_OfAMap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
