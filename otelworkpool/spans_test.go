@@ -442,10 +442,11 @@ func TestTexts_AreValidUTF8(t *testing.T) {
 		require.Error(t, err)
 	}
 
-	texts := fmt.Sprint(to.numbers())
+	reported := []any{to.numbers()}
 	for _, s := range to.attempts() {
-		texts += s.Name() + s.Status().Description + fmt.Sprint(s.Attributes(), s.Events())
+		reported = append(reported, s.Name(), s.Status().Description, s.Attributes(), s.Events())
 	}
+	texts := fmt.Sprint(reported...)
 	assert.True(t, utf8.ValidString(texts), "%q", texts)
 	assert.Contains(t, texts, "read \uFFFD")
 	assert.Contains(t, texts, "pool \uFFFD")
