@@ -442,6 +442,22 @@ func TestRule9_TasksAreNotRetainedWithoutAReceiver(t *testing.T) {
 	}
 }
 
+// What an observer has given to a task is let go when that has ended, though nobody has received
+// its result.
+func TestRule9_ValuesOfObserversAreNotRetained(t *testing.T) {
+	for name, options := range map[string][]workpool.Option{"as they come": nil, "WithOrdered": {workpool.WithOrdered()}} {
+		t.Run(name, func(t *testing.T) {
+			var r remains
+			observer := workpool.Observer{Submit: func(context.Context) any { return r.payload() }}
+			p := mustNew(t, identity, append(options, workpool.WithObserver(observer), workpool.WithResultBuffer(20))...)
+			submitN(t, p, 10, 1)
+			require.NoError(t, p.Wait(t.Context()))
+			r.assertCollected(t)
+			assert.Equal(t, 10, p.Stats().Undelivered)
+		})
+	}
+}
+
 // A context holds on to what it carries, such as all that belongs to a request. It must
 // not outlive its request in an idle pool.
 func TestRule9_ContextOfARequestIsNotRetained(t *testing.T) {

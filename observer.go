@@ -39,7 +39,7 @@ type Event struct {
 	Way      Way           // how the task was handed in
 	Value    any           // what Submit of the observer returned
 	Waited   time.Duration // from when the task was handed in, or its next attempt was due, until the attempt began
-	Took     time.Duration // at the end: how long the handler ran; in what Working returns, how long so far
+	Took     time.Duration // at the end: how long Begin and the handler took; in what Working returns, how long so far
 	Panicked bool          // at the end: the handler itself panicked; Err may also be a *PanicError that it returned
 	Err      error         // at the end: what the handler returned, a *PanicError or ErrGoexit; RetryDelay tells whether it asks for another attempt
 }
@@ -88,7 +88,7 @@ func (p *Pool[T, R]) Working() []Event {
 	}
 	p.lock()
 	defer p.unlock()
-	events := []Event{}
+	events := make([]Event, 0, p.crew.alive)
 	for _, w := range p.crew.members {
 		if w != nil {
 			events = w.report(events)

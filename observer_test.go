@@ -147,6 +147,9 @@ func TestWithObserver_HowAnAttemptEnds(t *testing.T) {
 			panic(failure)
 		case "goexit":
 			runtime.Goexit()
+		case "panic during a goexit":
+			defer panic("boom")
+			runtime.Goexit()
 		case "retry":
 			if info.Attempt < 3 {
 				time.Sleep(time.Second)
@@ -184,6 +187,11 @@ func TestWithObserver_HowAnAttemptEnds(t *testing.T) {
 		require.ErrorIs(t, err, workpool.ErrGoexit)
 		assert.Equal(t, workpool.ErrGoexit, last().Err)
 
+		_, err = p.Do(t.Context(), "panic during a goexit")
+		panicked(t, "boom", err)
+		assert.Same(t, err, last().Err)
+		assert.True(t, last().Panicked)
+
 		log.ended, log.begun = nil, nil
 		gives(t, "retry")(p.Do(t.Context(), "retry"))
 		require.Len(t, log.ended, 3)
@@ -200,7 +208,7 @@ func TestWithObserver_HowAnAttemptEnds(t *testing.T) {
 		}
 		assert.Len(t, log.begun, 3)
 		s := p.Stats()
-		assert.Equal(t, [...]uint64{1, 5, 2}, [...]uint64{s.Succeeded, s.Failed, s.Panicked})
+		assert.Equal(t, [...]uint64{1, 6, 3}, [...]uint64{s.Succeeded, s.Failed, s.Panicked})
 	})
 }
 
@@ -494,6 +502,20 @@ func TestWorking(t *testing.T) {
 		assert.Nil(t, p.Working())
 		assert.Nil(t, new(workpool.Pool[int, int]).Working(), "the zero Pool")
 	})
+}
+
+// It keeps everybody from the pool for as long as it takes, and so allocates once.
+func TestWorking_OfManyWorkers(t *testing.T) {
+	const workers = 1000
+	release := make(chan struct{})
+	p := mustNew(t, func(context.Context, int) (int, error) { <-release; return 0, nil },
+		workpool.WithWorkers(workers), workpool.WithQueueDepth(workers), workpool.WithoutResults(), workpool.WithObserver(workpool.Observer{}))
+	submitN(t, p, workers, 0)
+	for len(p.Working()) < workers {
+		runtime.Gosched()
+	}
+	assert.LessOrEqual(t, testing.AllocsPerRun(10, func() { p.Working() }), 1.0)
+	close(release)
 }
 
 // The tasks of a Map that workers take without a look at the queue are told of one by one.

@@ -136,6 +136,9 @@ func (r *receiver[T, R]) giveBackLocked() {
 // answerLocked hands a job that has ended to whom its answer is for.
 func (p *Pool[T, R]) answerLocked(j *job[T, R]) {
 	j.ctx, j.state = nil, outside
+	if j.origin != nil {
+		j.origin.value = nil // the job may wait for a receiver
+	}
 	if j.batch != nil {
 		j.batch.remove(j)
 	}

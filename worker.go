@@ -108,7 +108,9 @@ func (w *worker[T, R]) replace() {
 	v := recover()
 	switch w.phase {
 	case handling, concluding:
-		w.failed(v)
+		if v != nil || !w.panicked { // else a Goexit goes on in which there was a panic, which is noted
+			w.failed(v)
+		}
 		w.phase++
 	case telling:
 		w.pool.resultFuncFailed(w.job.index, errorOf(v))

@@ -51,7 +51,8 @@ func New[T, R any](page *Page, handler workpool.Handler[T, R], opts ...workpool.
 
 // Add shows a pool that was made by other means than [New]. Of it the page has the numbers of
 // Stats, their history while somebody looks, and, if the pool has an observer, what its workers
-// are at. Pools may have the same name. Of pools that have ended, the page keeps the last eight.
+// are at. Pools may have the same name. Of pools that have ended, the page keeps the last eight; it
+// lets go of others when it is looked at, or gets another pool.
 func (p *Page) Add(pool Pool) {
 	w := newWatch()
 	w.pool, w.observed = pool, false
@@ -65,14 +66,19 @@ func (p *Page) add(w *watch) {
 	p.made++
 	w.number = p.made
 	p.watches = append(p.watches, w)
+	p.forgetLocked()
+}
+
+// forgetLocked drops the first pools that have ended, if there are too many.
+func (p *Page) forgetLocked() {
 	surplus := -endedPools
 	for _, w := range p.watches {
-		if ended(w.pool.Stats()) {
+		if w.ended = w.ended || ended(w.pool.Stats()); w.ended {
 			surplus++
 		}
 	}
 	p.watches = slices.DeleteFunc(p.watches, func(w *watch) bool {
-		if surplus <= 0 || !ended(w.pool.Stats()) {
+		if surplus <= 0 || !w.ended {
 			return false
 		}
 		surplus--
@@ -86,6 +92,7 @@ func ended(s workpool.Stats) bool { return s.Closed && s.Queued == 0 && s.Runnin
 func (p *Page) list() []*watch {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.forgetLocked()
 	return slices.Clone(p.watches)
 }
 

@@ -298,6 +298,22 @@ func TestPage_PoolsOfTheSameNameAndOnesThatHaveEnded(t *testing.T) {
 	assert.Equal(t, "last", pools[len(pools)-1].Stats.Name)
 }
 
+// No other pool has to come for the page to let go of those that have ended.
+func TestPage_PoolsThatEndAtOnce(t *testing.T) {
+	page := new(debug.Page)
+	var pools []*workpool.Pool[time.Duration, int]
+	for range 3 * debug.EndedPools {
+		pools = append(pools, mustNew(t, page, sleep))
+	}
+	require.Len(t, look(t, page).Pools, len(pools))
+	for _, p := range pools[1:] {
+		require.NoError(t, p.Close())
+	}
+	shown := look(t, page).Pools
+	require.Len(t, shown, 1+debug.EndedPools)
+	assert.Equal(t, "open", shown[0].State)
+}
+
 func TestNew_WithoutAPageIsWorkpoolNew(t *testing.T) {
 	p := mustNew(t, nil, sleep)
 	_, err := p.Do(t.Context(), 0)

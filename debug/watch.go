@@ -16,7 +16,8 @@ const minute = 60
 type watch struct {
 	pool     Pool
 	observed bool
-	number   int // in the page
+	number   int  // in the page
+	ended    bool // guarded by the page's mutex
 	base     time.Time
 	failures failures
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -74,7 +75,7 @@ const (
 
 func (o *observer) newPool(name string) *pool {
 	p := &pool{
-		spanName: cmp.Or(o.spanName, name, "workpool"),
+		spanName: valid(cmp.Or(o.spanName, name, "workpool")),
 		called:   []trace.SpanStartOption{trace.WithAttributes(o.of(name)...)},
 		waited:   []metric.RecordOption{metric.WithAttributes(o.of(name)...)},
 	}
@@ -197,13 +198,18 @@ func reason(err error) error {
 	}
 }
 
-// record records the failure of an attempt.
+// record records the failure of an attempt, as RecordError does but for texts that are not valid UTF-8.
 func record(span trace.Span, err error) {
-	var stack []trace.EventOption
+	text, kind := valid(err.Error()), semconv.ErrorType(err)
+	exception := []attribute.KeyValue{semconv.ExceptionType(kind.Value.AsString()), semconv.ExceptionMessage(text)}
 	if p, ok := err.(*workpool.PanicError); ok { //nolint:errorlint // one that is wrapped is of another task
-		stack = append(stack, trace.WithAttributes(semconv.ExceptionStacktrace(string(p.Stack))))
+		exception = append(exception, semconv.ExceptionStacktrace(valid(string(p.Stack))))
 	}
-	span.RecordError(err, stack...)
-	span.SetAttributes(semconv.ErrorType(err))
-	span.SetStatus(codes.Error, err.Error())
+	span.AddEvent(semconv.ExceptionEventName, trace.WithAttributes(exception...))
+	span.SetAttributes(kind)
+	span.SetStatus(codes.Error, text)
 }
+
+// valid makes text valid UTF-8. With one string that is not, OTLP exporters lose the whole batch
+// that it is in, of all spans and metrics of the program.
+func valid(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }

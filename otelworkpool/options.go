@@ -45,7 +45,7 @@ func (c *config) of(pool string, more ...attribute.KeyValue) []attribute.KeyValu
 	attributes := make([]attribute.KeyValue, 0, len(c.attributes)+1+len(more))
 	attributes = append(attributes, c.attributes...)
 	if pool != "" {
-		attributes = append(attributes, attribute.String("workpool.name", pool))
+		attributes = append(attributes, attribute.String("workpool.name", valid(pool)))
 	}
 	return append(attributes, more...)
 }

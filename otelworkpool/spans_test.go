@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -423,6 +424,33 @@ func (f samplerFunc) ShouldSample(p sdktrace.SamplingParameters) sdktrace.Sampli
 	return sdktrace.SamplingResult{Decision: sdktrace.RecordAndSample}
 }
 func (samplerFunc) Description() string { return "samplerFunc" }
+
+// One string that is not valid UTF-8 would keep an exporter from sending all that it has.
+func TestTexts_AreValidUTF8(t *testing.T) {
+	to := newTelemetry(t)
+	p := mustNew(t, func(_ context.Context, n int) (int, error) {
+		err := errors.New("read \xff\xfe")
+		if n == 1 {
+			panic(err)
+		}
+		return 0, err
+	}, to.observed(), workpool.WithName("pool \xff"))
+	_, err := otelworkpool.Register(p, to.options()...)
+	require.NoError(t, err)
+	for n := range 2 {
+		_, err := p.Do(t.Context(), n)
+		require.Error(t, err)
+	}
+
+	reported := []any{to.numbers()}
+	for _, s := range to.attempts() {
+		reported = append(reported, s.Name(), s.Status().Description, s.Attributes(), s.Events())
+	}
+	texts := fmt.Sprint(reported...)
+	assert.True(t, utf8.ValidString(texts), "%q", texts)
+	assert.Contains(t, texts, "read \uFFFD")
+	assert.Contains(t, texts, "pool \uFFFD")
+}
 
 type hostileError struct{}
 

@@ -24,9 +24,13 @@ func (g *gateway) routes() http.Handler {
 }
 
 func (g *gateway) product(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	if id == "." || id == ".." { // no name in a backend's path, but the way out of it
+		http.NotFound(w, r)
+		return
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), g.deadline)
 	defer cancel()
-	id := r.PathValue("id")
 	parts, err := workpool.Map(ctx, g.backends, func(ctx context.Context, b *backend) (json.RawMessage, error) {
 		return b.get(ctx, id)
 	}, workpool.WithWorkers(len(g.backends)))

@@ -95,6 +95,22 @@ func TestGateway_MakesOneAnswerOfAll(t *testing.T) {
 	})
 }
 
+// No id leads a backend to another path than that of its products.
+func TestGateway_StaysInThePathOfABackend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, sent := newGateway(t, testOptions(), answers)
+		defer g.end(t)
+		for _, id := range []string{"%2e", "%2e%2e"} {
+			if got := g.get(id); got.Code != http.StatusNotFound {
+				t.Errorf("%s: %d %s", id, got.Code, got.Body)
+			}
+		}
+		if sent.Load() != 0 {
+			t.Errorf("%d requests to the backend", sent.Load())
+		}
+	})
+}
+
 // The first request hangs, the second answers, and the first is cancelled.
 func TestGateway_HedgesASlowRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -87,6 +87,9 @@ func chunks(in io.Reader, o options) iter.Seq[chunk] {
 					text, err = text[:last], fmt.Errorf("the next line is longer than %d bytes", o.longest)
 				}
 			}
+			if err != nil && !errors.Is(err, io.EOF) {
+				text = text[:bytes.LastIndexByte(text, '\n')+1] // a part of a line may have a part of an address
+			}
 			if len(text) > 0 && !yield(chunk{text: text}) {
 				return
 			}

@@ -158,9 +158,9 @@ func TestFilter_SaysWhereItEnded(t *testing.T) {
 	broken := errors.New("the disk is broken")
 	for _, reason := range []error{broken, io.ErrUnexpectedEOF} {
 		out.Reset()
-		in := io.MultiReader(strings.NewReader("one\ntwo\nth"), iotest.ErrReader(reason))
+		in := io.MultiReader(strings.NewReader("one\ntwo\nfrom me@exam"), iotest.ErrReader(reason))
 		_, err := filter(t.Context(), in, &out, asItIs, o)
-		if !errors.Is(err, reason) || out.String() != "one\ntwo\nth" {
+		if !errors.Is(err, reason) || out.String() != "one\ntwo\n" {
 			t.Errorf("a read error: %v, written %q", err, out.String())
 		}
 	}
