@@ -5,28 +5,27 @@ import (
 	linked "container/list"
 )
 
-// WithKey makes tasks of one key run one at a time, in the order of acceptance.
-// Tasks of different keys share all workers. T must be that of the pool.
+// WithKey runs tasks of one key one at a time, in the order of acceptance. Tasks of
+// different keys share all workers. T must be that of the pool.
 //
-// A key takes part only while it has tasks. When one of them has ended, the
-// next one of that key goes to the end of the queue: so a key with many tasks
-// keeps no other from the workers. The tasks behind a running one of their key
-// count as queued. They may fill the queue, unless [WithKeyDepth] says how many of them
-// may, but a task whose key is idle is accepted whenever a worker is free.
+// When a task has ended, the next one of its key goes to the end of the queue, so a
+// key with many tasks does not keep others from the workers. Tasks behind a running
+// one of their key count as queued. They may fill the queue, unless [WithKeyDepth]
+// limits them, but a task whose key is idle is accepted whenever a worker is free.
+// The pool keeps nothing of a key without tasks.
 //
-// A task that is retried keeps its place: the next one of its key waits until
-// it has ended.
+// A retried task keeps its turn: the next one of its key waits until it has ended.
 //
-// A handler may hand in tasks of any key. With Submit, one whose key is busy is
-// queued, in excess of the queue depth where that is full. One that the handler waits
-// for, as with Do, goes ahead of all those of its key that do not run, and
-// one of the handler's own key, or of one whose handler waits for this one, runs in the
-// handler's place. Two handlers of different keys that each wait for a
-// task of the other's key wait for ever, as with two mutexes, unless a context ends that.
+// A handler may submit tasks of any key to its own pool. If the key is busy, Submit
+// queues the task, in excess of the queue depth if necessary. A task that the
+// handler waits for, as with Do, goes ahead of the queued ones of its key. If the
+// handler has the same key, or a handler that waits for this one has, the task runs
+// in the handler's place. Two handlers of different keys that wait for tasks of
+// each other's key deadlock until a context ends, as with two mutexes.
 //
-// f is called by the goroutine that hands in the task, before it is accepted.
-// A panic of f is the error of that call. A task whose key is a
-// nil interface or a NaN has no key and runs freely.
+// f is called by the goroutine that submits the task, before it is accepted. A
+// panic of f is the error of that call. A task whose key is a nil interface or a
+// NaN has no key and runs freely.
 func WithKey[T any, K comparable](f func(task T) K) Option {
 	return optionFunc(func(c *config) error {
 		if f == nil {
@@ -43,11 +42,11 @@ func WithKey[T any, K comparable](f func(task T) K) Option {
 	})
 }
 
-// WithKeyDepth limits the tasks of one key, with [WithKey], that are accepted and have
-// not ended: 1 or more. A task above that waits as if the queue were full, or
-// does what [WithOverflow] says, and keeps no task of another key from being accepted. What
-// handlers hand in to their own pool is accepted in excess of it. Without the option, a
-// busy key may fill the queue.
+// WithKeyDepth limits how many tasks of one key, with [WithKey], may be accepted
+// and not ended: 1 or more. A further task waits as if the queue were full, or does
+// what [WithOverflow] says. It does not keep tasks of other keys from being
+// accepted. Tasks that handlers submit to their own pool are accepted in excess of
+// the limit. Without the option, a busy key may fill the queue.
 func WithKeyDepth(n int) Option {
 	return optionFunc(func(c *config) error {
 		if n < 1 {

@@ -7,19 +7,20 @@ import (
 	"sync/atomic"
 )
 
-// Map runs the handler for every task and returns the values in the order of
-// the tasks. The first task that fails cancels the context of the others, and
-// Map returns its error, as it is, and no values. If ctx ends, Map returns an
-// error that matches ctx.Err().
+// Map runs the handler for every task and returns the values in the order of the
+// tasks. The first task that fails cancels the context of the others. Map then
+// returns its error unchanged, and no values. If ctx ends, Map returns an error
+// that matches ctx.Err().
 //
-// Map returns when every handler that it started has returned. It waits for room as one
-// task does. Its tasks are begun in the order of the slice, and take turns with all
-// others in the queue. A Map that has begun when the pool is shut down runs to its end; an
-// abort, or a Close with [FinishRunning], ends it. With [WithKey] or [WithPriority] each
-// of its tasks waits for room of its own instead, and [ErrClosed] ends it.
+// Map returns when every handler that it started has returned. It waits for room as
+// a single task does. Its tasks begin in the order of the slice, and take turns
+// with the other queued tasks. A Map that has begun finishes when the pool is shut
+// down; an abort, or a Close with [FinishRunning], ends it. With [WithKey] or
+// [WithPriority], each of its tasks waits for room on its own instead, and
+// [ErrClosed] ends the Map.
 //
-// Called with the context of a handler of the same pool, while that runs, its tasks run
-// in the place of the handler too, one at a time, if no other worker takes them.
+// Called with the context of a running handler of the same pool, tasks that no
+// other worker takes run in the handler's place, one at a time.
 func (p *Pool[T, R]) Map(ctx context.Context, tasks []T) ([]R, error) {
 	m := &mapping[T, R]{tasks: tasks}
 	if err := m.begin(ctx, p, ByMap); err != nil {
@@ -38,10 +39,10 @@ func (p *Pool[T, R]) Map(ctx context.Context, tasks []T) ([]R, error) {
 	return nil, m.failure(m.err)
 }
 
-// Map runs handler for every task on a pool of its own, made with opts, and
+// Map runs handler for every task on a pool of its own, created with opts, and
 // returns the values in the order of the tasks. See [Pool.Map]. Without
-// [WithWorkers], the pool has GOMAXPROCS workers, or one a task if these are
-// fewer, but no less than the minimum of [WithElastic].
+// [WithWorkers], the number of workers is GOMAXPROCS or the number of tasks,
+// whichever is smaller, but at least the minimum of [WithElastic].
 func Map[T, R any](ctx context.Context, tasks []T, handler Handler[T, R], opts ...Option) ([]R, error) {
 	p, err := New(handler, append(slices.Clip(opts), forTasks(len(tasks)))...)
 	if err != nil {

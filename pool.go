@@ -6,11 +6,11 @@ import (
 	"sync"
 )
 
-// A Pool runs one [Handler] for many tasks on a number of workers, which drain a
-// buffered task channel and push typed results onto a collector channel.
+// A Pool runs one [Handler] for many tasks on a number of workers. The workers
+// drain a buffered task channel and push typed results onto a collector channel.
 //
-// Make one with [New]. The zero Pool behaves as a closed one. A Pool must not be
-// copied. All methods may be called by many goroutines at once.
+// Create one with [New]. The zero Pool behaves like a closed one. A Pool must not
+// be copied. All methods are safe for concurrent use.
 type Pool[T, R any] struct {
 	handler   Handler[T, R]
 	functions functions[T, R] // given with options
@@ -37,9 +37,11 @@ type Pool[T, R any] struct {
 	quiet   chan struct{} // closed when everything accepted has ended; nil if nobody waits for that
 }
 
-// New makes a pool whose workers call handler. Workers start with the first tasks.
+// New creates a pool whose workers call handler. Workers start with the first
+// tasks.
 //
-// An error wraps [ErrInvalidOption] and says which option, or which two, and why.
+// An error wraps [ErrInvalidOption] and says which option is wrong, or which two
+// conflict, and why.
 func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	if handler == nil {
 		return nil, invalid("New(nil): a pool needs a handler")
@@ -153,10 +155,10 @@ func (p *Pool[T, R]) quietLocked() {
 	}
 }
 
-// Resize changes the number of workers to 1 or more, and to no less than the minimum
-// of [WithElastic]. It does not wait: surplus workers finish the task
-// in hand, begin no other, and leave. It returns
-// [ErrClosed] once the pool is closing.
+// Resize sets the number of workers. It has the range of [WithWorkers], and must
+// not be below the minimum of [WithElastic]. Resize does not wait: surplus workers
+// finish their current task, begin no other, and exit. It returns [ErrClosed] once
+// the pool is closing.
 func (p *Pool[T, R]) Resize(workers int) error {
 	if err := checkWorkers("Resize", workers); err != nil {
 		return err
@@ -173,9 +175,9 @@ func (p *Pool[T, R]) Resize(workers int) error {
 	return nil
 }
 
-// Pause keeps the workers from beginning tasks, until [Pool.Resume]. What runs goes
-// on, and tasks are accepted as long as the queue has room. Closing the pool ends the
-// pause.
+// Pause stops the workers from beginning tasks, until [Pool.Resume]. Running tasks
+// continue, and tasks are accepted as long as the queue has room. Closing the pool
+// ends the pause.
 func (p *Pool[T, R]) Pause() {
 	p.lock()
 	defer p.unlock()
@@ -189,11 +191,12 @@ func (p *Pool[T, R]) Resume() {
 	p.crew.paused = false
 }
 
-// Wait waits until everything accepted has ended, and returns nil; or until ctx
-// ends, and returns an error that matches ctx.Err() and says what the pool was busy
-// with. The pool stays open: while others submit, the moment may not come.
+// Wait waits until every accepted task has ended, and returns nil. If ctx ends
+// first, it returns an error that matches ctx.Err() and says what the pool was busy
+// with. The pool stays open: while others submit, there may never be a moment
+// without tasks.
 //
-// Called with the context of a handler of the same pool it returns [ErrReentrant].
+// Called with the context of a handler of the same pool, it returns [ErrReentrant].
 func (p *Pool[T, R]) Wait(ctx context.Context) error {
 	if ctx == nil {
 		return errNilContext

@@ -6,19 +6,20 @@ import (
 	"sync/atomic"
 )
 
-// Results returns the answers to the tasks that were submitted, as they are
-// ready, each once. It may be ranged over before, during and after the life of
-// the pool, by several goroutines at once: each result goes to one of them.
-// The sequence ends when the pool is closed and all results were received. A
-// break loses nothing; the next range goes on from there.
+// Results returns an iterator over the results of submitted tasks, each once, as
+// they become ready, or with [WithOrdered] in the order of acceptance. It may be
+// ranged over before, during and after closing, by several goroutines at once: each
+// result goes to one of them. The sequence ends when the pool is closed and all
+// results have been received. A break loses nothing; the next range continues from
+// there.
 //
-// While the pool is open, workers wait when the buffer of results is full.
-// From the moment that it is closing, they don't, and what is left can be
-// received afterwards.
+// While the pool is open, workers wait when the result buffer is full. Once it is
+// closing, they don't, and the remaining results can be received afterwards.
 //
-// A handler that ranges over the results of its own pool gets those that are ready and
-// then the end at once, since it might wait for its own. It is recognized by its goroutine: do
-// not let a handler wait for another goroutine that ranges over Results.
+// In a handler of the same pool, a range yields the results that are ready and then
+// ends, since it might otherwise wait for the handler's own. The handler is
+// recognized by its goroutine: do not let a handler wait for another goroutine that
+// ranges over Results.
 func (p *Pool[T, R]) Results() iter.Seq[Result[T, R]] {
 	return func(yield func(Result[T, R]) bool) {
 		if !p.results.on {

@@ -110,24 +110,24 @@ func (l *life) onAbort(cancel context.CancelCauseFunc) (unlink func() bool) {
 	})
 }
 
-// Shutdown ends the pool in an orderly way: from now on nothing is accepted,
-// submitters that wait for room get [ErrClosed], and everything accepted runs,
-// the queued tasks of a paused pool included. When the last task has ended and
-// the last goroutine of the pool has left, Shutdown returns nil: no code of a
-// task runs any more. It never waits for a receiver; what was not received is
-// still there for [Pool.Results].
+// Shutdown closes the pool and waits until everything accepted has run. From now on
+// nothing is accepted, submitters that wait for room get [ErrClosed], and every
+// accepted task runs, including the queued tasks of a paused pool. When the last
+// task has ended and the last goroutine of the pool has exited, Shutdown returns
+// nil. No code of a task runs any more. Shutdown never waits for a receiver:
+// results that were not received can still be read from [Pool.Results].
 //
 // If ctx ends first, the pool is aborted: the contexts of running handlers are
 // cancelled with cause [ErrAborted], queued tasks end with ErrAborted without
-// running, and Shutdown returns a [*ShutdownError] at once. Handlers that
-// ignore their context run on; a further call waits for them.
+// running, and Shutdown returns a [*ShutdownError] at once. Handlers that ignore
+// their context continue to run; a later call waits for them.
 //
 // Tasks that submit tasks get ErrClosed as well. To let them finish, call
 // [Pool.Wait] first.
 //
-// Shutdown and [Pool.Close] may be called any number of times, by many
-// goroutines, and all return the same outcome. Called with the context of a
-// handler of the same pool, Shutdown does nothing and returns [ErrReentrant].
+// Shutdown and [Pool.Close] may be called any number of times, by many goroutines,
+// and all return the same outcome. Called with the context of a running handler of
+// the same pool, Shutdown does nothing and returns [ErrReentrant].
 func (p *Pool[T, R]) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		return errNilContext
@@ -143,14 +143,14 @@ func (p *Pool[T, R]) Shutdown(ctx context.Context) error {
 	return p.awaitEnd(ctx)
 }
 
-// Close ends the pool in the way set with [WithShutdown], by default as a
-// Shutdown without a limit. It returns nil if it could do so in time, even
-// where that meant to end tasks without running them. At the timeout it aborts
-// the pool and returns a [*ShutdownError], as [Pool.Shutdown] does.
+// Close ends the pool as set with [WithShutdown]; the default is a Shutdown without
+// a time limit. It returns nil if it finished in time, even if that meant ending
+// tasks without running them. At the timeout it aborts the pool and returns a
+// [*ShutdownError], as [Pool.Shutdown] does.
 //
-// Close has no context by which it could know a handler of the same pool. A
-// handler that closes its own pool uses Shutdown, and learns that it has to be
-// done from elsewhere, or starts Close on a goroutine.
+// Close has no context, so it does not recognize a handler of the same pool: called
+// from one, it waits for that handler, and so for itself, until the timeout. A
+// handler that closes its own pool calls Close on another goroutine.
 func (p *Pool[T, R]) Close() error {
 	p.close(p.mode)
 	ctx := context.Background()

@@ -2,7 +2,7 @@ package workpool
 
 import "fmt"
 
-// Stats is a snapshot of a pool. Its numbers belong to one moment, at which
+// Stats is a snapshot of a pool. All numbers are of the same moment, at which
 // Submitted == Queued + Running + Succeeded + Failed + Aborted.
 type Stats struct {
 	Name           string // as given with WithName
@@ -11,12 +11,12 @@ type Stats struct {
 	ResultBuffer   int    // as given with WithResultBuffer
 	Paused, Closed bool
 
-	Workers     int // Size, or with WithElastic the workers that are started; more while Resize waits for some to end their task
+	Workers     int // Size, or with WithElastic the workers that are started; more while surplus workers finish their task after a Resize
 	Running     int // tasks that a worker has begun
 	Queued      int // accepted tasks that no worker has begun
 	Undelivered int // results that no receiver has taken
 	Waiting     int // callers in line for room
-	Held        int // workers that wait, since their result has no room
+	Held        int // workers that wait for room for their result
 	Parked      int // those of Queued that wait for their next attempt
 
 	Submitted uint64 // tasks accepted

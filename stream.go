@@ -6,27 +6,32 @@ import (
 	"time"
 )
 
-// Stream runs the handler for every task of the sequence and yields each
-// task's Result as it is ready, or with [WithOrdered] in the order of the
-// tasks, with the position of the task as Index. It is
-// lazy: it takes the next task only when fewer than queue depth, result buffer
-// and workers together are on their way. An error ends no task but its own.
+// Stream runs the handler for every task of the sequence and yields each task's
+// Result as it becomes ready, or with [WithOrdered] in the order of the tasks.
+// Index is the position of the task. Stream is lazy: it takes the next task only
+// while fewer than queue depth + result buffer + workers tasks are under way. An
+// error ends only its own task.
 //
-// If the stream ends before its input does, the last Result is no task's: its Attempt is 0,
-// its Task is zero, its Index the position of the next task, and Err says why. That is
-// a [*PanicError] if the sequence panicked; the error of ctx if that ended: queued tasks
-// yield it too, without running, and running ones are cancelled and waited for; or
-// [ErrClosed] if the pool closes first. A task that was taken from the sequence and not
-// accepted has a Result of its own before that, which says why.
+// If the stream ends before its input does, the last Result belongs to no task. Its
+// Attempt is 0, its Task is zero, its Index is the position of the next task, and
+// Err says why the stream ended:
 //
-// The sequence of tasks runs on a goroutine of its own. When the loop over Stream ends, by
-// a break too, every handler that it started has returned. So has the sequence of tasks,
-// unless it is blocked: it is given a tenth of a second, and then left alone, to be
-// stopped when it next yields.
+//   - a [*PanicError] if the sequence panicked
+//   - the error of ctx if that ended; queued tasks yield it too, without
+//     running, and running ones are cancelled and waited for
+//   - [ErrClosed] if the pool closed first
 //
-// Called with the context of a handler of the same pool, while that runs, its tasks run
-// in the place of the handler too, while that waits for a result, if no other worker
-// takes them. A Stream may be ranged over several times if the sequence of tasks may.
+// A task that was taken from the sequence and not accepted has a Result of its own
+// before that, which says why.
+//
+// The sequence runs on a goroutine of its own. When the loop over Stream ends, also
+// by a break, every handler that it started has returned. So has the sequence,
+// unless it is blocked: Stream waits a tenth of a second for it, and then leaves it
+// to stop when it next yields.
+//
+// Called with the context of a running handler of the same pool, tasks that no
+// other worker takes run in the handler's place while it waits for a result. A
+// Stream may be ranged over several times if the sequence may.
 func (p *Pool[T, R]) Stream(ctx context.Context, tasks iter.Seq[T]) iter.Seq[Result[T, R]] {
 	return func(yield func(Result[T, R]) bool) {
 		if err := newStream[T, R](false).run(ctx, p, tasks, yield); err != nil {

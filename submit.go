@@ -5,22 +5,22 @@ import (
 	"iter"
 )
 
-// Submit hands task to the pool. Its answer comes from [Pool.Results], or
-// goes to the function given with [WithResultFunc].
+// Submit submits task. Its result comes from [Pool.Results], or goes to the
+// function given with [WithResultFunc].
 //
-// It returns nil as soon as the task is accepted, waiting for room until ctx
-// ends or the pool closes. If ctx has already ended, the task is refused. ctx bounds this
-// waiting only: the handler sees the values of ctx, not its end.
+// It waits for room until ctx ends or the pool closes, and returns nil as soon as
+// the task is accepted. If ctx has already ended, the task is refused. ctx bounds
+// only this wait: the handler sees the values of ctx, but not its cancellation.
 //
-// Called with the context of a handler of the same pool, while that runs, Submit does
-// not wait for room: where there is none, the task runs at once in the place of the
-// handler. Submit returns when it has ended or asks for another attempt, or another worker
-// has begun it.
+// Called with the context of a running handler of the same pool, Submit does not
+// wait for room. If there is none, the task runs at once in the handler's place.
+// Submit then returns when the task has ended, has asked for another attempt, or
+// has been begun by another worker.
 //
-// It returns [ErrClosed] once the pool is closing, and otherwise an error
-// that matches ctx.Err(); one that gave up waiting matches [ErrQueueFull] too,
-// and says what the pool was busy with. [WithOverflow] sets what else it may do
-// when there is no room.
+// It returns [ErrClosed] once the pool is closing, and otherwise an error that
+// matches ctx.Err(). If it gave up waiting, the error also matches [ErrQueueFull]
+// and says what the pool was busy with. [WithOverflow] sets what it does instead of
+// waiting.
 func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 	if err := endedContext(ctx); err != nil {
 		return p.refused(err)
@@ -54,8 +54,9 @@ func (p *Pool[T, R]) submitPlain(ctx, values context.Context, task T) error {
 	return p.enter(ctx, j, class{}, nil, policy{overflows: true})
 }
 
-// TrySubmit is like [Pool.Submit], but never waits: where there is no room it returns
-// [ErrQueueFull] at once, in a handler of the same pool and with [WithOverflow] too.
+// TrySubmit is like [Pool.Submit], but never waits: if there is no room, it returns
+// [ErrQueueFull] at once, also in a handler of the same pool and with
+// [WithOverflow].
 func (p *Pool[T, R]) TrySubmit(ctx context.Context, task T) error {
 	if err := endedContext(ctx); err != nil {
 		return p.refused(err)
@@ -68,15 +69,14 @@ func (p *Pool[T, R]) TrySubmit(ctx context.Context, task T) error {
 	return err
 }
 
-// SubmitCancel is like [Pool.Submit], and returns a function that cancels the
-// task: a queued task ends with context.Canceled, without running, and a
-// running one has its context cancelled. It may be called at any time, any
-// number of times, by any goroutine; when the task has ended it does nothing.
-// If the result buffer is full, a cancelled queued task ends when a worker comes to it.
-// Whatever it does, the task yields its one [Result].
+// SubmitCancel is like [Pool.Submit], and returns a function that cancels the task.
+// A queued task then ends with context.Canceled, without running; a running one has
+// its context cancelled. If the result buffer is full, a cancelled queued task ends
+// when a worker reaches it. In every case the task yields its one [Result].
 //
-// The function is never nil. If it is never called nothing is lost but what the
-// task itself takes. ctx, as in Submit, bounds the waiting for room alone.
+// cancel may be called at any time, any number of times, by any goroutine. After
+// the task has ended, it does nothing. It is never nil, and need not be called. As
+// in Submit, ctx bounds only the wait for room.
 func (p *Pool[T, R]) SubmitCancel(ctx context.Context, task T) (cancel func(), err error) {
 	if err := endedContext(ctx); err != nil {
 		return func() {}, p.refused(err)
@@ -106,10 +106,9 @@ func (p *Pool[T, R]) SubmitCancel(ctx context.Context, task T) (cancel func(), e
 	}, nil
 }
 
-// SubmitAll submits every task of the sequence, in order, as [Pool.Submit]
-// does, and returns how many were accepted. It stops at the first that is
-// not, and returns its error. A panic of the sequence is returned as a
-// [*PanicError].
+// SubmitAll submits the tasks of a sequence, in order, as [Pool.Submit] does, and
+// returns how many were accepted. It stops at the first task that is not accepted,
+// and returns its error. A panic of the sequence is returned as a [*PanicError].
 func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted int, err error) {
 	if tasks == nil {
 		return 0, errNilTasks

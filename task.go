@@ -7,23 +7,26 @@ import (
 
 // A Handler does the work of one task. Many workers call it at once.
 //
-// Its context has the values of the context that the task was submitted with,
-// and ends when the pool is aborted. Under [Pool.Do], [Pool.DoChan], [Pool.Map],
+// Its context has the values of the context that the task was submitted with, and
+// ends when the pool is aborted. Under [Pool.Do], [Pool.DoChan], [Pool.Map],
 // [Pool.Stream] and [Pool.Group] it also ends with the context of the caller.
-// [InfoFrom] returns from it which task this is and which worker runs it.
+// [InfoFrom] returns which task and which worker the context belongs to.
 //
 // Do not use the context after the handler has returned: it may be cancelled, and
-// it no longer counts as a handler's. A task that is submitted with the context of
-// a handler, or with one that [Timeout] made of it, gets the values that the handler's
-// own task was submitted with. One that is submitted with a context.WithValue
-// of it keeps that context, and everything behind it: a chain of tasks of which
-// each submits the next in this way grows with each.
+// no longer identifies a handler.
 //
-// A task and its value together may have up to about 64 KB, since Go has no channels
-// of larger elements and [Pool.DoChan] returns a channel. Use pointers for larger ones.
+// A task that is submitted with the context of a handler, or with one that
+// [Timeout] made of it, gets the values that the handler's own task was submitted
+// with. A task that is submitted with another context derived from it, as by
+// context.WithValue, keeps all the contexts before it. If each task submits the
+// next one in this way, the chain grows with each.
+//
+// A task and its value together may take up to about 64 KB, since [Pool.DoChan]
+// returns a channel and Go limits the size of channel elements. Use pointers for
+// larger ones.
 type Handler[T, R any] func(ctx context.Context, task T) (R, error)
 
-// A Result is the answer to one accepted task.
+// A Result is the outcome of one task.
 type Result[T, R any] struct {
 	Index   uint64 // order of acceptance, from 0; in Stream and Map the position in the input
 	Task    T      // the task as submitted
@@ -33,7 +36,7 @@ type Result[T, R any] struct {
 	Attempt int    // 1 unless retried, see RetryAfter; 0 in the last Result of a Stream that ended before its input
 }
 
-// A Func is a task that brings its own code. See [Call].
+// A Func is a task that is a closure. See [Call].
 type Func[R any] = func(ctx context.Context) (R, error)
 
 // Call calls f. It is the handler of pools whose tasks are closures:
@@ -43,7 +46,7 @@ type Func[R any] = func(ctx context.Context) (R, error)
 //	lines, err := pool.Do(ctx, func(ctx context.Context) (int, error) { return count(ctx, file) })
 func Call[R any](ctx context.Context, f Func[R]) (R, error) { return f(ctx) }
 
-// NoValue makes a handler of a function that has only an error to return:
+// NoValue turns a function that returns only an error into a handler:
 //
 //	pool, err := workpool.New(workpool.NoValue(send))
 func NoValue[T any](do func(ctx context.Context, task T) error) Handler[T, struct{}] {
