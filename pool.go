@@ -19,7 +19,7 @@ type Pool[T, R any] struct {
 	plain      bool      // results go to Results as they come, and tasks have no key, no priority and no observer
 	life       life
 	calls      sync.Pool // spare jobs of Do
-	submitters sync.Pool // spare ones
+	submitters sync.Pool // spare submitters
 
 	_       [64]byte // so that the mutex has a cache line of its own
 	mu      mutex    // guards what follows, the jobs and the workers
@@ -29,8 +29,8 @@ type Pool[T, R any] struct {
 	parking parking[T, R]
 	crew    crew
 	results collector[T, R]
-	untold  inPlace[T, R]  // where the result function is told of tasks that have not run
-	woken   waiting        // who is woken by unlock
+	untold  inPlace[T, R]  // calls the result function for tasks that have not run
+	woken   waiting        // waiters that unlock will wake
 	claims  *mapping[T, R] // the Map whose tasks workers claim without the mutex, or nil
 	count   counters
 	spare   store[T, R]
@@ -65,9 +65,9 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	p.plain = p.results.on && !c.ordered && !f.classifies() && p.observer == nil
 	p.life.begin(c.ctx, c.own)
 	if p.life.tied {
-		p.mu.Lock() // since a context that has ended aborts the pool at once, on another goroutine
+		p.mu.Lock() // if ctx has ended already, another goroutine aborts the pool at once
 		p.life.unlink = context.AfterFunc(p.life.ctx, func() {
-			p.lock() // which aborts it
+			p.lock() // this aborts the pool
 			p.unlock()
 		})
 		p.mu.Unlock()
@@ -75,9 +75,9 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	return p, nil
 }
 
-// lock begins all that is done under the mutex. Nothing is left in the open then: the
-// tasks of a Map that were claimed without the mutex are accounted for, and no more are
-// claimed; and a pool whose context has ended is aborted.
+// lock enters the mutex. It first settles what happened outside of it: it accounts for the
+// tasks of a Map that workers claimed without the mutex, and stops such claims; and it aborts
+// the pool if the pool's context has ended.
 func (p *Pool[T, R]) lock() {
 	if !p.mu.TryLock() {
 		p.mu.lockSlow()
@@ -87,8 +87,8 @@ func (p *Pool[T, R]) lock() {
 	}
 }
 
-// lockAhead is lock for receivers, of whom there are few, and who free those that wait
-// for room.
+// lockAhead is lock for receivers. They do not yield to the crowd, as lockSlow does: there are
+// few of them, and they make the room that others wait for.
 func (p *Pool[T, R]) lockAhead() {
 	p.mu.Lock()
 	if p.claims != nil || p.life.tied {
@@ -105,9 +105,9 @@ func (p *Pool[T, R]) settleLocked() {
 	}
 }
 
-// unlock ends all that is done under the mutex. It is the one place that wakes anybody:
-// it looks at what can go on, and wakes who can do it. Who is woken must find something to do,
-// or it is woken for ever.
+// unlock leaves the mutex. It is the only place that wakes anybody: it checks what can proceed,
+// and wakes a goroutine for it. A goroutine must be woken only if it will find something to do.
+// Otherwise the next unlock would wake it again, without end.
 func (p *Pool[T, R]) unlock() {
 	if p.crew.held.n > 0 {
 		p.releaseHeldLocked()
@@ -137,8 +137,8 @@ func (p *Pool[T, R]) unlock() {
 // isQuietLocked reports whether everything accepted has ended.
 func (p *Pool[T, R]) isQuietLocked() bool { return p.count.running == 0 && p.tasks.queued() == 0 }
 
-// quietLocked tells those who wait for it that everything accepted has ended. If the pool
-// is closed, nothing more will come.
+// quietLocked tells those who wait for it that everything accepted has ended. If the pool is
+// closed, workers and receivers can end too.
 func (p *Pool[T, R]) quietLocked() {
 	if p.quiet != nil {
 		close(p.quiet)
