@@ -47,7 +47,7 @@ func (p *Pool[T, R]) DoChan(ctx context.Context, task T) <-chan Result[T, R] {
 
 // A call is the owner of the task of a Do, TryDo or DoChan.
 type call[T, R any] struct {
-	waiter  // woken when the job has been answered, which is the caller's then
+	waiter  // woken when the job has been answered; the job then belongs to the caller
 	pool    *Pool[T, R]
 	results chan<- Result[T, R] // of a DoChan whose context can't end: gets the answer instead
 
@@ -86,8 +86,8 @@ func (p *Pool[T, R]) do(ctx context.Context, task T, how policy) (R, error) {
 	return r.Value, r.Err
 }
 
-// await waits for the answer to a call, or until ctx ends. It calls ended when the one or the
-// other has happened, before it may call code of the user.
+// await waits for the answer to a call, or until ctx ends. Then, before it may call user
+// code, it calls ended.
 func (p *Pool[T, R]) await(ctx context.Context, j *job[T, R], ended func()) Result[T, R] {
 	c, task := j.to.(*call[T, R]), j.task
 	if done := ctx.Done(); done == nil {
@@ -149,8 +149,9 @@ func (p *Pool[T, R]) call(ctx context.Context, task T, results chan<- Result[T, 
 	return j, nil
 }
 
-// takeBack drops a job whose caller waits no longer, since ctx has ended, and returns the
-// error. It returns nil if the job has been answered meanwhile: then it is the caller's.
+// takeBack drops a job whose caller no longer waits because ctx has ended, and returns the
+// error. It returns nil if the job has been answered meanwhile; the job then belongs to the
+// caller.
 func (p *Pool[T, R]) takeBack(ctx context.Context, j *job[T, R], c *call[T, R]) error {
 	err := contextError(ctx)
 	p.lock()
@@ -175,7 +176,7 @@ func (p *Pool[T, R]) takeBack(ctx context.Context, j *job[T, R], c *call[T, R]) 
 	return err
 }
 
-// getCall returns a job for a call, whose owner it has.
+// getCall returns a job for a call, and its owner.
 func (p *Pool[T, R]) getCall() (*job[T, R], *call[T, R]) {
 	if j, ok := p.calls.Get().(*job[T, R]); ok {
 		return j, j.to.(*call[T, R])

@@ -25,7 +25,7 @@ func WithElastic(minimum int, idle time.Duration) Option {
 	})
 }
 
-// An elastic is what a crew has with WithElastic.
+// An elastic has the settings of WithElastic, and the timer for them.
 type elastic struct {
 	least int
 	idle  time.Duration
@@ -41,7 +41,7 @@ func (c *crew) expires() time.Duration {
 	return max(0, time.Until(c.idle.first.since.Add(c.elastic.idle)))
 }
 
-// watchIdleLocked sets a timer for when the next worker is to leave.
+// watchIdleLocked sets a timer for when the next worker is to exit.
 func (p *Pool[T, R]) watchIdleLocked() {
 	e := p.crew.elastic
 	wait := p.crew.expires()
@@ -54,7 +54,7 @@ func (p *Pool[T, R]) watchIdleLocked() {
 	})
 }
 
-// dismissIdleLocked has those leave that have been idle for too long.
+// dismissIdleLocked makes workers exit that have been idle for too long.
 func (p *Pool[T, R]) dismissIdleLocked() {
 	c := &p.crew
 	surplus := c.alive - c.elastic.least

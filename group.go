@@ -16,9 +16,9 @@ type Group[T, R any] struct {
 
 	// Guarded by the pool's mutex:
 	values  []R
-	err     error // the first
+	err     error // the first error
 	over    bool  // Wait has returned
-	outcome error // what it has returned
+	outcome error // the error that Wait returned
 }
 
 // Group returns a group without tasks. The contexts of their handlers are derived
@@ -107,7 +107,7 @@ func (g *Group[T, R]) answerLocked(j *job[T, R]) {
 		g.err = j.err
 		if g.err == ErrDropped { //nolint:errorlint // our own; of others that have not run the pool or the context has ended
 			go func() { // it may call code of the user
-				defer func() { _ = recover() }() // there is nobody to tell
+				defer func() { _ = recover() }() // nobody could be told of a panic
 				g.ctx.cancel(ErrDropped)
 			}()
 		}

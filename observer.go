@@ -117,11 +117,11 @@ func newObserver(observers []Observer) *observer {
 	return &observer{joined(observers), time.Now().Add(-1)}
 }
 
-// now returns the time since the pool was made, which takes half as long to find out as
-// the time of day.
+// now returns the time since the pool was made. That takes half as long as reading the time
+// of day.
 func (o *observer) now() time.Duration { return time.Since(o.base) }
 
-// joined makes one Observer of several. The value of a task is that of each.
+// joined combines several Observers into one. The value of a task is a slice of theirs.
 func joined(observers []Observer) Observer {
 	return Observer{
 		Submit: func(ctx context.Context) any {
@@ -164,7 +164,7 @@ func joined(observers []Observer) Observer {
 	}
 }
 
-// tellEnd tells observers of an end, the last one first, and also if one of them panics.
+// tellEnd calls End of the observers, the last one first, even if one of them panics.
 func tellEnd(ctx context.Context, e Event, observers []Observer, values []any) {
 	if len(observers) == 0 {
 		return
@@ -177,14 +177,14 @@ func tellEnd(ctx context.Context, e Event, observers []Observer, values []any) {
 	}
 }
 
-// An origin is what an observer is told of where a task comes from.
+// An origin is what an observer is told about how a task was submitted.
 type origin struct {
 	way   Way
 	value any
 	at    time.Duration // when it was handed in, or its next attempt was due
 }
 
-// origin returns where tasks come from that are handed in with ctx.
+// origin returns the origin of tasks that are submitted with ctx.
 func (p *Pool[T, R]) origin(ctx context.Context, way Way) (o origin, err error) {
 	if p.observer == nil {
 		return o, nil
@@ -210,7 +210,7 @@ func (p *Pool[T, R]) another(o origin) origin {
 	return o
 }
 
-// cameFrom notes where j comes from.
+// cameFrom sets the origin of j.
 func (p *Pool[T, R]) cameFrom(j *job[T, R], o origin) {
 	if p.observer == nil {
 		return
@@ -221,8 +221,8 @@ func (p *Pool[T, R]) cameFrom(j *job[T, R], o origin) {
 	*j.origin = o
 }
 
-// callObserved calls the handler for j where somebody looks on: an observer, or the tracer of
-// the Go runtime. It is the one place where an attempt begins for them, and ends.
+// callObserved calls the handler for j and reports the beginning and end of the attempt to
+// the observer and to the tracer of the Go runtime. Nothing else does.
 func (w *worker[T, R]) callObserved(j *job[T, R]) {
 	ctx := w.contextFor(j)
 	if trace.IsEnabled() {
@@ -269,7 +269,7 @@ func (a *attempt[T, R]) end(j *job[T, R]) {
 	}
 }
 
-// working adds to events what w is at.
+// working adds what w is running to events.
 func (w *worker[T, R]) working(events []Event) []Event {
 	j, began := w.job, time.Duration(w.began.Load())
 	if j != nil && began > 0 {
@@ -291,7 +291,7 @@ func (w *worker[T, R]) working(events []Event) []Event {
 	return events
 }
 
-// An observedContext is what an observer's Begin made of a handler's context. See carrier.
+// An observedContext is the context that an observer's Begin returned. See carrier.
 type observedContext struct {
 	context.Context
 	handler context.Context

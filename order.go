@@ -16,8 +16,8 @@ func WithOrdered() Option {
 	})
 }
 
-// An order is a reorder buffer: it puts jobs that end in any order back into the one
-// they came in.
+// An order is a reorder buffer: jobs end in any order and leave it in the order in which
+// they were added.
 type order[T, R any] struct {
 	slots    []*job[T, R] // in order, from first on
 	first    int

@@ -62,9 +62,9 @@ func WithOverflow(overflow Overflow) Option {
 	})
 }
 
-// overflowLocked does what WithOverflow says with a task that has no room. It reports
-// whether that is done, or the task has to wait; and if it is done, whether the caller
-// has to wait until the task has run in its place.
+// overflowLocked does what WithOverflow says with a task that has no room. done reports
+// whether that settled it; if not, the task has to wait. waits reports whether the caller
+// then has to wait until the task has run in its place.
 func (p *Pool[T, R]) overflowLocked(j *job[T, R]) (done, waits bool, err error) {
 	switch {
 	case p.overflow == Reject:
@@ -91,8 +91,8 @@ func (p *Pool[T, R]) overflowLocked(j *job[T, R]) (done, waits bool, err error) 
 	return false, false, nil
 }
 
-// hasRoomForUnrunLocked reports whether the result of j finds room if it ends without a
-// worker that could wait for that.
+// hasRoomForUnrunLocked reports whether there is room for the result of j if j ends without
+// running. No worker could wait for room then.
 func (p *Pool[T, R]) hasRoomForUnrunLocked(j *job[T, R]) bool {
 	switch {
 	case j.to != nil || !p.life.open:
@@ -121,7 +121,7 @@ func (p *Pool[T, R]) oldestLocked(j *job[T, R]) *job[T, R] {
 			return oldest
 		}
 		if p.keys.isFull(j.key) {
-			return nil // to drop another key's would not help
+			return nil // dropping a task of another key would not help
 		}
 	}
 	if oldest := p.tasks.oldest[j.level]; oldest != nil {
@@ -133,12 +133,11 @@ func (p *Pool[T, R]) oldestLocked(j *job[T, R]) *job[T, R] {
 	return p.parking.list.oldest[j.level]
 }
 
-// mostKeys is how many keys are looked at for a task to drop, so that the cost does not grow
-// with how many there are.
+// mostKeys is the number of keys that are searched for a task to drop. It bounds the cost.
 const mostKeys = 32
 
-// A dropList is a list that knows, for each level, the first task that may be dropped. To find
-// the next one it only ever goes forward, so that it looks at each task once.
+// A dropList is a list that knows the first droppable task of each level. It finds the next
+// one by moving forward only, so it looks at each task once.
 type dropList[T, R any] struct {
 	list[T, R]
 	oldest [levels]*job[T, R]

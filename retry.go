@@ -35,7 +35,7 @@ func RetryAfter(d time.Duration, err error) error {
 	return &retryError{after: d, err: err}
 }
 
-// A retryError is what RetryAfter returns.
+// A retryError is the error that RetryAfter returns.
 type retryError struct {
 	after time.Duration
 	err   error
@@ -84,7 +84,7 @@ type permanentError struct{ err error }
 func (e *permanentError) Error() string { return e.err.Error() }
 func (e *permanentError) Unwrap() error { return e.err }
 
-// asRetry makes an error that wraps one of RetryAfter into one itself.
+// asRetry returns err as a *retryError if it wraps one, and err itself otherwise.
 func asRetry(err error) error {
 	if retryOf(err) != nil {
 		return err
@@ -95,20 +95,20 @@ func asRetry(err error) error {
 	return err
 }
 
-// retryOf returns what asRetry has found.
+// retryOf returns err as a *retryError, or nil. err must have passed through asRetry.
 func retryOf(err error) *retryError {
 	retry, _ := err.(*retryError) //nolint:errorlint // it is not wrapped any more
 	return retry
 }
 
-// A finalError is the error of a task that asks for an attempt that Retry does
-// not give.
+// A finalError is the error of a task that asked for another attempt when Retry had none
+// left.
 type finalError struct{ err error }
 
 func (e *finalError) Error() string { return "workpool: no attempt left: " + e.err.Error() }
 func (e *finalError) Unwrap() error { return e.err }
 
-// A parking is the tasks that wait for their next attempt.
+// A parking has the tasks that wait for their next attempt.
 type parking[T, R any] struct {
 	list   dropList[T, R]
 	timers map[*job[T, R]]*time.Timer // of those that do not come at once
@@ -158,9 +158,8 @@ func (p *Pool[T, R]) parkFor(j *job[T, R], d time.Duration) {
 	p.parking.timers[j] = timer
 }
 
-// calledOffLocked returns why nobody waits for j any more, or nil. The caller,
-// who takes back what is queued when its context ends, may have done so while j
-// was running.
+// calledOffLocked returns why nobody waits for j any more, or nil. The caller may have
+// taken back what was queued, because its context had ended, while j was running.
 func (p *Pool[T, R]) calledOffLocked(j *job[T, R]) error {
 	switch c := j.ctx.(type) {
 	case *batchContext:
@@ -216,8 +215,8 @@ func (p *Pool[T, R]) unparkLocked(j *job[T, R]) {
 	}
 }
 
-// afterFuncLocked calls f, under the mutex, when d has passed. The timer
-// counts as a goroutine of the pool, as its function runs on one.
+// afterFuncLocked calls f, under the mutex, after d. The timer counts as a goroutine of the
+// pool, since its function runs on one.
 func (p *Pool[T, R]) afterFuncLocked(d time.Duration, f func()) *time.Timer {
 	p.life.goroutines++
 	return time.AfterFunc(d, func() {

@@ -30,7 +30,7 @@ type Stats struct {
 	Retried   uint64 // attempts beyond the first
 }
 
-// counters are what Stats returns of the tasks.
+// counters are the counts of tasks for Stats.
 type counters struct {
 	index   uint64 // of the next task
 	running int
@@ -38,7 +38,7 @@ type counters struct {
 	submitted, succeeded, failed, panicked, aborted, dropped, cancelled, refused, retried uint64
 }
 
-// An unrun is why a task has ended without having run.
+// An unrun is the reason why a task ended without running.
 type unrun uint8
 
 const (
@@ -47,7 +47,7 @@ const (
 	cancelled
 )
 
-// unrun counts a task that has ended without having run.
+// unrun counts a task that ended without running.
 func (n *counters) unrun(why unrun) {
 	n.aborted++
 	switch why {
@@ -91,7 +91,7 @@ func (p *Pool[T, R]) Stats() Stats {
 	}
 }
 
-// load says what keeps the pool busy.
+// load describes what keeps the pool busy.
 func (p *Pool[T, R]) load() string {
 	s := p.Stats()
 	load := fmt.Sprintf("%d tasks queued, %d running, %d of %d workers wait for a receiver of their results",
