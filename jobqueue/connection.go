@@ -25,6 +25,10 @@ const (
 // six minutes where the server is frozen or the network drops what is sent:
 // nats.PingInterval(3s), nats.MaxPingsOutstanding(2), nats.FlusherTimeout(10s) and
 // nats.ReconnectOnFlusherError(). Options that follow it can set these otherwise.
+//
+// A connection that reconnects for ever and knows several servers also leaves one that
+// answers pings and not for the streams of a queue, as [Open] says. Pass the addresses of
+// all servers to nats.Connect.
 func Reliable() nats.Option {
 	return func(o *nats.Options) error {
 		o.AllowReconnect = true

@@ -239,45 +239,58 @@ func TestFault_BlackHoleIsLeft(t *testing.T) {
 	assert.Less(t, took, time.Minute)
 }
 
-// A server that is cut from the others alone still answers its clients' pings. They go on when
-// the cut is over, and those of the other servers before.
+// A server that is cut from the others alone still answers its clients' pings. They leave
+// it for one of the others.
 func TestFault_ServerCutFromItsPeers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1, 3)
 	stream, err := w.js.Stream(limit(t), "test_jobs")
 	require.NoError(t, err)
-	var cut, others []*jobqueue.Queue[string, string]
-	var links []*proxy
-	for i, url := range strings.Split(w.urls, ",") {
-		nc, err := nats.Connect(url+","+w.urls, jobqueue.Reliable(), nats.DontRandomize(), nats.Timeout(5*time.Second))
-		require.NoError(t, err)
-		t.Cleanup(nc.Close)
-		q, err := openFaults(limit(t), nc, 3)
-		require.NoError(t, err)
-		passes(t, q)
-		if w.roles[i].Name == stream.CachedInfo().Cluster.Leader {
-			cut, links = append(cut, q), w.peers[i]
-		} else {
-			others = append(others, q)
+	lead := stream.CachedInfo().Cluster.Leader
+	for i := range w.roles {
+		if w.roles[i].Name == lead {
+			w.cutFromPeers(i, "the leader")
+			w.cutFromPeers((i+1)%len(w.roles), "another server")
+			return
 		}
 	}
-	for _, p := range links {
+	require.Fail(t, "no server leads", lead)
+}
+
+// cutFromPeers cuts a server from the others, has a client of each server go on, and ends
+// the cut.
+func (w *world) cutFromPeers(cut int, which string) {
+	t := w.t
+	t.Helper()
+	var clients []*jobqueue.Queue[string, string]
+	var connections []*nats.Conn
+	urls := strings.Split(w.urls, ",")
+	for i := range urls {
+		nc, err := nats.Connect(strings.Join(slices.Concat(urls[i:], urls[:i]), ","), jobqueue.Reliable(), nats.DontRandomize(), nats.Timeout(5*time.Second))
+		require.NoError(t, err)
+		t.Cleanup(nc.Close)
+		q, err := openFaults(limit(t), nc, len(w.roles))
+		require.NoError(t, err)
+		passes(t, q)
+		clients, connections = append(clients, q), append(connections, nc)
+	}
+	for _, p := range w.peers[cut] {
 		p.set(hold)
 	}
-	var all, before sync.WaitGroup
-	for _, q := range cut {
-		all.Go(func() { passes(t, q) })
-	}
-	for _, q := range others {
-		before.Go(func() {
+	var all sync.WaitGroup
+	for i, q := range clients {
+		all.Go(func() {
 			took := passes(t, q)
-			t.Logf("the leader was cut from the others: the next job of a client of another server ended after %v", took.Round(100*time.Millisecond))
+			t.Logf("%s was cut from the others, the client connected to it: %v; its next job ended after %v, reconnects: %d",
+				which, i == cut, took.Round(100*time.Millisecond), connections[i].Stats().Reconnects)
 			assert.Less(t, took, time.Minute)
 		})
 	}
-	before.Wait()
-	for _, p := range links {
+	all.Wait()
+	for _, p := range w.peers[cut] {
 		p.heal()
 	}
-	all.Wait()
+	for _, nc := range connections {
+		nc.Close()
+	}
 }

@@ -118,11 +118,11 @@ func (q *Queue[T, R]) Requeue(ctx context.Context, id string) error {
 	// Every call for this letter makes the same job. The stream may still know the ID,
 	// so the message has one of its own.
 	key := "r" + strconv.FormatUint(letter.Sequence, 10)
-	err = q.publisher.store(ctx, &nats.Msg{
+	err = q.publisher.await(&publication{ctx: ctx, job: true, msg: &nats.Msg{
 		Subject: q.subject(kindJobs, priority+"."+token),
 		Data:    letter.Data,
 		Header:  nats.Header{jetstream.MsgIDHeader: {token + "." + key}, headerID: {token}, headerKey: {key}},
-	})
+	}})
 	if err != nil {
 		return q.submitError(id, err)
 	}

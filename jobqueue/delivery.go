@@ -199,6 +199,7 @@ func (q *Queue[T, R]) recall(w *Worker, d *delivery, again bool) (elsewhere bool
 		return true
 	}
 	if !again && err == nil {
+		w.over(asking)
 		return false
 	}
 	var last attemptRecord
@@ -206,7 +207,7 @@ func (q *Queue[T, R]) recall(w *Worker, d *delivery, again bool) (elsewhere bool
 		last, err = q.attemptsOf(ctx, d)
 	}
 	if err != nil {
-		w.warn(d, "asking for the attempts of a job", err)
+		w.cantAsk(err)
 		w.settled(d, func(msg jetstream.Msg) error { return msg.NakWithDelay(ackPatience) })
 		return true
 	}
@@ -225,10 +226,11 @@ func (q *Queue[T, R]) recall(w *Worker, d *delivery, again bool) (elsewhere bool
 		return true
 	}
 	if err := q.noteAttempts(ctx, w, d, d.attempt); err != nil {
-		w.warn(d, "noting the attempts of a job", err)
+		w.cantAsk(err)
 		w.settled(d, func(msg jetstream.Msg) error { return msg.NakWithDelay(ackPatience) })
 		return true
 	}
+	w.over(asking)
 	return false
 }
 
@@ -254,7 +256,7 @@ func (q *Queue[T, R]) noteAttempts(ctx context.Context, w *Worker, d *delivery, 
 		return err
 	}
 	d.noted = true
-	return q.publisher.store(ctx, &nats.Msg{Subject: q.attemptsSubject(d), Data: data})
+	return q.publisher.await(&publication{ctx: ctx, msg: &nats.Msg{Subject: q.attemptsSubject(d), Data: data}})
 }
 
 // handBack gives jobs back to the server at once, which count as not run. It takes

@@ -41,7 +41,7 @@
 //   - With three replicas, the loss of one server of three loses nothing and stops
 //     nothing, after the few seconds that an election takes. If it freezes or drops off
 //     the network, a connection made with [Reliable] takes up to 10 seconds more to
-//     notice.
+//     notice; if it is cut from the other servers alone, up to 20.
 //   - A power loss at all servers that have a message loses what they had not synced
 //     to their disks: see embedded.WithSyncAlways. The same goes for a server of its
 //     own, whose default is to sync every two minutes: set sync_interval.

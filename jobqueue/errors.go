@@ -42,8 +42,9 @@ var (
 
 	// ErrNotFound is wrapped by the error of [Queue.Requeue] when there is no
 	// dead letter with that ID, by that of [Queue.Delete] when there is no result
-	// either, by that of [Queue.Result] for what can't be an ID, and by that of
-	// [Open] with [WithExisting] when there is no such queue.
+	// either, by that of [Queue.Result] for what can't be an ID, by that of [Open] with
+	// [WithExisting] when there is no such queue, and by those of [Queue.Submit] and
+	// [Queue.SubmitAll] when the stream of the jobs was deleted.
 	ErrNotFound = errors.New("jobqueue: not found")
 
 	// ErrStalled is wrapped by the error of [Worker.Err] while the worker can't do its
@@ -70,6 +71,7 @@ const (
 	codeStorageLimit       jetstream.ErrorCode = 10047
 	codeStoreFailed        jetstream.ErrorCode = 10077 // the text says why: the stream or the disk is full, or something else
 	codeDuplicateInProcess jetstream.ErrorCode = 10158
+	codeTooManyRequests    jetstream.ErrorCode = 10167 // the stream has too much to store at the moment
 	// A message with the same expectation is on its way to the replicas.
 	codeWrongSequenceInProcess jetstream.ErrorCode = 10164
 )
@@ -105,7 +107,7 @@ func isTemporary(err error) bool {
 		return false
 	case errors.As(err, &api):
 		return api.Code == 503 && api.ErrorCode != jetstream.JSErrCodeJetStreamNotEnabled ||
-			api.ErrorCode == codeDuplicateInProcess
+			api.ErrorCode == codeDuplicateInProcess || api.ErrorCode == codeTooManyRequests
 	}
 	var socket net.Error
 	return errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrTimeout) ||

@@ -21,6 +21,8 @@ const (
 	fetchPause = 200 * time.Millisecond
 	// ahead is for how long the jobs that are fetched ahead should last.
 	ahead = 100 * time.Millisecond
+	// longestWait is how long they wait for a place.
+	longestWait = time.Second
 )
 
 // A queue is what a worker has fetched of one priority and not begun.
@@ -42,14 +44,15 @@ func (w *Worker) fetch(q *queue) {
 		if n == 0 {
 			return
 		}
-		var err error
+		missing, err := n, nats.ErrDisconnected
 		if w.nc.IsConnected() { // else the jobs might come when nobody waits any more
-			n, err = w.fetchBatch(q, n)
-		} else {
-			err = nats.ErrDisconnected
+			missing, err = w.fetchBatch(q, n)
+		}
+		if unreached := w.lookout.check(); unreached != nil && missing == n {
+			err = unreached // which says more
 		}
 		w.mu.Lock()
-		q.asked -= n
+		q.asked -= missing
 		if connects := w.nc.Stats().Reconnects; err != nil || connects != w.connects {
 			w.connects, w.doubted = connects, time.Now().Add(w.ackWait)
 		}
@@ -108,7 +111,7 @@ func (w *Worker) ask(q *queue) int {
 // roomLocked returns how many jobs to fetch, or 0. It is for at least a quarter of
 // what there may be, since tiny fetches cost as much as large ones.
 func (w *Worker) roomLocked(q *queue) int {
-	if w.isStuckLocked() {
+	if w.isBusyLocked() {
 		return 0
 	}
 	capacity := w.aheadLocked() + w.concurrency - w.running
@@ -179,7 +182,7 @@ func (w *Worker) arrived(q *queue, msg jetstream.Msg, asked time.Time) {
 	}
 	d.heard = asked
 	w.held[d.sequence] = d
-	if w.stopping || w.isStuckLocked() {
+	if w.stopping || w.isBusyLocked() {
 		w.mu.Unlock()
 		w.ending.Go(func() { w.handBack([]*delivery{d}) }) // the next one may be there
 		return
@@ -203,8 +206,8 @@ func (w *Worker) next() *delivery {
 				w.ending.Go(func() { w.handBack([]*delivery{d}) })
 				continue
 			}
-			d.began = time.Now()
-			w.turn++
+			d.began, d.deliveries = time.Now(), d.latest // which may have come while it waited
+			w.turn, w.lastBegan = w.turn+1, d.began
 			w.running++
 			w.wakeLocked()
 			return d
@@ -212,6 +215,25 @@ func (w *Worker) next() *delivery {
 		w.jobs.Wait()
 	}
 	return nil
+}
+
+// isBusyLocked tells whether long jobs have all the places, so that others had better not
+// wait here.
+func (w *Worker) isBusyLocked() bool {
+	return w.running >= w.concurrency && time.Since(w.lastBegan) >= longestWait
+}
+
+// yield hands back what waits while long jobs have all the places: other workers may have
+// one for it.
+func (w *Worker) yield() {
+	w.mu.Lock()
+	if w.stopping || !w.isBusyLocked() {
+		w.mu.Unlock()
+		return
+	}
+	back := w.takeWaitingLocked()
+	w.mu.Unlock()
+	w.handBack(back)
 }
 
 // doubts tells whether the server was away a short time ago.

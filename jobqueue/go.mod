@@ -9,6 +9,7 @@ require (
 	github.com/seed-a18b2dc9/workpool v0.1.0
 	github.com/stretchr/testify v1.11.1
 	go.uber.org/goleak v1.3.0
+	golang.org/x/image v0.48.0
 	golang.org/x/term v0.48.0
 )
 

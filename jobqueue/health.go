@@ -53,10 +53,12 @@ func (w *Worker) Done() <-chan struct{} { return w.done }
 //   - jobs can't be fetched, as the server is away, say
 //   - results or dead letters are not stored; it matches workpool.ErrQueueFull where there
 //     is no room for them. The worker keeps them, and their places, until they are stored
+//   - it can't find out what became of jobs that were delivered before
 //   - every place is held by a handler that has not returned, a second or more after
 //     [WithTimeout]
 //
-// The same is logged when it begins, each minute, and when it is over.
+// The same is logged when it begins, each minute, and when it is over; what comes and goes
+// more often is logged once a minute.
 func (w *Worker) Err() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -100,6 +102,7 @@ func (w *Worker) end(why error) {
 // The troubles of a worker are what keeps it from its work and may pass.
 const (
 	storing  = iota // results and dead letters
+	asking          // what became of jobs that were delivered before
 	stuck           // all places are held by handlers whose time is over
 	fetching        // and one for each level
 	troubles = fetching + levels
@@ -112,6 +115,7 @@ const tellAgain = time.Minute
 type trouble struct {
 	err  error     // nil while there is none
 	told time.Time // when it was logged last
+	tell bool      // it was logged, so its end is to be too
 }
 
 // trouble notes what keeps the worker from its work.
@@ -121,7 +125,7 @@ func (w *Worker) trouble(kind int, err error) {
 	t.err = fmt.Errorf("%w: %w", ErrStalled, err)
 	tell := time.Since(t.told) > tellAgain
 	if tell {
-		t.told = time.Now()
+		t.told, t.tell = time.Now(), true
 	}
 	w.troubled.Store(true)
 	w.mu.Unlock()
@@ -137,15 +141,15 @@ func (w *Worker) over(kind int) {
 	}
 	w.mu.Lock()
 	t := &w.troubles[kind]
-	was := t.err
-	t.err = nil
+	was, tell := t.err, t.tell
+	t.err, t.tell = nil, false
 	left := false
 	for _, t := range w.troubles {
 		left = left || t.err != nil
 	}
 	w.troubled.Store(left)
 	w.mu.Unlock()
-	if was != nil {
+	if tell {
 		w.log.Info("jobqueue: the worker goes on", "worker", w.name, "after", was)
 	}
 }
@@ -156,6 +160,14 @@ func (w *Worker) cantStore(err error) {
 		err = fmt.Errorf("%w: raise the limit of the stream or of the server's storage, or free its disk: %w", workpool.ErrQueueFull, err)
 	}
 	w.trouble(storing, fmt.Errorf("results and dead letters are not stored: %w", err))
+}
+
+// cantAsk notes that the server does not tell or take what is known of a job, which is
+// handed back.
+func (w *Worker) cantAsk(err error) {
+	if w.aborted.Err() == nil {
+		w.trouble(asking, fmt.Errorf("jobs that were delivered before can't run: what is known of their attempts is not read or stored: %w", err))
+	}
 }
 
 // isStuckLocked tells whether no job can begin, since every place is held by a handler

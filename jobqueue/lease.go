@@ -38,14 +38,20 @@ func (w *Worker) latest(d *delivery) uint64 {
 }
 
 // beat tells the server, three times per AckWait, that the jobs that the worker
-// has are not lost.
+// has are not lost. It lets others have those that it can't begin.
 func (w *Worker) beat(ctx context.Context) {
 	tick := time.NewTicker(w.ackWait / 3)
 	defer tick.Stop()
+	wait := time.NewTicker(longestWait)
+	defer wait.Stop()
+	var yielding sync.WaitGroup
+	defer yielding.Wait()
 	for {
 		select {
 		case <-tick.C:
 			w.beatOnce(ctx)
+		case <-wait.C:
+			yielding.Go(w.yield) // which waits for the server, as the next beat must not
 		case <-ctx.Done():
 			return
 		}
@@ -53,6 +59,7 @@ func (w *Worker) beat(ctx context.Context) {
 }
 
 func (w *Worker) beatOnce(ctx context.Context) {
+	_ = w.lookout.check() // for a worker that does not fetch, as its places are taken
 	type beat struct {
 		d   *delivery
 		msg jetstream.Msg

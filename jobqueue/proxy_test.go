@@ -285,6 +285,15 @@ func TestProxy_DoesWhatItIsTold(t *testing.T) {
 	say(c, "d")
 	_, err = hear(c, short)
 	require.Error(t, err)
+	for dropped := false; !dropped; { // a slow machine may not have come to it
+		tick := time.NewTimer(time.Millisecond)
+		<-tick.C
+		p.mu.Lock()
+		for l := range p.links {
+			dropped = dropped || l.broken
+		}
+		p.mu.Unlock()
+	}
 	p.heal()
 	_, err = hear(c, long)
 	require.Error(t, err, "what is gone has broken the connection")

@@ -45,8 +45,9 @@ const (
 // While the connection can take nothing, every call of its methods blocks. So they
 // are called by goroutines of the publisher alone, which run while they are needed.
 type publisher struct {
-	nc    *nats.Conn
-	inbox string // what answers come to, with a number at the end
+	nc      *nats.Conn
+	lookout *lookout
+	inbox   string // what answers come to, with a number at the end
 
 	maxPayload atomic.Int64 // of the server, when it was last looked at
 
@@ -64,6 +65,7 @@ type publisher struct {
 type publication struct {
 	ctx     context.Context // how long to try
 	msg     *nats.Msg
+	job     bool        // it is for the stream of the jobs, and fails when that was deleted
 	wait    bool        // for room in the stream
 	refused func(error) // called, if it is not nil, each time before the message is sent again; must not block
 	done    func(error) // called once, by any goroutine; must not block
@@ -78,8 +80,8 @@ type publication struct {
 	last   error     // why it is sent again
 }
 
-func newPublisher(nc *nats.Conn) (*publisher, error) {
-	p := &publisher{nc: nc, inbox: nc.NewInbox() + ".", pending: map[uint64]*publication{}, connects: nc.Stats().Reconnects}
+func newPublisher(nc *nats.Conn, lookout *lookout) (*publisher, error) {
+	p := &publisher{nc: nc, lookout: lookout, inbox: nc.NewInbox() + ".", pending: map[uint64]*publication{}, connects: nc.Stats().Reconnects}
 	p.maxPayload.Store(nc.MaxPayload())
 	sub, err := nc.Subscribe(p.inbox+"*", p.answered)
 	if err != nil {
@@ -206,7 +208,8 @@ func answerError(answer *nats.Msg) error {
 // pending.
 func (p *publisher) look() {
 	now := time.Now()
-	var ended []*publication
+	deleted := p.lookout.deleted()
+	var ended, refused []*publication
 	p.mu.Lock()
 	for number, pub := range p.pending {
 		switch {
@@ -215,6 +218,9 @@ func (p *publisher) look() {
 				delete(p.pending, number)
 				ended = append(ended, pub)
 			}
+		case deleted != nil && pub.job && errors.Is(pub.last, nats.ErrNoResponders):
+			delete(p.pending, number)
+			refused = append(refused, pub)
 		case !pub.queued && !pub.read.IsZero() && now.Sub(pub.read) > ackPatience<<min(pub.late, 1):
 			pub.last = nats.ErrTimeout
 			pub.late++
@@ -231,6 +237,9 @@ func (p *publisher) look() {
 	p.mu.Unlock()
 	for _, pub := range ended {
 		pub.done(pub.endError())
+	}
+	for _, pub := range refused {
+		pub.done(deleted)
 	}
 }
 
@@ -313,12 +322,7 @@ func (pub *publication) endError() error {
 	return fmt.Errorf("%w: %w", contextError(pub.ctx), pub.last)
 }
 
-// store publishes a message and waits until it is stored, or ctx ends.
-func (p *publisher) store(ctx context.Context, msg *nats.Msg) error {
-	return p.await(&publication{ctx: ctx, msg: msg})
-}
-
-// await is store for a publication, whose done it sets.
+// await sends a message, sets its done, and waits until it is stored, or its context ends.
 func (p *publisher) await(pub *publication) error {
 	answer := make(chan error, 1)
 	pub.done = func(err error) { answer <- err }

@@ -42,6 +42,7 @@ type Queue[T, R any] struct {
 	name      string
 	nc        *nats.Conn
 	js        jetstream.JetStream
+	lookout   *lookout
 	publisher *publisher
 
 	jobs, results, dead, attempts jetstream.Stream
@@ -80,6 +81,13 @@ func priorityOf(level int) workpool.Priority { return workpool.High - workpool.P
 // two minutes, and takes up to six to notice that a server is frozen or was cut
 // off. Open logs a warning to slog.Default() about a connection that does so.
 //
+// A server that is cut from the others of its cluster still answers pings. Where it has not
+// answered for the streams of the queue for 10 seconds, while somebody waits for them, nc
+// is made to reconnect to another server, with all that uses it: nats.Conn.ForceReconnect.
+// That is logged to slog.Default() too. Until there is an answer, the time doubles with each
+// server that is left, up to 5 minutes. It is not done where nc knows one server alone, or
+// does not reconnect for ever.
+//
 // It takes NATS servers of version 2.11 and later. Open waits for the server until ctx
 // ends, and up to half a minute for a cluster that has no leader yet.
 func Open[T, R any](ctx context.Context, nc *nats.Conn, name string, opts ...Option) (*Queue[T, R], error) {
@@ -112,7 +120,8 @@ func Open[T, R any](ctx context.Context, nc *nats.Conn, name string, opts ...Opt
 	if err := q.openStreams(ctx); err != nil {
 		return nil, fmt.Errorf("jobqueue: opening %q: %w", name, err)
 	}
-	if q.publisher, err = newPublisher(nc); err != nil {
+	q.lookout = &lookout{nc: nc, queue: name, ask: askFor(q.js, name+"_"+kindJobs)}
+	if q.publisher, err = newPublisher(nc, q.lookout); err != nil {
 		return nil, fmt.Errorf("jobqueue: opening %q: %w", name, err)
 	}
 	warnOf(nc, name)
@@ -199,30 +208,28 @@ func (q *Queue[T, R]) openStreams(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if q.existing {
-		q.withoutResults = q.results.CachedInfo().Config.Metadata[metadataKept] == "false"
+	for level := range levels {
+		if q.consumers[level], err = q.openConsumer(ctx, level, &differences); err != nil {
+			return err
+		}
 	}
-	if q.marks, err = q.openMarks(ctx); err != nil {
-		return err
+	if len(differences) > 0 {
+		return fmt.Errorf("%w: %s: open it with the same options and types everywhere, with WithExisting, or with WithUpdate to change it", ErrConfigMismatch, strings.Join(differences, "; "))
 	}
 	stored := q.jobs.CachedInfo().Config
 	if limit := deletingLimit(stored); limit != "" {
 		return fmt.Errorf("%w: stream %s has the limit %s and would delete jobs that it has accepted: take the limit away", ErrConfigMismatch, stored.Name, limit)
 	}
 	q.schedules = stored.AllowMsgSchedules
-	for level := range levels {
-		if q.consumers[level], err = q.openConsumer(ctx, level, &differences); err != nil {
-			return err
-		}
-		ackWait := q.consumers[level].CachedInfo().Config.AckWait
-		if level == 0 || ackWait < q.ackWaitLeast {
-			q.ackWaitLeast = ackWait
-		}
+	if q.existing {
+		q.withoutResults = q.results.CachedInfo().Config.Metadata[metadataKept] == "false"
 	}
-	if len(differences) > 0 {
-		return fmt.Errorf("%w: %s: open it with the same options and types everywhere, with WithExisting, or with WithUpdate to change it", ErrConfigMismatch, strings.Join(differences, "; "))
+	q.ackWaitLeast = q.consumers[0].CachedInfo().Config.AckWait
+	for _, c := range q.consumers[1:] {
+		q.ackWaitLeast = min(q.ackWaitLeast, c.CachedInfo().Config.AckWait)
 	}
-	return nil
+	q.marks, err = q.openMarks(ctx)
+	return err
 }
 
 // The metadata of streams.
@@ -256,7 +263,9 @@ func (q *Queue[T, R]) streamConfig(kind, rest string) jetstream.StreamConfig {
 }
 
 // openStream opens or creates a stream. What is not as wanted it changes if the queue is
-// to be updated, and else adds to differences.
+// to be updated, and else adds to differences. Once there are differences, it creates
+// nothing: of two calls with different options at a time, one makes the whole queue. The
+// stream is nil, then, if it is not there.
 func (q *Queue[T, R]) openStream(ctx context.Context, want jetstream.StreamConfig, differences *[]string) (jetstream.Stream, error) {
 	if q.existing {
 		s, err := patiently(ctx, func(ctx context.Context) (jetstream.Stream, error) { return q.js.Stream(ctx, want.Name) })
@@ -269,17 +278,31 @@ func (q *Queue[T, R]) openStream(ctx context.Context, want jetstream.StreamConfi
 	if err != nil {
 		return nil, err
 	}
-	s, err := patiently(ctx, func(ctx context.Context) (jetstream.Stream, error) { return q.js.CreateStream(ctx, want) })
-	if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+	s, err := patiently(ctx, func(ctx context.Context) (jetstream.Stream, error) {
+		s, err := q.js.Stream(ctx, want.Name)
+		if !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return s, err
+		}
+		if len(*differences) > 0 {
+			return nil, nil
+		}
+		if want.FirstSeq, err = q.firstSequence(ctx, want.Name); err != nil {
+			return nil, err
+		}
+		s, err = q.js.CreateStream(ctx, want)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // by another call, at the same time
+			return q.js.Stream(ctx, want.Name)
+		}
 		if err != nil {
 			err = fmt.Errorf("creating stream %s: %w", want.Name, err)
 		}
 		return s, err
-	}
-	if s, err = q.js.Stream(ctx, want.Name); err != nil {
+	})
+	if s == nil || err != nil {
 		return nil, err
 	}
 	got := s.CachedInfo().Config
+	want.FirstSeq = got.FirstSeq
 	// A server before 2.12 has left out what it does not know. The queue does without.
 	want.AllowMsgSchedules = want.AllowMsgSchedules && got.AllowMsgSchedules
 	found := mismatches("stream "+want.Name, want, got)
@@ -291,6 +314,27 @@ func (q *Queue[T, R]) openStream(ctx context.Context, want jetstream.StreamConfi
 		err = fmt.Errorf("updating: %s: %w", strings.Join(found, "; "), err)
 	}
 	return s, err
+}
+
+// firstSequence returns the sequence that a stream begins with, or 0 where it does not
+// matter. A stream of jobs that was deleted by itself and is made again must not use
+// the sequences of the first: what is left of its jobs, and acknowledgements on their
+// way, would be taken for those of new ones. It has counted less than one job for each
+// microsecond.
+func (q *Queue[T, R]) firstSequence(ctx context.Context, stream string) (uint64, error) {
+	if stream != q.name+"_"+kindJobs {
+		return 0, nil
+	}
+	for _, kind := range []string{kindResults, kindDead, kindAttempts} {
+		_, err := q.js.Stream(ctx, q.name+"_"+kind)
+		switch {
+		case err == nil:
+			return uint64(time.Now().UnixMicro()), nil
+		case !errors.Is(err, jetstream.ErrStreamNotFound):
+			return 0, err
+		}
+	}
+	return 0, nil
 }
 
 // changed returns the configuration of a stream as [WithStreamConfig] changes it.
@@ -402,14 +446,24 @@ func (q *Queue[T, R]) openConsumer(ctx context.Context, level int, differences *
 	if want.AckWait < shortest {
 		return nil, invalid("WithConsumerConfig: AckWait of consumer %s was changed to %v: the time is %v or more", name, want.AckWait, shortest)
 	}
-	c, err := patiently(ctx, func(ctx context.Context) (jetstream.Consumer, error) { return q.js.CreateConsumer(ctx, stream, want) })
-	if !errors.Is(err, jetstream.ErrConsumerExists) {
+	c, err := patiently(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
+		c, err := q.js.Consumer(ctx, stream, name)
+		if !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return c, err
+		}
+		if len(*differences) > 0 {
+			return nil, nil
+		}
+		c, err = q.js.CreateConsumer(ctx, stream, want)
+		if errors.Is(err, jetstream.ErrConsumerExists) {
+			return q.js.Consumer(ctx, stream, name)
+		}
 		if err != nil {
 			err = fmt.Errorf("creating consumer %s of stream %s: %w", name, stream, err)
 		}
 		return c, err
-	}
-	if c, err = q.js.Consumer(ctx, stream, name); err != nil {
+	})
+	if c == nil || err != nil {
 		return nil, err
 	}
 	found := mismatches("consumer "+name+" of stream "+stream, want, c.CachedInfo().Config)

@@ -52,6 +52,7 @@ func (q *Queue[T, R]) Results(ctx context.Context, from uint64) iter.Seq2[Result
 		}
 		from := max(from, 1) // of its own in each range
 		for ctx.Err() == nil {
+			_ = q.lookout.check()
 			attempt, cancel := context.WithTimeout(ctx, openAttempt) // a server without a leader does not answer
 			consumer, err := q.results.CreateConsumer(attempt, jetstream.ConsumerConfig{
 				DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
@@ -92,6 +93,7 @@ func (q *Queue[T, R]) read(ctx context.Context, consumer jetstream.Consumer, fro
 	var last uint64 // delivered by this consumer
 	connection := q.nc.Stats().Reconnects
 	for q.nc.Stats().Reconnects == connection {
+		_ = q.lookout.check()
 		batch, err := consumer.Fetch(readBatch, jetstream.FetchMaxWait(fetchWait))
 		if err != nil {
 			pause(ctx, fetchPause)
@@ -172,7 +174,9 @@ func (q *Queue[T, R]) Result(ctx context.Context, id string) (Result[R], error) 
 	}
 	defer sub.Unsubscribe() //nolint:errcheck // of a connection that is closed, it is gone
 	const shortestPoll = time.Millisecond
+	var last error
 	for poll := shortestPoll; ctx.Err() == nil; poll = min(2*poll, pollLongest) {
+		unreached := q.lookout.check()
 		msg, err := q.lastEnd(ctx, token)
 		switch {
 		case err != nil:
@@ -184,12 +188,18 @@ func (q *Queue[T, R]) Result(ctx context.Context, id string) (Result[R], error) 
 		if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, jetstream.ErrStreamNotFound) {
 			return none, fmt.Errorf("jobqueue: waiting for the result of job %q: %w", id, err)
 		}
+		if last = unreached; last == nil && !errors.Is(err, jetstream.ErrMsgNotFound) && ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-passing:
 			poll = shortestPoll
 		case <-time.After(poll):
 		case <-ctx.Done():
 		}
+	}
+	if last != nil {
+		return none, fmt.Errorf("jobqueue: waiting for the result of job %q: %w: %w", id, contextError(ctx), last)
 	}
 	return none, fmt.Errorf("jobqueue: waiting for the result of job %q: %w", id, contextError(ctx))
 }

@@ -21,8 +21,10 @@ const (
 	maxIDLength = 255
 	// headerRoom is what a dead letter needs in addition to the job.
 	headerRoom = 8 << 10
-	// submitWindow is how many jobs SubmitAll has on the way at a time.
+	// submitWindow is how many jobs SubmitAll has on the way at a time. A job of more than
+	// windowBytes takes the places of several.
 	submitWindow = 1024
+	windowBytes  = 64 << 10
 )
 
 // headerID has the ID of a job whose message has lost the one for the stream.
@@ -154,8 +156,9 @@ func RunAfter(d time.Duration) SubmitOption {
 //
 // It does not wait for room: its error matches workpool.ErrQueueFull where there is
 // none, by [WithMaxQueued] or because the storage of the server is full. It returns an error that wraps
-// [ErrJobTooLarge] for a job that the server would not take, and the error of the
-// codec for one that can't be encoded.
+// [ErrJobTooLarge] for a job that the server would not take, one that wraps
+// [ErrNotFound] when the stream of the jobs was deleted, and the error of the codec for
+// one that can't be encoded.
 func (q *Queue[T, R]) Submit(ctx context.Context, job T, opts ...SubmitOption) (id string, err error) {
 	s, err := q.newSubmission(opts)
 	if err != nil {
@@ -174,7 +177,7 @@ func (q *Queue[T, R]) Submit(ctx context.Context, job T, opts ...SubmitOption) (
 	if err != nil {
 		return id, err
 	}
-	return id, q.submitError(id, q.publisher.store(ctx, msg))
+	return id, q.submitError(id, q.publisher.await(&publication{ctx: ctx, msg: msg, job: true}))
 }
 
 // jobMessage returns the message of a job, and its ID.
@@ -225,8 +228,8 @@ func (q *Queue[T, R]) submitError(id string, err error) error {
 	return fmt.Errorf("jobqueue: submitting job %q to %q: %w", id, q.name, err)
 }
 
-// SubmitAll stores the jobs of a sequence, many at a time, and returns how many
-// the stream has acknowledged when it has acknowledged all. It waits for room
+// SubmitAll stores the jobs of a sequence, up to 1024 or some 64 MB at a time, and returns
+// how many the stream has acknowledged when it has acknowledged all. It waits for room
 // where [Queue.Submit] would fail with workpool.ErrQueueFull, and sends again as
 // Submit does.
 //
@@ -267,10 +270,6 @@ func (q *Queue[T, R]) SubmitAll(ctx context.Context, jobs iter.Seq[T], opts ...S
 	trying, fail := context.WithCancelCause(ctx) // the first failure counts
 	defer fail(nil)
 	submit := func(job T) bool {
-		select {
-		case window <- struct{}{}:
-		case <-trying.Done():
-		}
 		if trying.Err() != nil {
 			return false
 		}
@@ -279,8 +278,16 @@ func (q *Queue[T, R]) SubmitAll(ctx context.Context, jobs iter.Seq[T], opts ...S
 			fail(err)
 			return false
 		}
+		places := min(1+len(msg.Data)/windowBytes, submitWindow)
+		for range places {
+			select {
+			case window <- struct{}{}:
+			case <-trying.Done():
+				return false
+			}
+		}
 		ended.Add(1)
-		q.publisher.send(&publication{ctx: trying, msg: msg, wait: wait, done: func(err error) {
+		q.publisher.send(&publication{ctx: trying, msg: msg, job: true, wait: wait, done: func(err error) {
 			mu.Lock()
 			if err = q.submitError(id, err); err == nil {
 				stored++
@@ -288,7 +295,9 @@ func (q *Queue[T, R]) SubmitAll(ctx context.Context, jobs iter.Seq[T], opts ...S
 				fail(err)
 			}
 			mu.Unlock()
-			<-window
+			for range places {
+				<-window
+			}
 			ended.Done()
 		}})
 		return true

@@ -81,7 +81,8 @@ func WithConcurrency(n int) WorkOption {
 // WithPrefetch sets how many jobs of each priority the worker may fetch ahead,
 // in addition to those that it runs: 0 to 65,536. The default is 512. That is for
 // short jobs: it fetches no more than it expects to run within a tenth of a
-// second, by what the last ones took, so that long ones are left to others.
+// second, by what the last ones took, so that long ones are left to others. What waits
+// when jobs have held all places for a second goes back to the server.
 func WithPrefetch(n int) WorkOption {
 	return workOptionFunc(func(c *workConfig) error {
 		if n < 0 || n > maxPrefetch {
@@ -143,6 +144,7 @@ func WithLogger(log *slog.Logger) WorkOption {
 type Worker struct {
 	workConfig
 	nc       *nats.Conn
+	lookout  *lookout
 	ackWait  time.Duration
 	foreign  bool            // the pool is the caller's
 	run      func(*delivery) // runs one job to its end
@@ -168,6 +170,7 @@ type Worker struct {
 	stoppedBy error                // why it stopped by itself
 	overdue   int                  // places held by handlers whose time has long been over
 	turn      uint                 // counts the jobs begun
+	lastBegan time.Time            // when the last of them was
 	average   time.Duration        // of what a job takes
 	held      map[uint64]*delivery // fetched and not ended, by sequence
 	doubted   time.Time            // until when the server may have forgotten what it delivered
@@ -286,6 +289,7 @@ func (q *Queue[T, R]) work(ctx context.Context, pool *workpool.Pool[T, R], c wor
 	w := &Worker{
 		workConfig: c,
 		nc:         q.nc,
+		lookout:    q.lookout,
 		ackWait:    q.ackWaitLeast,
 		foreign:    foreign,
 		stopped:    make(chan struct{}),

@@ -7,11 +7,11 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -191,57 +191,72 @@ const longAckWait = 4 * time.Second
 
 func TestWork_HeartbeatsKeepLongJobs(t *testing.T) {
 	t.Parallel()
-	q := open[int, int](t, jobqueue.WithAckWait(longAckWait))
+	nc := connect(t, start(t))
+	q := openOn[int, int](t, nc, jobqueue.WithAckWait(longAckWait))
+	const jobs, heartbeats = 2, 5 // of each job: three come in one AckWait
+	kept := make(chan struct{})
+	seen := map[string]int{}
+	_, err := nc.Subscribe("$JS.ACK.test_jobs.>", func(m *nats.Msg) {
+		if string(m.Data) != "+WPI" {
+			return
+		}
+		if seen[m.Subject]++; seen[m.Subject] != heartbeats {
+			return
+		}
+		for _, n := range seen {
+			if n < heartbeats {
+				return
+			}
+		}
+		if len(seen) == jobs {
+			close(kept)
+		}
+	})
+	require.NoError(t, err)
 	var ran atomic.Int64
-	for range 2 {
+	for range jobs {
 		work(t, q, func(_ context.Context, n int) (int, error) {
 			ran.Add(1)
-			time.Sleep(longAckWait + longAckWait/2) // what is tested is that time passes
+			<-kept
 			return n, nil
 		}, jobqueue.WithConcurrency(1))
-	}
-	for range 2 {
 		submit(t, q, 1)
 	}
-	for _, r := range results(t, q, 2) {
+	for _, r := range results(t, q, jobs) {
 		assert.Equal(t, 1, r.Attempt)
 	}
-	eventually(t, q, func(s jobqueue.Stats) bool { return s == jobqueue.Stats{Results: 2} })
-	assert.EqualValues(t, 2, ran.Load())
+	eventually(t, q, func(s jobqueue.Stats) bool { return s == jobqueue.Stats{Results: jobs} })
+	assert.EqualValues(t, jobs, ran.Load())
 }
 
-func TestWork_PrefetchedJobsAreKeptToo(t *testing.T) {
+// A worker whose only place is held by a long job lets others have what it has fetched.
+func TestWork_PrefetchedJobsGoToOthers(t *testing.T) {
 	t.Parallel()
-	q := open[int, int](t, jobqueue.WithAckWait(longAckWait))
-	var ran sync.Map
+	q := open[int, int](t, jobqueue.WithMaxAttempts(1))
 	began, goOn := make(chan struct{}), make(chan struct{})
-	first := work(t, q, func(ctx context.Context, n int) (int, error) {
-		job, _ := jobqueue.JobFrom(ctx)
-		_, twice := ran.LoadOrStore(job.ID, true)
-		if n == 1 && !twice {
+	first := work(t, q, func(_ context.Context, n int) (int, error) {
+		if n == 1 {
 			close(began)
 			<-goOn
 		}
-		if twice || job.Attempt != 1 {
-			return 0, workpool.Permanent(errors.New("twice"))
-		}
 		return n, nil
-	}, jobqueue.WithConcurrency(1))
+	}, jobqueue.WithConcurrency(1), jobqueue.WithWorkerName("first"))
 	// Short jobs let the worker fetch ahead, then one blocks the others.
 	jobs := make([]int, 400)
 	jobs[200] = 1
 	_, err := q.SubmitAll(limit(t), slices.Values(jobs))
 	require.NoError(t, err)
 	<-began
-	second := work(t, q, identity, jobqueue.WithConcurrency(1))
-	over := time.NewTimer(longAckWait + longAckWait/2)
-	<-over.C
-	close(goOn)
-	for _, r := range results(t, q, 400) { // of the second worker too, which would get what was lost
+	eventually(t, q, func(jobqueue.Stats) bool { return first.Stats().Fetched == 0 })
+	work(t, q, identity, jobqueue.WithConcurrency(1))
+	for _, r := range results(t, q, len(jobs)-1) {
 		assert.Equal(t, 1, r.Attempt)
 	}
-	eventually(t, q, func(s jobqueue.Stats) bool { return s == jobqueue.Stats{Results: 400} })
-	require.NoError(t, errors.Join(first.Shutdown(limit(t)), second.Shutdown(limit(t))))
+	close(goOn)
+	for _, r := range results(t, q, len(jobs)) {
+		assert.Equal(t, 1, r.Attempt)
+	}
+	eventually(t, q, func(s jobqueue.Stats) bool { return s == jobqueue.Stats{Results: uint64(len(jobs))} })
 }
 
 func TestWork_TimeoutEndsAnAttempt(t *testing.T) {

@@ -84,30 +84,68 @@ func (c *copier) copyAll(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	names := source.StreamNames(ctx)
-	for name := range names.Name() {
+	list := source.StreamNames(ctx)
+	var names []string // before the first is copied: the library gives the list five seconds
+	for name := range list.Name() {
+		names = append(names, name)
+	}
+	if err := list.Err(); err != nil {
+		return fmt.Errorf("listing the streams of the folder: %w", err)
+	}
+	for _, name := range names {
 		stream, err := source.Stream(ctx, name)
 		if err != nil {
 			return err
 		}
-		there, err := c.lookUp(ctx, target, name)
-		switch {
-		case errors.Is(err, jetstream.ErrStreamNotFound):
-			if err := c.copyStream(ctx, name); err != nil {
-				return fmt.Errorf("copying stream %s: %w", name, err)
-			}
-		case err != nil:
-			return fmt.Errorf("asking for stream %s on the target: %w", name, err)
-		case !same(stream.CachedInfo().State, there.CachedInfo().State):
-			return fmt.Errorf("the target has a stream %s with other messages: delete it there, or copy to another cluster", name)
+		if err := c.copyOnce(ctx, target, stream); err != nil {
+			return fmt.Errorf("copying stream %s: %w", name, err)
 		}
 		if err := c.awaitReplicas(ctx, target, name); err != nil {
 			return err
 		}
 		fmt.Fprintf(out, "%s: %d messages, %d replicas\n", name, stream.CachedInfo().State.Msgs, c.replicas)
 	}
-	return names.Err()
+	return nil
 }
+
+// codeNameInUse is the answer to a restore where the target has a stream of that name, or
+// has not yet given up one that was cut short.
+const codeNameInUse jetstream.ErrorCode = 10130
+
+// copyOnce copies a stream that the target does not have. A copy that was cut short can be
+// made again.
+func (c *copier) copyOnce(ctx context.Context, target jetstream.JetStream, stream jetstream.Stream) error {
+	name := stream.CachedInfo().Config.Name
+	for begin := time.Now(); ; {
+		there, err := c.lookUp(ctx, target, name)
+		switch {
+		case err == nil && same(stream.CachedInfo().State, there.CachedInfo().State):
+			return nil
+		case err == nil && isLeft(there.CachedInfo().State):
+			if err := target.DeleteStream(ctx, name); err != nil {
+				return fmt.Errorf("deleting what is left of a copy that was cut short: %w", err)
+			}
+		case err == nil:
+			return errors.New("the target has one with other messages: delete it there, or copy to another cluster")
+		case !errors.Is(err, jetstream.ErrStreamNotFound):
+			return fmt.Errorf("asking for it on the target: %w", err)
+		}
+		err = c.copyStream(ctx, name)
+		var api *jetstream.APIError
+		if !errors.As(err, &api) || api.ErrorCode != codeNameInUse || time.Since(begin) > leaderPatience {
+			return err
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		}
+	}
+}
+
+// isLeft tells whether a stream is what a cluster makes of one whose copy was cut short. It
+// never had a message, nor has it the consumers that a queue has.
+func isLeft(s jetstream.StreamState) bool { return s.LastSeq == 0 && s.Consumers == 0 }
 
 // lookUp asks for a stream, again and again while the target does not answer, as a
 // cluster that has no leader yet.
@@ -123,9 +161,9 @@ func (c *copier) lookUp(ctx context.Context, js jetstream.JetStream, name string
 }
 
 // same tells whether a stream is the copy of another: a command that was cut short can
-// be given again.
+// be given again, but where a scheduled job has come due since. An empty stream may have one of two numbers for its first message.
 func same(a, b jetstream.StreamState) bool {
-	return a.Msgs == b.Msgs && a.FirstSeq == b.FirstSeq && a.LastSeq == b.LastSeq && a.LastTime.Equal(b.LastTime)
+	return a.Msgs == b.Msgs && (a.FirstSeq == b.FirstSeq || a.Msgs == 0) && a.LastSeq == b.LastSeq && a.LastTime.Equal(b.LastTime)
 }
 
 // The requests and answers of the API that the library does not have.
@@ -235,11 +273,16 @@ func (c *copier) ask(ctx context.Context, nc *nats.Conn, subject string, questio
 func request(ctx context.Context, patience time.Duration, nc *nats.Conn, subject string, data []byte) (*nats.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	var last error
 	for begin := time.Now(); ; {
 		answer, err := nc.RequestWithContext(ctx, subject, data)
-		if !errors.Is(err, nats.ErrNoResponders) || time.Since(begin) > leaderPatience {
-			return answer, err
+		switch {
+		case err == nil:
+			return answer, nil
+		case !errors.Is(err, nats.ErrNoResponders) || time.Since(begin) > leaderPatience:
+			return nil, errors.Join(err, last)
 		}
+		last = err
 		select {
 		case <-time.After(replicaPause):
 		case <-ctx.Done():

@@ -6,6 +6,7 @@
 //	jobqueue stats -token-file token -queue thumbnails # live, or -once
 //	jobqueue dead -token-file token -queue thumbnails
 //	jobqueue requeue -token-file token -queue thumbnails ID...
+//	jobqueue delete -token-file token -queue thumbnails ID...
 //
 // serve listens on 127.0.0.1:4222 unless told otherwise, and refuses to listen where
 // other machines can reach it without a token or users. The exit status is 0 if all
@@ -43,6 +44,7 @@ var commands = []command{
 	{"stats", "", "show the numbers of a queue, again and again", stats},
 	{"dead", "", "list the dead letters of a queue", dead},
 	{"requeue", "ID...", "make jobs of dead letters again", requeue},
+	{"delete", "ID...", "delete results and dead letters, for good", deleteEnds},
 }
 
 // A usageError is a mistake on the command line.

@@ -58,7 +58,7 @@ func runCommand(t *testing.T, args ...string) (status int, out, errs string) {
 	return status, o.String(), e.String()
 }
 
-func TestRun_QueueFromServeToRequeue(t *testing.T) {
+func TestRun_QueueFromServeToDelete(t *testing.T) {
 	dir := t.TempDir()
 	token := filepath.Join(dir, "token")
 	require.NoError(t, os.WriteFile(token, []byte("secret\n"), 0o600))
@@ -126,6 +126,22 @@ func TestRun_QueueFromServeToRequeue(t *testing.T) {
 	require.Zero(t, status, errs)
 	assert.Regexp(t, `pending +1\n`, list)
 	assert.Regexp(t, `dead +0\n`, list)
+
+	status, _, errs = runCommand(t, append(append([]string{"delete"}, target...), "order 7")...)
+	assert.Equal(t, 1, status, "it is a job again")
+	assert.Contains(t, errs, `no result and no dead letter of job "order 7"`)
+	w, err = q.Work(t.Context(), func(_ context.Context, job string) (string, error) { return job, nil })
+	require.NoError(t, err)
+	_, err = q.Result(t.Context(), "order 7")
+	require.NoError(t, err)
+	require.NoError(t, w.Shutdown(t.Context()))
+	status, list, errs = runCommand(t, append(append([]string{"delete"}, target...), "order 7", "order 8")...)
+	assert.Equal(t, 1, status)
+	assert.Equal(t, "deleted order 7\n", list)
+	assert.Contains(t, errs, `no dead letter of job "order 8"`)
+	s, err := q.Stats(t.Context())
+	require.NoError(t, err)
+	assert.Zero(t, s)
 
 	watching, leave := context.WithCancel(t.Context())
 	live := new(console)
@@ -211,6 +227,7 @@ func TestRun_MistakesOnTheCommandLine(t *testing.T) {
 		{2, "-queue is missing", []string{"stats"}},
 		{2, "unexpected", []string{"dead", "-queue", "q", "extra"}},
 		{2, "say which", []string{"requeue", "-queue", "q"}},
+		{2, "say which", []string{"delete", "-queue", "q"}},
 		{1, "no servers available", []string{"stats", "-queue", "q", "-server", "nats://127.0.0.1:1"}},
 	} {
 		status, _, errs := runCommand(t, c.args...)

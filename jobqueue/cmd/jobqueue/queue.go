@@ -253,17 +253,38 @@ func requeue(flags *flag.FlagSet) func(ctx context.Context, args []string, out i
 				ids = append(ids, letter.ID)
 			}
 		}
-		var failed []error
-		for _, id := range ids {
-			one, cancel := context.WithTimeout(ctx, t.timeout)
-			err := q.Requeue(one, id)
-			cancel()
-			if err != nil {
-				failed = append(failed, err)
-				continue
-			}
-			fmt.Fprintln(out, "requeued", line([]byte(id), 255))
-		}
-		return errors.Join(failed...)
+		return t.forEach(ctx, ids, q.Requeue, out, "requeued")
 	}
+}
+
+func deleteEnds(flags *flag.FlagSet) func(ctx context.Context, args []string, out io.Writer) error {
+	var t target
+	t.define(flags)
+	return func(ctx context.Context, ids []string, out io.Writer) error {
+		if len(ids) == 0 {
+			return usage("say which: the IDs of results or dead letters")
+		}
+		q, end, err := t.open(ctx)
+		if err != nil {
+			return err
+		}
+		defer end()
+		return t.forEach(ctx, ids, q.Delete, out, "deleted")
+	}
+}
+
+// forEach does something with each ID, says so, and returns what has failed.
+func (t *target) forEach(ctx context.Context, ids []string, do func(context.Context, string) error, out io.Writer, done string) error {
+	var failed []error
+	for _, id := range ids {
+		one, cancel := context.WithTimeout(ctx, t.timeout)
+		err := do(one, id)
+		cancel()
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		fmt.Fprintln(out, done, line([]byte(id), 255))
+	}
+	return errors.Join(failed...)
 }

@@ -30,6 +30,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/image/draw"
+
 	"github.com/seed-a18b2dc9/workpool"
 	"github.com/seed-a18b2dc9/workpool/jobqueue"
 	"github.com/seed-a18b2dc9/workpool/jobqueue/embedded"
@@ -78,7 +80,7 @@ func run(ctx context.Context, args []string) (err error) {
 	fmt.Println("thumbnails go to", *out)
 	sources := flags.Args()
 	if len(sources) == 0 {
-		if sources, err = draw(filepath.Join(*out, "originals"), 12); err != nil {
+		if sources, err = pictures(filepath.Join(*out, "originals"), 12); err != nil {
 			return err
 		}
 	}
@@ -163,32 +165,19 @@ func shrink(ctx context.Context, job Job) (Thumbnail, error) {
 	return Thumbnail{job.Target, small.Bounds().Dx(), small.Bounds().Dy(), encoded.Len()}, nil
 }
 
-// scale makes each pixel the mean of those that it stands for.
+// scale returns the image in a smaller size, and leaves one that is small enough as it is.
 func scale(source image.Image, width int) image.Image {
 	b := source.Bounds()
-	width = min(width, b.Dx())
-	height := max(1, b.Dy()*width/b.Dx())
-	small := image.NewRGBA64(image.Rect(0, 0, width, height))
-	for y := range height {
-		y0, y1 := b.Min.Y+y*b.Dy()/height, b.Min.Y+(y+1)*b.Dy()/height
-		for x := range width {
-			x0, x1 := b.Min.X+x*b.Dx()/width, b.Min.X+(x+1)*b.Dx()/width
-			var sum [4]uint64
-			for sy := y0; sy < y1; sy++ {
-				for sx := x0; sx < x1; sx++ {
-					r, g, b, a := source.At(sx, sy).RGBA()
-					sum[0], sum[1], sum[2], sum[3] = sum[0]+uint64(r), sum[1]+uint64(g), sum[2]+uint64(b), sum[3]+uint64(a)
-				}
-			}
-			n := uint64((y1 - y0) * (x1 - x0))
-			small.SetRGBA64(x, y, color.RGBA64{R: uint16(sum[0] / n), G: uint16(sum[1] / n), B: uint16(sum[2] / n), A: uint16(sum[3] / n)})
-		}
+	if b.Dx() <= width {
+		return source
 	}
+	small := image.NewRGBA(image.Rect(0, 0, width, max(1, b.Dy()*width/b.Dx())))
+	draw.BiLinear.Scale(small, small.Bounds(), source, b, draw.Src, nil)
 	return small
 }
 
-// draw makes n images to work with, and returns their paths.
-func draw(dir string, n int) ([]string, error) {
+// pictures makes n images to work with, and returns their paths.
+func pictures(dir string, n int) ([]string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
