@@ -15,7 +15,7 @@
 //     that it has accepted, and then closes the pools, within -drain.
 //
 // Run it, and talk to it from another terminal. A backend whose URL is not given is
-// simulated: it is sometimes slow, and sometimes fails:
+// simulated. It is sometimes slow and sometimes fails, so some requests do too:
 //
 //	go run ./examples/gateway
 //	curl -i localhost:8080/products/42

@@ -202,6 +202,7 @@ func TestWebserver_RefusesBadInput(t *testing.T) {
 	}
 }
 
+// An argument or flag that makes no sense is an error before the server listens.
 func TestRun_RefusesWhatItCannotUse(t *testing.T) {
 	for _, args := range [][]string{
 		{"extra"},
