@@ -109,7 +109,7 @@ func (p *Pool[T, R]) await(ctx context.Context, j *job[T, R], ended func()) Resu
 	return result
 }
 
-// call hands in a task whose answer is for the caller, on a job of its own.
+// call submits a task whose answer goes to the caller, on a job of its own.
 func (p *Pool[T, R]) call(ctx context.Context, task T, results chan<- Result[T, R], how policy) (*job[T, R], error) {
 	if err := endedContext(ctx); err != nil {
 		return nil, p.refused(err)

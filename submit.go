@@ -99,7 +99,7 @@ func (p *Pool[T, R]) SubmitCancel(ctx context.Context, task T) (cancel func(), e
 		end()
 		p.lock()
 		defer p.unlock()
-		if j.ctx == context.Context(bound) && j.waits() && // else the job is at another task
+		if j.ctx == context.Context(bound) && j.waits() && // else the job has been reused for another task
 			p.hasRoomForUnrunLocked(j) { // else it keeps its place, and a worker finds that it has ended
 			p.endQueuedLocked(j, context.Canceled, cancelled)
 		}
@@ -117,7 +117,7 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 		return 0, err
 	}
 	defer func() {
-		if v := recover(); v != nil && err == nil { // else it is of a sequence that did not stop when it was told
+		if v := recover(); v != nil && err == nil { // else the sequence went on after it was told to stop, and range panicked
 			err = from("input sequence", newPanicError(v))
 		}
 	}()

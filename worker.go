@@ -158,7 +158,7 @@ func (w *worker[T, R]) exchangeLocked() bool {
 	p, j := w.pool, w.job
 	if !p.plain || j.err != nil || j.to != nil || j.submitter != nil || j.attempt != 1 || // the task ends in another way
 		p.results.list.n+maxTake > p.results.buffer || // its result may have no room
-		!w.seated || w.place != nil || !w.mayBeginLocked() { // w may not go on
+		!w.seated || w.place != nil || !w.mayBeginLocked() { // w may not begin another task
 		return false
 	}
 	p.count.succeeded++
