@@ -7,25 +7,25 @@ import (
 	"time"
 )
 
-// A batch is the tasks of one Map, Stream or Group, which have a context in common; or the
-// one task that a handler has handed in to its own pool and waits for.
+// A batch is the tasks of one Map, Stream or Group, which share a context. It may also be a
+// single task that a handler has submitted to its own pool and waits for.
 type batch[T, R any] struct {
 	pool    *Pool[T, R]
 	ctx     *batchContext
 	origin  origin
-	signal  chan struct{} // capacity 1; sent when who waits for the batch should look again
-	entered func()        // called when a task has been accepted at once, or the wait for that is over
+	signal  chan struct{} // capacity 1; tells whoever waits for the batch to look again
+	entered func()        // called when a task has been accepted or refused
 
 	// Guarded by the pool's mutex:
-	unbegun [2]unbegun[T, R] // tasks that no worker has begun: those that are not parked, and those that are
-	pending int              // handed in and not ended
-	next    uint64           // the index of the next to be accepted
+	unbegun [2]unbegun[T, R] // tasks that no worker has begun: [0] not parked, [1] parked
+	pending int              // tasks that were handed in and have not ended
+	next    uint64           // the index of the next task to be accepted
 	order   *order[T, R]     // of a Stream with WithOrdered
-	place   *inPlace[T, R]   // of the handler whose call it is; nil without one
+	place   *inPlace[T, R]   // of the handler that made the call, or nil
 	element *linked.Element  // in the batches of place
-	waits   int              // how many callers wait: then its tasks may run in place
-	feeds   bool             // who hands in the tasks is not who waits for them
-	once    bool             // it is for one task
+	waits   int              // the number of callers that wait; while there are some, tasks may run in place
+	feeds   bool             // one goroutine hands in the tasks, another one waits for them
+	once    bool             // it is a single task
 }
 
 // begin makes b a batch of a call with ctx.
@@ -47,7 +47,7 @@ func (b *batch[T, R]) begin(ctx context.Context, p *Pool[T, R], way Way) (err er
 	return nil
 }
 
-// newJobLocked returns the job of one task, whose answer is for to.
+// newJobLocked returns a job for one task, whose answer goes to to.
 func (b *batch[T, R]) newJobLocked(to owner[T, R], task T, o origin) *job[T, R] {
 	j := b.pool.spare.get()
 	b.pool.cameFrom(j, o)
@@ -85,7 +85,7 @@ func (b *batch[T, R]) handIn(to owner[T, R], task T, how policy) error {
 	switch {
 	case err != nil:
 		b.endedLocked()
-	case b.ctx.Context.Err() != nil: // the one who took back the others when it ended was faster
+	case b.ctx.Context.Err() != nil: // ctx has ended since, and the other tasks may have been taken back already
 		b.takeBackLocked(stdError(b.ctx.Context))
 	}
 	b.enteredLocked()
@@ -113,8 +113,8 @@ func (b *batch[T, R]) wake() {
 	}
 }
 
-// waitLocked waits until it is woken, or until timeout. When the context ends, it takes back
-// what no worker has begun, and sets ended to nil.
+// waitLocked waits until it is signalled or timeout fires. If the context ends first, it
+// takes back the tasks that no worker has begun, and sets ended to nil.
 func (b *batch[T, R]) waitLocked(ended *<-chan struct{}, timeout <-chan time.Time) (timedOut bool) {
 	p := b.pool
 	p.awaitLocked(b)
@@ -144,10 +144,10 @@ func (b *batch[T, R]) await() {
 		b.waitLocked(&ended, nil)
 	}
 	b.pool.unlock()
-	b.wake() // another one that waits
+	b.wake() // in case another goroutine waits too
 }
 
-// end frees what a batch holds.
+// end releases what a batch holds.
 func (b *batch[T, R]) end() {
 	b.ctx.end()
 	b.pool.lock()
@@ -155,12 +155,12 @@ func (b *batch[T, R]) end() {
 	b.pool.unlock()
 }
 
-// failure returns why not all tasks have succeeded: err is the first error that one has ended
-// with, or nil.
+// failure returns why not all tasks have succeeded. err is the first error of a task, or
+// nil.
 func (b *batch[T, R]) failure(err error) error {
 	cause := context.Cause(b.ctx)
 	switch caller := b.ctx.caller; {
-	case cause == nil, errors.Is(cause, ErrAborted) && errors.Is(err, ErrAborted): // err may tell of its last attempt too
+	case cause == nil, errors.Is(cause, ErrAborted) && errors.Is(err, ErrAborted): // err may also have the error of the last attempt
 		return err
 	case caller.Err() != nil && errors.Is(cause, context.Cause(caller)):
 		return contextError(caller)
@@ -178,7 +178,7 @@ func (b *batch[T, R]) takeBackLocked(err error) {
 			switch {
 			case j.waits():
 				p.endQueuedLocked(j, err, cancelled)
-			case j.isInLine() && j.submitter == nil: // the entry of a Map; other callers in line notice it themselves
+			case j.isInLine() && j.submitter == nil: // the entry of a Map; other callers in line see ctx end themselves
 				p.leaveLineLocked(j, false)
 				p.count.refused++
 				p.dropLocked(j)
@@ -192,7 +192,7 @@ func (b *batch[T, R]) takeBackLocked(err error) {
 // An unbegun is a list of jobs of one batch.
 type unbegun[T, R any] struct{ first, last *job[T, R] }
 
-// add makes j, which no worker has begun, one of b.
+// add adds j, which no worker has begun, to b.
 func (b *batch[T, R]) add(j *job[T, R]) {
 	j.batch, j.linked = b, &b.unbegun[0]
 	if j.state == parked {
@@ -206,10 +206,10 @@ func (b *batch[T, R]) add(j *job[T, R]) {
 	j.linked.last = j
 }
 
-// inBatch reports whether j has a context in common with others.
+// inBatch reports whether j shares a context with other tasks.
 func (j *job[T, R]) inBatch() bool { return j.batch != nil && !j.batch.once }
 
-// begun takes j out of its list, since a worker has it.
+// begun removes j from its list, because a worker has begun it.
 func (b *batch[T, R]) begun(j *job[T, R]) {
 	l := j.linked
 	if l == nil {
@@ -228,7 +228,7 @@ func (b *batch[T, R]) begun(j *job[T, R]) {
 	j.nextInBatch, j.prevInBatch, j.linked = nil, nil, nil
 }
 
-// remove ends the part of j in b.
+// remove removes j from b.
 func (b *batch[T, R]) remove(j *job[T, R]) {
 	b.begun(j)
 	j.batch = nil
@@ -237,14 +237,14 @@ func (b *batch[T, R]) remove(j *job[T, R]) {
 	}
 }
 
-// join makes b a batch of a caller inside the handler that place is of, unless that is nil.
+// join adds b to place, the inPlace of the handler that made the call, unless place is nil.
 func (b *batch[T, R]) join(place *inPlace[T, R]) {
 	if place != nil {
 		b.place, b.element = place, place.batches.PushBack(b)
 	}
 }
 
-// leave ends join.
+// leave undoes join.
 func (b *batch[T, R]) leave() {
 	if b.element != nil {
 		b.place.batches.Remove(b.element)

@@ -2,32 +2,33 @@ package workpool
 
 import "context"
 
-// Do runs task on a worker and returns its answer. Results never sees it.
+// Do runs task on a worker and returns its value or error. The task does not appear
+// in Results.
 //
-// It waits for room as [Pool.Submit] does, then for the answer. The context of
-// the handler is derived from ctx. If ctx ends first, Do returns at once with
-// an error that matches ctx.Err(): a queued task is taken back and never runs,
-// a running one is cancelled and its answer dropped.
+// It waits for room as [Pool.Submit] does, then for the answer. The context of the
+// handler is derived from ctx. If ctx ends first, Do returns at once with an error
+// that matches ctx.Err(): a queued task is removed and never runs; a running one is
+// cancelled and its answer is discarded.
 //
-// Called with the context of a handler of the same pool, while that runs, the task runs in
-// the place of the handler, one at a time for each handler. No other worker has to be free.
+// Called with the context of a running handler of the same pool, the task runs in
+// the handler's place, one at a time for each handler. It needs no free worker.
 func (p *Pool[T, R]) Do(ctx context.Context, task T) (R, error) {
 	return p.do(ctx, task, policy{overflows: true})
 }
 
-// TryDo is like [Pool.Do], but returns [ErrQueueFull] at once where there is no room for
-// the task, with [WithOverflow] too.
+// TryDo is like [Pool.Do], but returns [ErrQueueFull] at once if there is no room
+// for the task, also with [WithOverflow].
 func (p *Pool[T, R]) TryDo(ctx context.Context, task T) (R, error) {
 	return p.do(ctx, task, policy{try: true})
 }
 
-// DoChan is like [Pool.Do] but returns at once, always. The channel then receives one
-// Result, whatever happens, and is not closed; it has a capacity of 1, so that nobody has
-// to receive. Where there is no room, the task waits in line, and its Result has
-// the error if it was not accepted. Tasks get in line in the order of the calls.
+// DoChan is like [Pool.Do], but always returns at once. The channel receives
+// exactly one Result and is not closed. Its capacity is 1, so the Result need not
+// be received. If there is no room, the task waits in line; if it is not accepted,
+// its Result has the error. Tasks enter the line in the order of the calls.
 //
-// With [CallerRuns] a task that has no room runs on a goroutine of its own. Called with
-// the context of a handler of the same pool, the task runs as under Do.
+// With [CallerRuns], a task without room runs on a goroutine of its own. Called
+// with the context of a running handler of the same pool, the task runs as with Do.
 func (p *Pool[T, R]) DoChan(ctx context.Context, task T) <-chan Result[T, R] {
 	results := make(chan Result[T, R], 1)
 	j, err := p.call(ctx, task, results, policy{overflows: true})
@@ -46,7 +47,7 @@ func (p *Pool[T, R]) DoChan(ctx context.Context, task T) <-chan Result[T, R] {
 
 // A call is the owner of the task of a Do, TryDo or DoChan.
 type call[T, R any] struct {
-	waiter  // woken when the job has been answered, which is the caller's then
+	waiter  // woken when the job has been answered; the job then belongs to the caller
 	pool    *Pool[T, R]
 	results chan<- Result[T, R] // of a DoChan whose context can't end: gets the answer instead
 
@@ -85,8 +86,8 @@ func (p *Pool[T, R]) do(ctx context.Context, task T, how policy) (R, error) {
 	return r.Value, r.Err
 }
 
-// await waits for the answer to a call, or until ctx ends. It calls ended when the one or the
-// other has happened, before it may call code of the user.
+// await waits for the answer to a call, or until ctx ends. Then, before it may call user
+// code, it calls ended.
 func (p *Pool[T, R]) await(ctx context.Context, j *job[T, R], ended func()) Result[T, R] {
 	c, task := j.to.(*call[T, R]), j.task
 	if done := ctx.Done(); done == nil {
@@ -108,7 +109,7 @@ func (p *Pool[T, R]) await(ctx context.Context, j *job[T, R], ended func()) Resu
 	return result
 }
 
-// call hands in a task whose answer is for the caller, on a job of its own.
+// call submits a task whose answer goes to the caller, on a job of its own.
 func (p *Pool[T, R]) call(ctx context.Context, task T, results chan<- Result[T, R], how policy) (*job[T, R], error) {
 	if err := endedContext(ctx); err != nil {
 		return nil, p.refused(err)
@@ -148,8 +149,9 @@ func (p *Pool[T, R]) call(ctx context.Context, task T, results chan<- Result[T, 
 	return j, nil
 }
 
-// takeBack drops a job whose caller waits no longer, since ctx has ended, and returns the
-// error. It returns nil if the job has been answered meanwhile: then it is the caller's.
+// takeBack drops a job whose caller no longer waits because ctx has ended, and returns the
+// error. It returns nil if the job has been answered meanwhile; the job then belongs to the
+// caller.
 func (p *Pool[T, R]) takeBack(ctx context.Context, j *job[T, R], c *call[T, R]) error {
 	err := contextError(ctx)
 	p.lock()
@@ -174,7 +176,7 @@ func (p *Pool[T, R]) takeBack(ctx context.Context, j *job[T, R], c *call[T, R]) 
 	return err
 }
 
-// getCall returns a job for a call, whose owner it has.
+// getCall returns a job for a call, and its owner.
 func (p *Pool[T, R]) getCall() (*job[T, R], *call[T, R]) {
 	if j, ok := p.calls.Get().(*job[T, R]); ok {
 		return j, j.to.(*call[T, R])

@@ -1,8 +1,8 @@
 package workpool
 
-// A collector is the collector channel: results that no receiver has taken. It is
-// not a bare Go channel, since closing a pool makes it take whatever there is, and since
-// a receiver takes several results at once.
+// A collector is the collector channel: results that no receiver has taken. It is not a
+// bare Go channel, because it has no limit once the pool is closing, and because a receiver
+// takes several results at once.
 type collector[T, R any] struct {
 	on      bool // results are collected
 	buffer  int
@@ -15,7 +15,7 @@ type collector[T, R any] struct {
 	workers map[uint64]bool // the numbers of the goroutines of workers, whose handlers may not wait for results
 }
 
-// moves notes that a worker works on another goroutine; number 0 is none.
+// moves notes that a worker continues on another goroutine. The number 0 means none.
 func (c *collector[T, R]) moves(from, to uint64) {
 	delete(c.workers, from)
 	switch {
@@ -57,26 +57,26 @@ func (c *collector[T, R]) undelivered() int {
 	return n
 }
 
-// isOverfull reports whether a worker that has put a result has to wait until there is
-// room for it. Each worker that is held stands for one more that has none. With
-// WithOrdered none is ever held, since they could all wait for a result whose task is
-// queued; there the tasks that are accepted are bounded instead.
+// isOverfull reports whether a worker that has added a result has to wait for room. Each
+// held worker stands for one result without room. With WithOrdered no worker is held: all
+// of them could be waiting for a result whose task is still queued. There the number of
+// accepted tasks is bounded instead.
 func (c *collector[T, R]) isOverfull(held int) bool {
 	return c.order == nil && c.list.n+maxTake > c.buffer && c.undelivered()-held > c.buffer && c.recall()
 }
 
-// hasRoom reports whether a worker that is held can go on.
+// hasRoom reports whether a held worker can go on.
 func (c *collector[T, R]) hasRoom(held int) bool { return c.undelivered()-held < c.buffer }
 
-// hasRoomForUnrun reports whether the result of a task that does not run has room.
+// hasRoomForUnrun reports whether there is room for the result of a task that has not run.
 func (c *collector[T, R]) hasRoomForUnrun(held int) bool {
 	if c.buffer == 0 {
-		return c.order == nil && c.readers.n > c.list.n // somebody takes it now
+		return c.order == nil && c.readers.n > c.list.n // a waiting receiver takes it now
 	}
 	return c.hasRoom(held)
 }
 
-// callReceiver wakes a receiver. One at a time is on its way, who calls the next.
+// callReceiver wakes a receiver, unless one is on its way already. That one calls the next.
 func (c *collector[T, R]) callReceiver() {
 	if c.called == nil {
 		c.called = c.readers.first
@@ -84,8 +84,8 @@ func (c *collector[T, R]) callReceiver() {
 	}
 }
 
-// recall takes back what a receiver has taken and not yielded, so that from now on it
-// tells of each result that it takes. It returns true.
+// recall takes back the results that the only receiver has taken and not claimed. That
+// receiver then enters the mutex for its next result. recall returns true.
 func (c *collector[T, R]) recall() bool {
 	r := c.ahead
 	if r == nil {

@@ -29,31 +29,33 @@ func InfoFrom(ctx context.Context) (Info, bool) {
 	return s.info(), true
 }
 
-// infoKey is the key under which a handler's context has itself. Under its pool it has
-// itself too.
+// infoKey is the key under which a handler's context returns itself. Its pool is another such key.
 type infoKey struct{}
 
-// A handlerContext is the context of one handler. It never changes, and no two handlers
-// have the same: so one that has outlived its handler is known for what it is. Since that
-// takes memory for each task, it is small: it lies in a block with those of other tasks, and
-// says where, and by how much the index of its task exceeds that of the first.
+// A handlerContext is the context of one handler. It never changes and is never reused, so a
+// context that is used after its handler has returned can be told from that of a later task. To
+// keep the memory for each task small, the contexts of many tasks share a block. A
+// handlerContext has only its position in the block, and the difference between the index of
+// its task and that of the block's first task.
 type handlerContext[T, R any] struct {
 	position uint16
 	excess   uint16
 }
 
-// A contextBlock is what the contexts have in common of handlers on one worker whose tasks came
-// with the same context. They follow it in memory: see oneContext.
+// A contextBlock has what its handler contexts share: they are of one worker, and of tasks that
+// were submitted with the same context. The handler contexts follow it in memory: see
+// oneContext.
 type contextBlock[T, R any] struct {
 	worker  *worker[T, R]
-	task    context.Context // what the tasks came with; nil for context.Background()
-	life    context.Context // what ends the handlers' contexts
+	task    context.Context // the context that the tasks were submitted with; nil for context.Background()
+	life    context.Context // its end ends the handlers' contexts
 	index   uint64          // of the first task
 	attempt int32
 	number  int32 // of the worker
 }
 
-// A block is larger the more tasks have come with the same context: of 64, 160 or 512 bytes.
+// The more tasks are submitted with the same context, the larger are its blocks: 64, 160 or 512
+// bytes.
 type (
 	oneContext[T, R any] struct {
 		contextBlock[T, R]
@@ -69,8 +71,8 @@ type (
 	}
 )
 
-// block returns the block that s lies in, which begins at its contexts' address less its
-// own size.
+// block returns the block of s. The block ends where its first context begins, position
+// contexts before s.
 func (s *handlerContext[T, R]) block() *contextBlock[T, R] {
 	before := uintptr(s.position)*unsafe.Sizeof(*s) + unsafe.Sizeof(contextBlock[T, R]{})
 	return (*contextBlock[T, R])(unsafe.Add(unsafe.Pointer(s), -int(before)))
@@ -82,11 +84,11 @@ func (s *handlerContext[T, R]) Deadline() (time.Time, bool) { return s.block().l
 func (s *handlerContext[T, R]) Done() <-chan struct{}       { return s.block().life.Done() }
 func (s *handlerContext[T, R]) Err() error                  { return s.block().life.Err() }
 
-// Value looks for the context that cancels first, which context.Cause and the like find
-// by a value; then for the values of the task, and for those of WithContext.
+// Value first looks for the context that cancels this one, which package context finds by a value
+// (see context.Cause). Then come the values of the task's context, and those of WithContext.
 //
-// That a context is that of a handler is a value too. A task that nobody waits for
-// is not inside the handler that submitted it.
+// The identity of a handler is a value too. It is not passed on to a task that the handler
+// submitted and does not wait for: that task does not run inside the handler.
 func (s *handlerContext[T, R]) Value(key any) any {
 	o := s.block()
 	p := o.worker.pool
@@ -121,7 +123,7 @@ func (s *handlerContext[T, R]) info() Info {
 	return Info{Pool: b.worker.pool.name, Worker: int(b.number), Index: s.index(), Attempt: int(b.attempt)}
 }
 
-// runsLocked reports whether the handler of s has not ended. It does not for nil.
+// runsLocked reports whether the handler of s is still running. It reports false for nil.
 func (s *handlerContext[T, R]) runsLocked() bool {
 	if s == nil {
 		return false
@@ -134,7 +136,7 @@ func (s *handlerContext[T, R]) runsLocked() bool {
 	its, _ := o.task.(*batchContext)
 	batch, _ := j.ctx.(*batchContext)
 	switch _, ofMap := j.to.(*mapping[T, R]); {
-	case its != batch: // an index is the position in it
+	case its != batch: // indexes of different batches are not comparable
 		return false
 	case ofMap:
 		return o.worker.claimed.Load() == s.index()
@@ -142,14 +144,15 @@ func (s *handlerContext[T, R]) runsLocked() bool {
 	return j.index == s.index()
 }
 
-// handlerOf returns the context of a handler of p that ctx is, or is derived from, or nil.
+// handlerOf returns the context of a handler of p from which ctx is derived, which may be ctx
+// itself, or nil.
 func (p *Pool[T, R]) handlerOf(ctx context.Context) *handlerContext[T, R] {
 	s, _ := ctx.Value(p).(*handlerContext[T, R])
 	return s
 }
 
-// placeOfLocked returns where tasks run that the handler of s waits for, or nil if s is
-// nil or has outlived its handler.
+// placeOfLocked returns the inPlace of the handler of s, or nil if s is nil or its handler has
+// returned.
 func (p *Pool[T, R]) placeOfLocked(s *handlerContext[T, R]) *inPlace[T, R] {
 	if !s.runsLocked() {
 		return nil
@@ -160,9 +163,9 @@ func (p *Pool[T, R]) placeOfLocked(s *handlerContext[T, R]) *inPlace[T, R] {
 // contexts makes the contexts for the tasks of a worker.
 type contexts[T, R any] struct {
 	block    *contextBlock[T, R]
-	spare    []handlerContext[T, R] // of the block
-	position uint16                 // of the first of them
-	once     uintptr                // the address of the task's context, while that has come only once
+	spare    []handlerContext[T, R] // the unused ones of the block
+	position uint16                 // the position of the first of them
+	once     uintptr                // the address of the last task's context if it was seen only once, or 0
 }
 
 // contextFor returns the context for the handler of j.
@@ -179,8 +182,8 @@ func (w *worker[T, R]) contextFor(j *job[T, R]) *handlerContext[T, R] {
 	return s
 }
 
-// newContexts makes a block whose first context is for the handler of j: a larger one if the
-// last one was filled by tasks with the same context.
+// newContexts makes a block whose first context is for the handler of j. It is larger than the
+// last one if that was filled by tasks with the same context.
 func (w *worker[T, R]) newContexts(j *job[T, R]) *contextBlock[T, R] {
 	c := &w.contexts
 	again := c.block != nil && sameContext(c.block.task, j.ctx)
@@ -188,7 +191,7 @@ func (w *worker[T, R]) newContexts(j *job[T, R]) *contextBlock[T, R] {
 		c.note(j.ctx)
 	}
 	switch {
-	case !again || len(c.spare) > 0: // the last one was not filled: the next would not be either
+	case !again || len(c.spare) > 0: // the last block was not filled, so the next one would not be either
 		one := new(oneContext[T, R])
 		c.block, c.spare = &one.contextBlock, one.contexts[:]
 	case c.position == 1:
@@ -209,7 +212,7 @@ func (w *worker[T, R]) newContexts(j *job[T, R]) *contextBlock[T, R] {
 	return b
 }
 
-// note finds out whether a context is the same as the last one.
+// note updates once for ctx, the context of the next task.
 func (c *contexts[T, R]) note(ctx context.Context) {
 	if ctx == nil || reflect.TypeOf(ctx).Kind() != reflect.Pointer {
 		c.once = 0
@@ -222,9 +225,9 @@ func (c *contexts[T, R]) note(ctx context.Context) {
 	}
 }
 
-// forgetContext drops what w keeps of the context of its last task, if that has come only
-// once, as that of a request does, or is a batch's. One that has come again is kept until
-// the next task: many tasks share it, and it spares them an allocation each time that w wakes.
+// forgetContext releases the context of the last task if it belongs to a batch, or was seen
+// only once, as that of a request is. A context that was seen again is kept until the next
+// task: many tasks share it, and keeping its block saves an allocation each time that w wakes.
 func (w *worker[T, R]) forgetContext() {
 	c := &w.contexts
 	if c.block == nil || c.block.task == nil {
@@ -235,8 +238,8 @@ func (w *worker[T, R]) forgetContext() {
 	}
 }
 
-// sameContext reports whether two contexts are one. Contexts that are no pointers are
-// taken for different ones, since it may be impossible to compare them.
+// sameContext reports whether two contexts are the same. Contexts that are not pointers count as
+// different, since they may not be comparable.
 func sameContext(a, b context.Context) bool {
 	if a == nil || b == nil {
 		return a == nil && b == nil
@@ -248,16 +251,16 @@ func sameContext(a, b context.Context) bool {
 	return reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.TypeOf(a).Kind() == reflect.Pointer && a == b
 }
 
-// A carrier is a context of ours that tasks may be submitted with. To keep tasks that
-// submit tasks from making a chain of contexts that grows with each, they take what it
-// carries: the context that gave it its values.
+// A carrier is a context of this package that tasks may be submitted with. A task that is
+// submitted with a carrier takes the context from which the carrier has its values. Otherwise
+// tasks that submit tasks would form a chain of contexts that grows with each.
 type carrier interface {
 	context.Context
 	carries(pool any) (inner context.Context, ok bool)
 }
 
-// carried returns the context whose values a task takes that is submitted with ctx, or nil
-// for context.Background().
+// carried returns the context whose values a task gets that is submitted with ctx, or nil for
+// context.Background().
 func (p *Pool[T, R]) carried(ctx context.Context) context.Context {
 	for ctx != nil && ctx != context.Background() {
 		c, ok := ctx.(carrier)
@@ -276,7 +279,7 @@ func (p *Pool[T, R]) carried(ctx context.Context) context.Context {
 func (s *handlerContext[T, R]) carries(pool any) (context.Context, bool) {
 	p := s.block().worker.pool
 	if p.ctx != context.Background() && any(p) != pool {
-		return nil, false // it has values of its own
+		return nil, false // s also has the values of WithContext
 	}
 	return s.block().task, true
 }
@@ -298,7 +301,8 @@ func newBatchContext(ctx context.Context, pool *life) *batchContext {
 	return b
 }
 
-// Err notices the end of the pool's context at once, whereas Done is told of it.
+// Err reports the end of the pool's context at once. Done is closed a moment later, by another
+// goroutine.
 func (b *batchContext) Err() error {
 	if err := b.Context.Err(); err != nil || !b.pool.tied {
 		return err
@@ -306,8 +310,8 @@ func (b *batchContext) Err() error {
 	return b.pool.err()
 }
 
-// Value finds the cause of an abort by the pool's context where Context has ended with
-// that context's own cause, or has not been told yet.
+// Value finds the cause of an abort by the pool's context, even if Context has ended with that
+// context's own cause or has not been cancelled yet.
 func (b *batchContext) Value(key any) any {
 	if b.pool.tied && b.pool.err() != nil && b.pool.isKey(key) {
 		if cause := context.Cause(b.Context); cause == nil || errors.Is(context.Cause(b.pool.ctx), cause) {
@@ -319,15 +323,16 @@ func (b *batchContext) Value(key any) any {
 
 func (b *batchContext) carries(any) (context.Context, bool) { return b.caller, true }
 
-// end frees what ties the context to its caller's.
+// end releases the link to the caller's context.
 func (b *batchContext) end() {
 	b.unlink()
 	b.cancel(nil)
 }
 
-// A callContext is what a call submits its task with if the caller's context can end. It
-// ends with that, with the pool, and, if it was ever waited for, when the handler has
-// returned. The two are only merged when somebody asks, since most handlers never do.
+// A callContext is the context that a call submits its task with, if the caller's context can
+// end. It ends with the caller's context and with the pool. If somebody has waited for it, it
+// also ends when the handler has returned. The two are only merged when somebody asks for Done,
+// which most handlers never do.
 type callContext struct {
 	caller context.Context
 	values context.Context
@@ -340,8 +345,8 @@ type callContext struct {
 	ended  bool // the handler has returned
 }
 
-// callContextFor returns what a call with ctx submits its task with. It makes no chain of
-// the contexts of calls that each made the next.
+// callContextFor returns the context that a call with ctx submits its task with. Nested calls
+// do not make a chain of contexts.
 func (p *Pool[T, R]) callContextFor(ctx context.Context) (task context.Context, bound bool) {
 	caller, values := ctx, ctx
 	if ctx == context.Background() {
@@ -372,10 +377,10 @@ func (c *callContext) merge() context.Context {
 	if merged != nil {
 		return merged
 	}
-	merged, cancel := context.WithCancelCause(c.caller) // without the mutex, since it may call code of the user
+	merged, cancel := context.WithCancelCause(c.caller) // without the mutex, since it may call user code
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.merged != nil { // somebody else was faster
+	if c.merged != nil { // another goroutine was faster
 		defer cancel(nil)
 		return c.merged
 	}
@@ -389,7 +394,7 @@ func (c *callContext) merge() context.Context {
 	return merged
 }
 
-// isMerged reports whether end has something to free.
+// isMerged reports whether end has something to release.
 func (c *callContext) isMerged() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -397,8 +402,8 @@ func (c *callContext) isMerged() bool {
 	return c.merged != nil
 }
 
-// end frees what ties the context to its caller's. It is called when the handler has
-// returned for the last time, and not under the pool's mutex.
+// end releases the link to the caller's context. It is called when the handler has returned for
+// the last time, without the pool's mutex.
 func (c *callContext) end() {
 	c.mu.Lock()
 	c.ended = true
@@ -412,7 +417,7 @@ func (c *callContext) end() {
 	}
 }
 
-// current returns the context that answers for c at this time.
+// current returns the context that Err and Value ask.
 func (c *callContext) current() context.Context {
 	c.mu.Lock()
 	merged := c.merged
@@ -420,7 +425,7 @@ func (c *callContext) current() context.Context {
 	switch {
 	case merged != nil && merged.Err() != nil:
 		return merged
-	case c.pool.err() != nil && c.caller.Err() == nil: // Done is told of it in a moment
+	case c.pool.err() != nil && c.caller.Err() == nil: // Done is closed a moment later
 		return c.pool.aborted()
 	case merged != nil:
 		return merged

@@ -5,20 +5,19 @@ import (
 	"time"
 )
 
-// A crew is the workers of a pool: how many there may be, which there are, and which of
-// them have nothing to do. Each has the lowest number from 1 that was vacant when it
-// started. One with a number above the size, which Resize has made smaller, leaves when it has
-// nothing in hand.
+// A crew is the workers of a pool: how many there may be, which exist, and which are idle.
+// A new worker gets the lowest free number, from 1. A worker whose number is above size,
+// which Resize has lowered, exits when it has finished its task.
 type crew struct {
 	size    int       // how many workers there may be
-	members []*waiter // by number, from 1 at index 0; nil where there is none
-	vacant  int       // no index before this one is vacant
-	alive   int       // how many there are
-	within  int       // those of them with a number within the size
-	busy    int       // those of these that have a task in hand, or a result that found no room
-	surplus int       // those with a number beyond it that have
-	coming  int       // how many were woken or started, and have not yet looked for a task
-	most    int       // how many of these there are at most: one for each processor
+	members []*waiter // worker n is at index n-1; nil where the number is free
+	vacant  int       // no index before this one is free
+	alive   int       // workers that exist
+	within  int       // workers with a number up to size
+	busy    int       // workers with a number up to size that have a task, or a result without room
+	surplus int       // the same, with a number above size
+	coming  int       // workers that were woken or started and have not yet looked for a task
+	most    int       // the limit of coming: the number of processors
 	paused  bool
 	idle    waiting
 	held    waiting // workers whose last result has no room
@@ -34,7 +33,7 @@ func newCrew(c config) crew {
 	return crew
 }
 
-// free returns how many workers could begin a task, those that are not started included.
+// free returns how many workers could begin a task, including those that are not started.
 func (c *crew) free() int {
 	if c.paused {
 		return 0
@@ -42,7 +41,7 @@ func (c *crew) free() int {
 	return c.size - c.busy
 }
 
-// workers returns what Stats tells of their number.
+// workers returns Stats.Workers.
 func (c *crew) workers(open bool) int {
 	switch {
 	case !open:
@@ -71,7 +70,7 @@ func (c *crew) resize(size int) {
 		close(c.resized)
 		c.resized = nil
 	}
-	c.idle.wakeAll() // some may be to leave
+	c.idle.wakeAll() // some may have to exit
 }
 
 // onResize returns a channel that is closed when the size changes.
@@ -108,18 +107,18 @@ func (c *crew) leave(w *waiter) {
 		c.within--
 	}
 	if c.alive == 0 {
-		c.members = nil // let the memory go
+		c.members = nil // release the memory
 	}
 }
 
-// replace puts one worker in the place of another, which leaves. All that the crew counts by
-// worker moves with it.
+// replace puts w in the place of old, which exits. What the crew counts for old counts for
+// w.
 func (c *crew) replace(old, w *waiter) {
 	w.number, w.seated = old.number, old.seated
 	c.members[w.number-1] = w
 }
 
-// sit and stand note that a worker has something in hand, or no more.
+// sit marks a worker as busy, and stand as no longer busy.
 func (c *crew) sit(w *waiter) {
 	w.seated = true
 	*c.seats(w)++
@@ -130,7 +129,7 @@ func (c *crew) stand(w *waiter) {
 	*c.seats(w)--
 }
 
-// seats returns the number that w counts in while it has something in hand.
+// seats returns the counter that counts w while it is busy.
 func (c *crew) seats(w *waiter) *int {
 	if int(w.number) <= c.size {
 		return &c.busy
@@ -145,7 +144,7 @@ func (c *crew) call(w *waiter) {
 	c.idle.wake(w)
 }
 
-// arrived notes that a worker looks for a task.
+// arrived marks a worker as no longer coming, because it looks for a task now.
 func (c *crew) arrived(w *waiter) {
 	if w.coming {
 		w.coming = false
@@ -153,8 +152,8 @@ func (c *crew) arrived(w *waiter) {
 	}
 }
 
-// rest adds a worker to the idle ones. The one that has rested shortest is called first:
-// its memory is in a cache, and the others may turn out not to be needed.
+// rest adds a worker to the idle ones. The one that has been idle shortest is called first: its
+// memory is likely to be cached, and the others may not be needed at all.
 func (c *crew) rest(w *waiter) {
 	if c.elastic != nil {
 		w.since = time.Now()

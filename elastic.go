@@ -2,17 +2,16 @@ package workpool
 
 import "time"
 
-// WithElastic makes the number of workers follow the load: workers start while
-// tasks wait for one, up to the number of [WithWorkers], and leave when they have
-// been idle for the time idle, until minimum are left. A worker that leaves is the one
-// that was idle longest, and tasks are given to the one that was idle shortest: so
-// the pool shrinks to what its load needs. A pool that has no more than its minimum
-// has no timer, and one of minimum 0 no goroutine.
+// WithElastic makes the number of workers follow the load. Workers start while
+// tasks wait for one, up to the number of [WithWorkers], and exit when they have
+// been idle for the time idle, until minimum are left. The worker that has been
+// idle longest exits first, and the one that has been idle shortest gets the next
+// task, so the pool shrinks to what its load needs. A pool with no more workers
+// than its minimum has no timer, and one without workers has no goroutine.
 //
-// A worker that is not started counts as one that has nothing to do: the queue
-// fills only when all that the pool may have are busy. The minimum is 0 to the
-// number of workers, idle is more than 0, and [Pool.Resize] refuses to go below
-// the minimum.
+// A worker that is not started counts as idle: the queue fills only when all
+// workers that the pool may have are busy. minimum is 0 to the number of workers,
+// idle is more than 0, and [Pool.Resize] refuses to go below the minimum.
 func WithElastic(minimum int, idle time.Duration) Option {
 	return optionFunc(func(c *config) error {
 		if minimum < 0 {
@@ -26,7 +25,7 @@ func WithElastic(minimum int, idle time.Duration) Option {
 	})
 }
 
-// An elastic is what a crew has with WithElastic.
+// An elastic has the settings of WithElastic, and the timer for them.
 type elastic struct {
 	least int
 	idle  time.Duration
@@ -42,7 +41,7 @@ func (c *crew) expires() time.Duration {
 	return max(0, time.Until(c.idle.first.since.Add(c.elastic.idle)))
 }
 
-// watchIdleLocked sets a timer for when the next worker is to leave.
+// watchIdleLocked sets a timer for when the next worker is to exit.
 func (p *Pool[T, R]) watchIdleLocked() {
 	e := p.crew.elastic
 	wait := p.crew.expires()
@@ -55,7 +54,7 @@ func (p *Pool[T, R]) watchIdleLocked() {
 	})
 }
 
-// dismissIdleLocked has those leave that have been idle for too long.
+// dismissIdleLocked makes workers exit that have been idle for too long.
 func (p *Pool[T, R]) dismissIdleLocked() {
 	c := &p.crew
 	surplus := c.alive - c.elastic.least

@@ -173,7 +173,7 @@ func ExampleRetryAfter() {
 	polite := func(ctx context.Context, url string) (string, error) {
 		page, err := fetch(ctx, url)
 		if err != nil {
-			return "", workpool.RetryAfter(10*time.Millisecond, err) // as the server has asked
+			return "", workpool.RetryAfter(10*time.Millisecond, err) // as the server asked for
 		}
 		return page, nil
 	}
@@ -202,7 +202,7 @@ func ExampleRetry() {
 	// the page <nil>
 }
 
-// A handler around a handler of one's own: it logs every attempt.
+// A wrapper of your own, which logs every attempt.
 func logged(next workpool.Handler[string, string], log *slog.Logger) workpool.Handler[string, string] {
 	return func(ctx context.Context, url string) (string, error) {
 		page, err := next(ctx, url)

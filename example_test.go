@@ -117,7 +117,7 @@ func ExamplePool_Submit_recursion() {
 	}
 	ctx := context.Background()
 	fmt.Println(p.Submit(ctx, 5))
-	fmt.Println(p.Wait(ctx)) // a pool that is closing would refuse the tasks of tasks
+	fmt.Println(p.Wait(ctx)) // a closing pool would refuse tasks that tasks submit
 	fmt.Println(p.Shutdown(ctx))
 	fmt.Println(p.Stats().Succeeded)
 	// Output:
@@ -204,7 +204,7 @@ func ExamplePool_Stream() {
 }
 
 // Two pools in a row: the results of the first are the tasks of the second,
-// errors included, and a slow second stage slows the first.
+// including errors, and a slow second stage slows the first.
 func ExamplePool_Stream_stages() {
 	parse, err := workpool.New(func(_ context.Context, s string) (int, error) { return strconv.Atoi(s) })
 	if err != nil {

@@ -7,12 +7,14 @@ import (
 	"slices"
 )
 
-// ForEach calls do for every task of the sequence, on a pool of its own, made with
-// opts. It takes the next task only when there is room for it, so that the sequence may be of
-// any length. It returns nil when all have succeeded. The first error cancels the context of
-// the others, of which no more are begun, and is returned when those that run have returned.
-// A panic of do is a [*PanicError], and so is one of the sequence. If ctx ends,
-// ForEach returns an error that matches ctx.Err().
+// ForEach calls do for every task of the sequence, on a pool of its own, created
+// with opts. It takes the next task only when there is room for it, so the sequence
+// may be of any length. It returns nil when all have succeeded.
+//
+// The first error cancels the context of the others, and no more tasks begin.
+// ForEach returns that error when the running ones have returned. A panic in do or
+// in the sequence is returned as a [*PanicError]. If ctx ends, ForEach returns an
+// error that matches ctx.Err().
 func ForEach[T any](ctx context.Context, tasks iter.Seq[T], do func(ctx context.Context, task T) error, opts ...Option) error {
 	p, err := New(NoValue(do), append(slices.Clip(opts), forTasks(math.MaxInt))...)
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"reflect"
 )
 
-// functions are those of the user that options were given, in the types of the pool.
+// functions are the user's functions, from options, with the types of the pool.
 type functions[T, R any] struct {
 	result   func(Result[T, R])
 	key      func(T) any
@@ -23,8 +23,8 @@ func functionsOf[T, R any](c config) (f functions[T, R], err error) {
 	return f, err
 }
 
-// typedOf returns a function that was given with the option name for the types of a pool,
-// which has to be an F. It returns nil where there is none.
+// typedOf returns the function given with the option name as an F, the type that the pool
+// needs. It returns nil if there is none.
 func typedOf[F any](name string, given, function any) (F, error) {
 	f, ok := function.(F)
 	if function == nil || ok {

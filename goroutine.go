@@ -2,9 +2,9 @@ package workpool
 
 import "runtime"
 
-// goroutineID returns the number of the calling goroutine, which Go gives away only in the
-// text of its stack, or 0 if that should ever look different. It is how Results recognizes
-// a handler, which hands it no context.
+// goroutineID returns the ID of the calling goroutine, or 0 if it is not found. Go only
+// reveals the ID in the text of a stack. Results needs it to recognize a handler, since it
+// has no context.
 func goroutineID() (id uint64) {
 	var text [32]byte
 	n := runtime.Stack(text[:], false)

@@ -8,21 +8,21 @@ import (
 
 var errGroupOver = errors.New("workpool: Wait of the group has returned")
 
-// A Group is tasks that belong together, on the workers of a pool. The first that fails
-// cancels the others. Make one with [Pool.Group]. Its methods may be called by many
-// goroutines at once.
+// A Group is a set of tasks that belong together, on the workers of a pool. The
+// first that fails cancels the others. Create one with [Pool.Group]. All methods
+// are safe for concurrent use.
 type Group[T, R any] struct {
 	batch[T, R]
 
 	// Guarded by the pool's mutex:
 	values  []R
-	err     error // the first
+	err     error // the first error
 	over    bool  // Wait has returned
-	outcome error // what it has returned
+	outcome error // the error that Wait returned
 }
 
-// Group returns a group without tasks. Their handlers' context is derived from ctx. Call
-// [Group.Wait] in the end, which frees what the group holds.
+// Group returns a group without tasks. The contexts of their handlers are derived
+// from ctx. Call [Group.Wait] at the end: it releases what the group holds.
 func (p *Pool[T, R]) Group(ctx context.Context) *Group[T, R] {
 	g := &Group[T, R]{}
 	if err := g.begin(ctx, p, ByGroup); err != nil {
@@ -31,11 +31,12 @@ func (p *Pool[T, R]) Group(ctx context.Context) *Group[T, R] {
 	return g
 }
 
-// Submit hands task to the pool as one of the group. It waits for room as [Pool.Submit]
-// does, until the group's context ends.
+// Submit submits task as one of the group. It waits for room as [Pool.Submit] does,
+// until the group's context ends.
 //
-// It returns [ErrClosed] when the pool closes, and after the first error of the group or
-// the end of its context: then the error matches that one as well.
+// It returns [ErrClosed] when the pool closes, after Wait has returned, and after
+// the first error of the group or the end of its context; then the error also
+// matches that one.
 func (g *Group[T, R]) Submit(task T) error {
 	if err := g.closed(); err != nil {
 		return g.pool.refused(err)
@@ -63,14 +64,15 @@ func (g *Group[T, R]) closed() error {
 	return nil
 }
 
-// Wait waits until all tasks of the group have ended, and then returns their values, in the
-// order in which they were submitted; or no values and the first error, which has
-// cancelled the context of the others. If the context of the group ended first, the error
-// matches that of ctx.Err(). Every handler that the group has started has returned.
-// After that, the group takes no more tasks.
+// Wait waits until all tasks of the group have ended and every handler that the
+// group started has returned. It returns the values in the order in which the tasks
+// were submitted; or no values and the first error, which has cancelled the context
+// of the others. If the group's context ended first, the error matches ctx.Err().
+// Afterwards the group accepts no more tasks.
 //
-// Called in a handler of the same pool whose context the group was made with, the tasks
-// run in the place of the handler too, one at a time, if no other worker takes them.
+// If the group was made with the context of a running handler of the same pool,
+// tasks that no other worker takes run in the handler's place while it waits, one
+// at a time.
 func (g *Group[T, R]) Wait() ([]R, error) {
 	if g.ctx == nil {
 		return nil, g.err
@@ -105,7 +107,7 @@ func (g *Group[T, R]) answerLocked(j *job[T, R]) {
 		g.err = j.err
 		if g.err == ErrDropped { //nolint:errorlint // our own; of others that have not run the pool or the context has ended
 			go func() { // it may call code of the user
-				defer func() { _ = recover() }() // there is nobody to tell
+				defer func() { _ = recover() }() // nobody could be told of a panic
 				g.ctx.cancel(ErrDropped)
 			}()
 		}

@@ -2,24 +2,24 @@ package workpool
 
 import linked "container/list"
 
-// A handler that waits for tasks of its own pool never waits for a worker: they might
-// all be waiting in the same way. It helps itself, as the one worker that it is: what it
-// waits for runs in its place, one task at a time, if no other worker takes it.
+// A handler that waits for tasks of its own pool must not depend on a free worker: all workers
+// might be waiting in the same way. A waiting handler occupies a worker without using it. So the
+// tasks that it waits for run in its place, one at a time, if no other worker takes them.
 
-// An inPlace runs tasks in the place of something that waits for them: of a handler, of
-// a Submit with CallerRuns, or of the result function that is to be told of tasks that
-// have not run. It has a worker while there are some.
+// An inPlace runs tasks in the place of whoever waits for them: a handler, or a Submit with
+// CallerRuns. The pool has one more, which calls the result function for tasks that have not
+// run. An inPlace has a worker, the helper, while it has tasks.
 type inPlace[T, R any] struct {
-	worker  *worker[T, R] // whose handler waits; nil for the others
+	worker  *worker[T, R] // the worker whose handler waits, or nil
 	own     list[T, R]    // tasks that nobody else may take
-	batches linked.List   // of callers inside the handler
-	helper  *worker[T, R] // runs the tasks; nil if there is none
+	batches linked.List   // the batches that the handler has submitted
+	helper  *worker[T, R] // runs the tasks; nil while none runs
 }
 
 // isAwaited reports whether a handler waits for j.
 func (j *job[T, R]) isAwaited() bool { return j.batch != nil && j.batch.place != nil }
 
-// placeLocked returns where tasks run that the handler of w waits for.
+// placeLocked returns the inPlace of the handler of w.
 func (w *worker[T, R]) placeLocked() *inPlace[T, R] {
 	if w.place == nil {
 		w.place = &inPlace[T, R]{worker: w}
@@ -27,8 +27,8 @@ func (w *worker[T, R]) placeLocked() *inPlace[T, R] {
 	return w.place
 }
 
-// holds reports whether the handler that waits has a task of this key, or one that waits
-// for it has.
+// holds reports whether the task of the waiting handler has key k, or the task of a handler
+// that waits for that one.
 func (s *inPlace[T, R]) holds(k *keyQueue[T, R]) bool {
 	for ; s != nil && s.worker != nil; s = s.worker.serves {
 		if j := s.worker.job; j != nil && j.key == k {
@@ -38,7 +38,7 @@ func (s *inPlace[T, R]) holds(k *keyQueue[T, R]) bool {
 	return false
 }
 
-// heir returns the task of this key that runs in place, or in the place of one that does.
+// heir returns the task with key k that runs in place, directly or further down, or nil.
 func (s *inPlace[T, R]) heir(k *keyQueue[T, R]) *job[T, R] {
 	for ; s != nil && s.helper != nil; s = s.helper.place {
 		if j := s.helper.job; j != nil && j.key == k {
@@ -48,13 +48,13 @@ func (s *inPlace[T, R]) heir(k *keyQueue[T, R]) *job[T, R] {
 	return nil
 }
 
-// awaitLocked notes that a caller of b waits, and so its tasks may run in place.
+// awaitLocked notes that a caller waits for b, so that tasks of b may run in place.
 func (p *Pool[T, R]) awaitLocked(b *batch[T, R]) {
 	b.waits++
 	p.helpForLocked(b)
 }
 
-// awaitOnceLocked notes that the handler which place is of waits for j alone.
+// awaitOnceLocked notes that the handler of place waits for the single task j.
 func (p *Pool[T, R]) awaitOnceLocked(j *job[T, R], place *inPlace[T, R]) {
 	b := &batch[T, R]{once: true, waits: 1}
 	b.join(place)
@@ -66,15 +66,16 @@ func (b *batch[T, R]) isIdle() bool {
 	return b != nil && b.waits > 0 && b.place != nil && b.place.helper == nil
 }
 
-// helpForLocked has tasks of b run in place if a handler waits for them.
+// helpForLocked lets tasks of b run in place if a handler waits for them.
 func (p *Pool[T, R]) helpForLocked(b *batch[T, R]) {
 	if b != nil && b.waits > 0 && b.place != nil {
 		p.helpLocked(b.place)
 	}
 }
 
-// helpLocked has a worker run what can run in place, unless one is at it. There is nothing
-// that could while none is: whoever makes a task one that can sees to that.
+// helpLocked starts a helper for what can run in place, unless there is one. Without a
+// helper there is never anything that could run: whoever makes a task runnable calls
+// helpLocked, or begins it with a helper at once.
 func (p *Pool[T, R]) helpLocked(s *inPlace[T, R]) {
 	if s.helper != nil {
 		return
@@ -84,7 +85,7 @@ func (p *Pool[T, R]) helpLocked(s *inPlace[T, R]) {
 	}
 }
 
-// helpWithLocked has a worker run j, and then what else can run in place.
+// helpWithLocked starts a helper with j. It then runs what else can run in place.
 func (p *Pool[T, R]) helpWithLocked(s *inPlace[T, R], j *job[T, R]) {
 	s.helper = p.newWorker()
 	s.helper.serves = s
@@ -125,7 +126,8 @@ func (s *inPlace[T, R]) nextLocked(p *Pool[T, R]) *job[T, R] {
 	return nil
 }
 
-// runBesideLocked runs a task beside the workers, in the place of its caller.
+// runBesideLocked runs a task in the place of its caller, in addition to those of the
+// workers.
 func (p *Pool[T, R]) runBesideLocked(j *job[T, R]) {
 	p.countLocked(j)
 	if k := j.key; k != nil {
@@ -137,16 +139,16 @@ func (p *Pool[T, R]) runBesideLocked(j *job[T, R]) {
 	new(inPlace[T, R]).addLocked(p, j)
 }
 
-// addLocked has a task run here, and nowhere else.
+// addLocked adds a task that runs here and nowhere else.
 func (s *inPlace[T, R]) addLocked(p *Pool[T, R], j *job[T, R]) {
 	p.tasks.setAside(j.level, 1)
 	s.own.push(j)
 	p.helpLocked(s)
 }
 
-// closePlaceLocked ends the place of w, whose handler has returned. If a task still runs
-// there, its worker takes the place of w, and it returns true. What has not begun
-// waits for a worker like any other task.
+// closePlaceLocked ends the inPlace of w, whose handler has returned. Tasks that have not
+// begun wait for a worker like any others. If a helper still runs a task, it takes over the
+// place of w, and closePlaceLocked returns true.
 func (w *worker[T, R]) closePlaceLocked() bool {
 	p, s := w.pool, w.place
 	w.place = nil
@@ -172,7 +174,7 @@ func (w *worker[T, R]) closePlaceLocked() bool {
 	return true
 }
 
-// unreserveLocked makes a reserved task one that waits like any other.
+// unreserveLocked makes a reserved task wait like any other.
 func (p *Pool[T, R]) unreserveLocked(j *job[T, R]) {
 	p.tasks.setAside(j.level, -1)
 	if k := j.key; k != nil && k.turn != j {

@@ -5,28 +5,27 @@ import (
 	linked "container/list"
 )
 
-// WithKey makes tasks of one key run one at a time, in the order of acceptance.
-// Tasks of different keys share all workers. T must be that of the pool.
+// WithKey runs tasks of one key one at a time, in the order of acceptance. Tasks of
+// different keys share all workers. T must be that of the pool.
 //
-// A key takes part only while it has tasks. When one of them has ended, the
-// next one of that key goes to the end of the queue: so a key with many tasks
-// keeps no other from the workers. The tasks behind a running one of their key
-// count as queued. They may fill the queue, unless [WithKeyDepth] says how many of them
-// may, but a task whose key is idle is accepted whenever a worker is free.
+// When a task has ended, the next one of its key goes to the end of the queue, so a
+// key with many tasks does not keep others from the workers. Tasks behind a running
+// one of their key count as queued. They may fill the queue, unless [WithKeyDepth]
+// limits them, but a task whose key is idle is accepted whenever a worker is free.
+// The pool keeps nothing of a key without tasks.
 //
-// A task that is retried keeps its place: the next one of its key waits until
-// it has ended.
+// A retried task keeps its turn: the next one of its key waits until it has ended.
 //
-// A handler may hand in tasks of any key. With Submit, one whose key is busy is
-// queued, in excess of the queue depth where that is full. One that the handler waits
-// for, as with Do, goes ahead of all those of its key that do not run, and
-// one of the handler's own key, or of one whose handler waits for this one, runs in the
-// handler's place. Two handlers of different keys that each wait for a
-// task of the other's key wait for ever, as with two mutexes, unless a context ends that.
+// A handler may submit tasks of any key to its own pool. If the key is busy, Submit
+// queues the task, in excess of the queue depth if necessary. A task that the
+// handler waits for, as with Do, goes ahead of the queued ones of its key. If the
+// handler has the same key, or a handler that waits for this one has, the task runs
+// in the handler's place. Two handlers of different keys that wait for tasks of
+// each other's key deadlock until a context ends, as with two mutexes.
 //
-// f is called by the goroutine that hands in the task, before it is accepted.
-// A panic of f is the error of that call. A task whose key is a
-// nil interface or a NaN has no key and runs freely.
+// f is called by the goroutine that submits the task, before it is accepted. A
+// panic of f is the error of that call. A task whose key is a nil interface or a
+// NaN has no key and runs freely.
 func WithKey[T any, K comparable](f func(task T) K) Option {
 	return optionFunc(func(c *config) error {
 		if f == nil {
@@ -43,11 +42,11 @@ func WithKey[T any, K comparable](f func(task T) K) Option {
 	})
 }
 
-// WithKeyDepth limits the tasks of one key, with [WithKey], that are accepted and have
-// not ended: 1 or more. A task above that waits as if the queue were full, or
-// does what [WithOverflow] says, and keeps no task of another key from being accepted. What
-// handlers hand in to their own pool is accepted in excess of it. Without the option, a
-// busy key may fill the queue.
+// WithKeyDepth limits how many tasks of one key, with [WithKey], may be accepted
+// and not ended: 1 or more. A further task waits as if the queue were full, or does
+// what [WithOverflow] says. It does not keep tasks of other keys from being
+// accepted. Tasks that handlers submit to their own pool are accepted in excess of
+// the limit. Without the option, a busy key may fill the queue.
 func WithKeyDepth(n int) Option {
 	return optionFunc(func(c *config) error {
 		if n < 1 {
@@ -66,8 +65,8 @@ type keys[T, R any] struct {
 	late  linked.List // those with tasks behind another, with DropOldest
 }
 
-// manyKeys is from how many on a map is worth making anew: it keeps the room that it once
-// needed.
+// manyKeys is the size from which a map of keys is replaced once it is empty: a map does
+// not shrink.
 const manyKeys = 1 << 10
 
 // A keyQueue is the tasks of one key.
@@ -112,8 +111,8 @@ func (ks *keys[T, R]) forget(k *keyQueue[T, R]) {
 // isFull reports whether a key has as many tasks as it may.
 func (ks *keys[T, R]) isFull(k *keyQueue[T, R]) bool { return ks.depth > 0 && k.tasks >= ks.depth }
 
-// noteLate keeps account, if something may be dropped, of the keys that have such a task
-// behind another.
+// noteLate updates the list of keys that have a task to drop waiting behind another, if
+// tasks may be dropped.
 func (ks *keys[T, R]) noteLate(k *keyQueue[T, R], drops bool) {
 	switch has := k.behind.oldest != [levels]*job[T, R]{}; {
 	case !drops || has == (k.late != nil):
@@ -125,7 +124,7 @@ func (ks *keys[T, R]) noteLate(k *keyQueue[T, R], drops bool) {
 	}
 }
 
-// oldest returns the first task of a level behind another, of the key that has had one
+// oldest returns the first droppable task of a level, of the key that has had one waiting
 // longest, or nil.
 func (ks *keys[T, R]) oldest(level level) *job[T, R] {
 	e := ks.late.Front()
@@ -167,7 +166,8 @@ func (p *Pool[T, R]) acceptKeyedLocked(j *job[T, R]) {
 	p.placeHeadLocked(k)
 }
 
-// queueBehindLocked has an accepted task wait while another one of its key has the turn.
+// queueBehindLocked lets an accepted task wait, because another one of its key has the
+// turn.
 func (p *Pool[T, R]) queueBehindLocked(j *job[T, R]) {
 	p.tasks.setAside(j.level, 1)
 	switch {
@@ -185,8 +185,9 @@ func (p *Pool[T, R]) queueBehindLocked(j *job[T, R]) {
 	}
 }
 
-// giveTurnLocked gives j the turn of a task of its key that no worker has. That one waits
-// behind others again; or, if it is parked, when its next attempt is due.
+// giveTurnLocked gives j the turn of its key, which another task has that no worker runs.
+// That task waits for the turn again; if it is parked, it does so when its next attempt is
+// due.
 func (p *Pool[T, R]) giveTurnLocked(j *job[T, R]) {
 	k := j.key
 	last := k.turn
@@ -206,7 +207,7 @@ func (p *Pool[T, R]) giveTurnLocked(j *job[T, R]) {
 	p.keys.noteLate(k, p.tasks.drops)
 }
 
-// takeFromBehindLocked takes out a task that waits for its turn.
+// takeFromBehindLocked removes a task that waits for its turn.
 func (p *Pool[T, R]) takeFromBehindLocked(j *job[T, R]) {
 	if j.state == ahead {
 		j.key.ahead.remove(j)
@@ -218,9 +219,8 @@ func (p *Pool[T, R]) takeFromBehindLocked(j *job[T, R]) {
 	p.tasks.setAside(j.level, -1)
 }
 
-// releaseKeyLocked ends the part of j in its key, if it has one. If it was its turn, the
-// next one's comes; or that of a task of the same key which runs in the place of j, and
-// which outlives it.
+// releaseKeyLocked removes j from its key, if it has one. If j had the turn, a task of the
+// same key that still runs in the place of j gets it, or else the next one.
 func (p *Pool[T, R]) releaseKeyLocked(j *job[T, R], place *inPlace[T, R]) {
 	k := j.key
 	if k == nil {
@@ -238,15 +238,16 @@ func (p *Pool[T, R]) releaseKeyLocked(j *job[T, R], place *inPlace[T, R]) {
 	p.keys.forget(k)
 }
 
-// helpKeyLocked has a handler that waits for a task of k run it in its place, if it can begin
-// at once: none of k's runs any more, but the one whose turn it is waits.
+// helpKeyLocked lets a handler that waits for a task of k run it in its place, if the task
+// can begin at once: no task of k runs, and the one that has the turn waits.
 func (p *Pool[T, R]) helpKeyLocked(k *keyQueue[T, R]) {
 	if j := k.firstIdle(); j != nil {
 		p.helpForLocked(j.batch)
 	}
 }
 
-// firstIdle returns the first task that a handler waits for which can run it at once, or nil.
+// firstIdle returns the first task whose handler waits for it and runs nothing in its
+// place, or nil.
 func (k *keyQueue[T, R]) firstIdle() *job[T, R] {
 	for j := k.ahead.first; j != nil; j = j.next {
 		if j.batch.isIdle() {
@@ -256,8 +257,8 @@ func (k *keyQueue[T, R]) firstIdle() *job[T, R] {
 	return nil
 }
 
-// nextTurnLocked gives the turn to the next task of k: one that can begin at once before one
-// whose handler is at another, and these before those that no handler waits for.
+// nextTurnLocked gives the turn to the next task of k. Tasks that a handler waits for come
+// first, and of these the one that can begin at once.
 func (p *Pool[T, R]) nextTurnLocked(k *keyQueue[T, R]) {
 	next := cmp.Or(k.firstIdle(), k.ahead.first, k.behind.first)
 	if next == nil {

@@ -5,19 +5,19 @@ import (
 	"fmt"
 )
 
-// A line is the callers that wait for room, each with its job. Whoever makes room
-// accepts the first in line on its behalf, as the channels of the Go runtime do.
+// A line has the callers that wait for room, each with its job. Whoever makes room accepts
+// the first in line on its behalf, as the channels of the Go runtime do.
 //
-// Of the tasks of one key only the first is in one of the lists; the others wait behind it.
+// Of each key, only the first task is in one of the lists. The others wait behind it.
 type line[T, R any] struct {
-	n     int               // all that wait
-	ready [lanes]list[T, R] // those that a free worker could take
-	busy  [lanes]list[T, R] // those whose key is busy
-	lanes bool              // with WithOrdered, tasks for Results wait apart from others, since they also wait for receivers
+	n     int               // the number of jobs that wait
+	ready [lanes]list[T, R] // jobs that a free worker could take
+	busy  [lanes]list[T, R] // jobs whose key is busy
+	lanes bool              // WithOrdered: jobs for Results have lists of their own, since they also wait for receivers
 }
 
-// lanes is how many lists there are for one: of each level, and of each for Results with
-// WithOrdered.
+// lanes is the number of lists: one for each level, and with WithOrdered a second one for jobs
+// whose answers go to Results.
 const lanes = 2 * levels
 
 func (l *line[T, R]) lane(j *job[T, R]) level {
@@ -48,8 +48,8 @@ func (l *line[T, R]) remove(j *job[T, R]) {
 	j.state = inKey
 }
 
-// takable reports whether a worker could take j if it were accepted: no other task of
-// its key has its turn.
+// takable reports whether a worker could take j if it were accepted: no other task has the turn
+// of its key.
 func (j *job[T, R]) takable() bool { return j.key == nil || j.key.turn == nil }
 
 // hasRoomLocked reports whether j may be accepted.
@@ -60,14 +60,15 @@ func (p *Pool[T, R]) hasRoomLocked(j *job[T, R]) bool {
 	return p.tasks.hasRoom(j.level, j.takable(), p.crew.free())
 }
 
-// holdsFewerLocked reports whether n tasks are fewer than an open pool may hold. It
-// compares in a way that large options can't overflow.
+// holdsFewerLocked reports whether n is less than the number of tasks that an open pool may
+// hold. The comparison does not overflow with large options.
 func (p *Pool[T, R]) holdsFewerLocked(n int) bool {
 	return n < p.queueDepth || n-p.queueDepth < p.resultBuffer || n-p.queueDepth-p.resultBuffer < p.crew.size
 }
 
-// admitLocked accepts those in line for whom there is room. Whoever follows one of the same
-// key may stand in a list that has been looked at before.
+// admitLocked accepts the callers in line for whom there is room. When one with a key is
+// accepted, the next of its key may enter a list that was looked at before, so it looks
+// again.
 func (p *Pool[T, R]) admitLocked() {
 	for again := true; again; {
 		again = false
@@ -105,8 +106,8 @@ func (p *Pool[T, R]) lineUpLocked(j *job[T, R]) {
 	}
 }
 
-// leaveLineLocked takes j out of the line, and accepts it if it is admitted. The next
-// one of its key comes in its place.
+// leaveLineLocked removes j from the line, and accepts it if admitted is true. The next one of
+// its key takes its place.
 func (p *Pool[T, R]) leaveLineLocked(j *job[T, R], admitted bool) {
 	p.line.n--
 	k := j.key
@@ -130,7 +131,7 @@ func (p *Pool[T, R]) leaveLineLocked(j *job[T, R], admitted bool) {
 	}
 }
 
-// refuseLineLocked turns away all in line, since the pool is closing.
+// refuseLineLocked refuses everybody in line, because the pool is closing.
 func (p *Pool[T, R]) refuseLineLocked() {
 	for _, k := range p.keys.queue {
 		for k.head != nil {
@@ -144,7 +145,7 @@ func (p *Pool[T, R]) refuseLineLocked() {
 	})
 }
 
-// refuseLocked turns away one in line.
+// refuseLocked refuses j, which is in line.
 func (p *Pool[T, R]) refuseLocked(j *job[T, R]) {
 	p.leaveLineLocked(j, false)
 	if j.submitter == nil { // a call
@@ -158,7 +159,7 @@ func (p *Pool[T, R]) refuseLocked(j *job[T, R]) {
 	p.dismissLocked(j)
 }
 
-// dropLocked ends what a job that was not accepted has to do with the pool.
+// dropLocked detaches a job that was not accepted from its batch, submitter and key.
 func (p *Pool[T, R]) dropLocked(j *job[T, R]) {
 	if j.batch != nil {
 		j.batch.remove(j)
@@ -174,8 +175,8 @@ func (p *Pool[T, R]) dismissLocked(j *job[T, R]) {
 	p.freeLocked(j)
 }
 
-// A submitter waits until its task has been accepted; or, in a handler or with CallerRuns, until
-// that has run in its place.
+// A submitter waits until its task has been accepted. In a handler, or with CallerRuns, it
+// waits until the task has run in its place.
 type submitter struct {
 	waiter
 	err error // why it was not accepted
@@ -189,7 +190,7 @@ func (p *Pool[T, R]) releaseSubmitterLocked(j *job[T, R], err error) {
 	}
 }
 
-// awaitRoom waits as s, the submitter of j.
+// awaitRoom waits until s, the submitter of j, is released or ctx ends.
 func (p *Pool[T, R]) awaitRoom(ctx context.Context, j *job[T, R], s *submitter) error {
 	select {
 	case <-s.wake:
@@ -197,7 +198,7 @@ func (p *Pool[T, R]) awaitRoom(ctx context.Context, j *job[T, R], s *submitter) 
 	case <-ctx.Done():
 	}
 	p.lock()
-	if j.submitter != s || !j.isInLine() && !j.waits() { // it was accepted in this moment, or runs in the place of its submitter
+	if j.submitter != s || !j.isInLine() && !j.waits() { // j has just been accepted, or runs in the place of its submitter
 		p.unlock()
 		<-s.wake
 		return s.err
@@ -216,7 +217,7 @@ func (p *Pool[T, R]) awaitRoom(ctx context.Context, j *job[T, R], s *submitter) 
 	return p.gaveUp(contextError(ctx))
 }
 
-// gaveUp says in the error of a context that ended why it waited in vain.
+// gaveUp adds to err, of a context that has ended, that and why there was no room.
 func (p *Pool[T, R]) gaveUp(err error) error {
 	return fmt.Errorf("%w: gave up waiting for room: %s: %w", ErrQueueFull, p.load(), err)
 }

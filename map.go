@@ -7,19 +7,20 @@ import (
 	"sync/atomic"
 )
 
-// Map runs the handler for every task and returns the values in the order of
-// the tasks. The first task that fails cancels the context of the others, and
-// Map returns its error, as it is, and no values. If ctx ends, Map returns an
-// error that matches ctx.Err().
+// Map runs the handler for every task and returns the values in the order of the
+// tasks. The first task that fails cancels the context of the others. Map then
+// returns its error unchanged, and no values. If ctx ends, Map returns an error
+// that matches ctx.Err().
 //
-// Map returns when every handler that it started has returned. It waits for room as one
-// task does. Its tasks are begun in the order of the slice, and take turns with all
-// others in the queue. A Map that has begun when the pool is shut down runs to its end; an
-// abort, or a Close with [FinishRunning], ends it. With [WithKey] or [WithPriority] each
-// of its tasks waits for room of its own instead, and [ErrClosed] ends it.
+// Map returns when every handler that it started has returned. It waits for room as
+// a single task does. Its tasks begin in the order of the slice, and take turns
+// with the other queued tasks. A Map that has begun finishes when the pool is shut
+// down; an abort, or a Close with [FinishRunning], ends it. With [WithKey] or
+// [WithPriority], each of its tasks waits for room on its own instead, and
+// [ErrClosed] ends the Map.
 //
-// Called with the context of a handler of the same pool, while that runs, its tasks run
-// in the place of the handler too, one at a time, if no other worker takes them.
+// Called with the context of a running handler of the same pool, tasks that no
+// other worker takes run in the handler's place, one at a time.
 func (p *Pool[T, R]) Map(ctx context.Context, tasks []T) ([]R, error) {
 	m := &mapping[T, R]{tasks: tasks}
 	if err := m.begin(ctx, p, ByMap); err != nil {
@@ -38,10 +39,10 @@ func (p *Pool[T, R]) Map(ctx context.Context, tasks []T) ([]R, error) {
 	return nil, m.failure(m.err)
 }
 
-// Map runs handler for every task on a pool of its own, made with opts, and
+// Map runs handler for every task on a pool of its own, created with opts, and
 // returns the values in the order of the tasks. See [Pool.Map]. Without
-// [WithWorkers], the pool has GOMAXPROCS workers, or one a task if these are
-// fewer, but no less than the minimum of [WithElastic].
+// [WithWorkers], the number of workers is GOMAXPROCS or the number of tasks,
+// whichever is smaller, but at least the minimum of [WithElastic].
 func Map[T, R any](ctx context.Context, tasks []T, handler Handler[T, R], opts ...Option) ([]R, error) {
 	p, err := New(handler, append(slices.Clip(opts), forTasks(len(tasks)))...)
 	if err != nil {
@@ -54,29 +55,30 @@ func Map[T, R any](ctx context.Context, tasks []T, handler Handler[T, R], opts .
 	return values, err
 }
 
-// A mapping is one Map on its way through the pool. It is one entry in the queue, from
-// which workers draw its tasks, and which goes to the end of the queue each time. While
-// nothing else is queued, a worker that has ended one task claims the next without the mutex.
+// A mapping is one running Map. It has one entry in the queue, which stands for all tasks that have
+// not begun. A worker that takes the entry begins the next task and puts the entry back at the end
+// of the queue. While nothing else is queued, a worker that has ended a task claims the next one
+// without the mutex.
 type mapping[T, R any] struct {
 	batch[T, R]
 	tasks  []T
 	values []R
 
-	_      [64]byte     // so that claims, which write cursor, do not slow down who reads the others
+	_      [64]byte     // keeps cursor, which every claim writes, in a cache line of its own
 	cursor atomic.Int64 // the next task to claim; noClaims or more if none may be claimed
 	_      [64]byte
 
 	// Guarded by the pool's mutex:
-	entry *job[T, R] // stands for all that no worker has begun, and counts as one of these; nil if there is none
-	drawn int        // the first of these
-	done  int        // those that have succeeded
-	err   error      // the first
+	entry *job[T, R] // stands for the tasks that no worker has begun, and counts as one of them; nil if there are none
+	drawn int        // the position of the first task that no worker has begun
+	done  int        // tasks that have succeeded
+	err   error      // the first error
 }
 
 const noClaims = math.MaxInt32 * 2
 
-// handInAll gets the tasks accepted: as one entry, or where each has a key or a priority of
-// its own one by one.
+// handInAll gets the tasks accepted: as one entry, or one by one if they have keys or
+// priorities.
 func (m *mapping[T, R]) handInAll() error {
 	p := m.pool
 	if !p.functions.classifies() {
@@ -110,7 +112,7 @@ func (m *mapping[T, R]) handInEntry() error {
 	return nil
 }
 
-// drawLocked returns j, or if that is the entry of a Map a job for the next task of that.
+// drawLocked returns j, or if j is the entry of a Map, a job for the next task of the Map.
 func (w *worker[T, R]) drawLocked(j *job[T, R]) *job[T, R] {
 	m, ok := j.to.(*mapping[T, R])
 	if !ok {
@@ -123,8 +125,8 @@ func (w *worker[T, R]) drawLocked(j *job[T, R]) *job[T, R] {
 	return j
 }
 
-// nextLocked returns a job for the next task. The entry, if it stands for more, goes to the end
-// of the queue.
+// nextLocked returns a job for the next task. If more tasks are left, the entry goes to the end of
+// the queue.
 func (m *mapping[T, R]) nextLocked() *job[T, R] {
 	p, j, i := m.pool, m.entry, m.drawn
 	m.drawn++
@@ -145,8 +147,8 @@ func (m *mapping[T, R]) nextLocked() *job[T, R] {
 	return one
 }
 
-// claim makes j, which has succeeded, the next task of the Map, without the mutex. It
-// reports false where that may not be.
+// claim reuses j, which has succeeded, for the next task of the Map, without the mutex. It reports
+// false if that is not possible.
 func (m *mapping[T, R]) claim(w *worker[T, R], j *job[T, R]) bool {
 	if j.attempt != 1 || m.ctx.Err() != nil {
 		return false
@@ -161,8 +163,8 @@ func (m *mapping[T, R]) claim(w *worker[T, R], j *job[T, R]) bool {
 	return true
 }
 
-// settleLocked ends the claims without the mutex, and accounts for those that there were:
-// by each claim a task has begun, and the one before it has succeeded.
+// settleLocked stops claims and accounts for those that were made. Each claim means that one task
+// has succeeded and the next one has begun.
 func (m *mapping[T, R]) settleLocked() {
 	p := m.pool
 	p.claims = nil
@@ -174,7 +176,7 @@ func (m *mapping[T, R]) settleLocked() {
 	m.done += n
 	p.count.submitted += uint64(n)
 	p.count.succeeded += uint64(n)
-	if m.drawn == len(m.tasks) { // the last of them was the one that the entry stood for
+	if m.drawn == len(m.tasks) { // none is left for the entry to stand for
 		p.tasks.remove(m.entry)
 		m.remove(m.entry)
 		p.freeLocked(m.entry)

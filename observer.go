@@ -7,48 +7,50 @@ import (
 	"time"
 )
 
-// An Observer is told when the tasks of a pool begin and end. See [WithObserver]. A function
-// that is nil is not called.
+// An Observer has functions that a pool calls when tasks begin and end. See
+// [WithObserver]. A nil function is not called.
 //
-// Its functions are called by many goroutines at once, and may use the pool. They take the
-// time of the caller or of the worker. A panic of Submit is the error of the call that
-// handed in the task; one of Begin or End is the error of the task.
+// The functions are called by many goroutines at once, and may use the pool. They
+// run on the goroutine of the caller or the worker. A panic of Submit is the error
+// of the call that submitted the task; a panic of Begin or End is the error of the
+// task.
 type Observer struct {
-	// Submit is called when tasks are handed in, by the caller, with its context: once for each
+	// Submit is called by the caller that submits tasks, with its context: once for each
 	// Submit, TrySubmit, SubmitCancel, Do, TryDo and DoChan, and once in all for a SubmitAll,
-	// Map, Stream or Group. The tasks may still be refused. What it returns is the Value of
-	// their events. Return a span context or the like, and not ctx: a task that submits the
-	// next one would otherwise make a chain of contexts that grows with each.
+	// Map, Stream or Group. The tasks may still be refused. What it returns becomes the Value
+	// of their events. Return a span context or the like, and not ctx: if each task submits the
+	// next one, the contexts would form a chain that grows with each.
 	Submit func(ctx context.Context) any
 
-	// Begin is called when an attempt of a task begins, by the worker, with the context of its
-	// handler. It returns the context that the handler gets, which has to be ctx or derived
-	// from it; nil stands for ctx. A task that the handler itself hands in by Submit or a call
-	// has the values of the handler's own task, and not those that Begin added.
+	// Begin is called by the worker when an attempt of a task begins, with the context of its
+	// handler. It returns the context that the handler gets, which must be ctx or derived from
+	// it; nil stands for ctx. A task that the handler itself submits by Submit, Do or one of
+	// their variants has the values of the handler's own task, without those that Begin added.
 	Begin func(ctx context.Context, e Event) context.Context
 
 	// End is called when an attempt has ended, by a return, a panic or a Goexit, with the
-	// context that its handler got. A task that never ran has neither Begin nor End;
-	// [Stats] counts it.
+	// context that its handler got. A task that never ran has neither Begin nor End; [Stats]
+	// counts it.
 	End func(ctx context.Context, e Event)
 }
 
-// An Event says what is known of one attempt of a task.
+// An Event describes one attempt of a task.
 type Event struct {
 	Info
-	Way      Way           // how the task was handed in
+	Way      Way           // how the task was submitted
 	Value    any           // what Submit of the observer returned
-	Waited   time.Duration // from when the task was handed in, or its next attempt was due, until the attempt began
+	Waited   time.Duration // from when the task was submitted, or its next attempt was due, until the attempt began
 	Took     time.Duration // at the end: how long Begin and the handler took; in what Working returns, how long so far
 	Panicked bool          // at the end: the handler itself panicked; Err may also be a *PanicError that it returned
-	Err      error         // at the end: what the handler returned, a *PanicError or ErrGoexit; RetryDelay tells whether it asks for another attempt
+	Err      error         // at the end: what the handler returned, a *PanicError or ErrGoexit; RetryDelay reports whether it asks for another attempt
 }
 
-// A Way is how a task was handed in. Of [BySubmit] nobody waits for the task, so that a trace
-// has a link from it to the caller; of all others the caller waits, and is its parent.
+// A Way is how a task was submitted. With [BySubmit] nobody waits for the task, so
+// a trace links it to the caller. With all others the caller waits, and is the
+// parent.
 type Way uint8
 
-// The ways in which tasks are handed in.
+// The ways to submit a task.
 const (
 	BySubmit Way = iota // by Submit, TrySubmit, SubmitAll or SubmitCancel
 	ByCall              // by Do, TryDo or DoChan
@@ -67,9 +69,10 @@ func (w Way) String() string {
 
 var ways = [...]string{"submit", "call", "map", "stream", "group"}
 
-// WithObserver has o told when tasks begin and end. Given several times, each is told: Begin
-// in the order of the options, and End in the opposite order. Without it nothing is
-// measured. With it, [Pool.Working] tells what the workers are at.
+// WithObserver has the pool call the functions of o when tasks begin and end. If it
+// is given several times, each observer is called: Begin in the order of the
+// options, End in the reverse order. Without it, nothing is measured. With it,
+// [Pool.Working] reports what the workers are doing.
 func WithObserver(o Observer) Option {
 	return optionFunc(func(c *config) error {
 		c.observers = append(c.observers, o)
@@ -77,11 +80,12 @@ func WithObserver(o Observer) Option {
 	})
 }
 
-// Working returns an [Event] for each attempt that workers are at, in the order of the workers,
-// with Took as the time so far. A handler that waits for tasks of its own pool is
-// followed by the one that runs in its place, which has the number of the same worker. Tasks
-// that run beside the workers, by [CallerRuns], are not among them. With several observers,
-// Value is a []any with one of each. Without [WithObserver], Working returns nil.
+// Working returns an [Event] for each attempt that a worker is running, in the
+// order of the workers. Took is the time so far. A handler that waits for tasks of
+// its own pool is followed by the one that runs in its place, which has the same
+// worker number. Tasks that [CallerRuns] runs are not included. With several
+// observers, Value is a []any with one element for each. Without [WithObserver],
+// Working returns nil.
 func (p *Pool[T, R]) Working() []Event {
 	if p.observer == nil {
 		return nil
@@ -113,11 +117,11 @@ func newObserver(observers []Observer) *observer {
 	return &observer{joined(observers), time.Now().Add(-1)}
 }
 
-// now returns the time since the pool was made, which takes half as long to find out as
-// the time of day.
+// now returns the time since the pool was made. That takes half as long as reading the time
+// of day.
 func (o *observer) now() time.Duration { return time.Since(o.base) }
 
-// joined makes one Observer of several. The value of a task is that of each.
+// joined combines several Observers into one. The value of a task is a slice of theirs.
 func joined(observers []Observer) Observer {
 	return Observer{
 		Submit: func(ctx context.Context) any {
@@ -160,7 +164,7 @@ func joined(observers []Observer) Observer {
 	}
 }
 
-// tellEnd tells observers of an end, the last one first, and also if one of them panics.
+// tellEnd calls End of the observers, the last one first, even if one of them panics.
 func tellEnd(ctx context.Context, e Event, observers []Observer, values []any) {
 	if len(observers) == 0 {
 		return
@@ -173,14 +177,14 @@ func tellEnd(ctx context.Context, e Event, observers []Observer, values []any) {
 	}
 }
 
-// An origin is what an observer is told of where a task comes from.
+// An origin is what an observer is told about how a task was submitted.
 type origin struct {
 	way   Way
 	value any
 	at    time.Duration // when it was handed in, or its next attempt was due
 }
 
-// origin returns where tasks come from that are handed in with ctx.
+// origin returns the origin of tasks that are submitted with ctx.
 func (p *Pool[T, R]) origin(ctx context.Context, way Way) (o origin, err error) {
 	if p.observer == nil {
 		return o, nil
@@ -206,7 +210,7 @@ func (p *Pool[T, R]) another(o origin) origin {
 	return o
 }
 
-// cameFrom notes where j comes from.
+// cameFrom sets the origin of j.
 func (p *Pool[T, R]) cameFrom(j *job[T, R], o origin) {
 	if p.observer == nil {
 		return
@@ -217,8 +221,8 @@ func (p *Pool[T, R]) cameFrom(j *job[T, R], o origin) {
 	*j.origin = o
 }
 
-// callObserved calls the handler for j where somebody looks on: an observer, or the tracer of
-// the Go runtime. It is the one place where an attempt begins for them, and ends.
+// callObserved calls the handler for j and reports the beginning and end of the attempt to
+// the observer and to the tracer of the Go runtime. Nothing else does.
 func (w *worker[T, R]) callObserved(j *job[T, R]) {
 	ctx := w.contextFor(j)
 	if trace.IsEnabled() {
@@ -265,7 +269,7 @@ func (a *attempt[T, R]) end(j *job[T, R]) {
 	}
 }
 
-// working adds to events what w is at.
+// working adds what w is running to events.
 func (w *worker[T, R]) working(events []Event) []Event {
 	j, began := w.job, time.Duration(w.began.Load())
 	if j != nil && began > 0 {
@@ -287,7 +291,7 @@ func (w *worker[T, R]) working(events []Event) []Event {
 	return events
 }
 
-// An observedContext is what an observer's Begin made of a handler's context. See carrier.
+// An observedContext is the context that an observer's Begin returned. See carrier.
 type observedContext struct {
 	context.Context
 	handler context.Context

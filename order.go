@@ -1,13 +1,14 @@
 package workpool
 
-// WithOrdered makes [Pool.Results] yield results in the order in which the
-// tasks were accepted, and [Pool.Stream] in the order of its input. A result that is
-// ready before its turn waits for those before it. The pool holds no more tasks than
-// without the option: once queue depth, result buffer and workers together are
-// accepted and not received, Submit waits.
+// WithOrdered makes [Pool.Results] yield results in the order in which the tasks
+// were accepted, and [Pool.Stream] in the order of its input. A result that is
+// ready early waits for those before it. The pool holds no more tasks than without
+// the option: Submit waits when queue depth + result buffer + workers tasks are
+// accepted and not received.
 //
-// One slow task holds up the results of all behind it; the tasks run on, until
-// there is no more room. WithOrdered excludes [WithoutResults] and [WithResultFunc].
+// A slow task holds up all results behind it; the tasks themselves run on until
+// there is no more room. WithOrdered conflicts with [WithoutResults] and
+// [WithResultFunc].
 func WithOrdered() Option {
 	return optionFunc(func(c *config) error {
 		c.ordered = true
@@ -15,8 +16,8 @@ func WithOrdered() Option {
 	})
 }
 
-// An order is a reorder buffer: it puts jobs that end in any order back into the one
-// they came in.
+// An order is a reorder buffer: jobs end in any order and leave it in the order in which
+// they were added.
 type order[T, R any] struct {
 	slots    []*job[T, R] // in order, from first on
 	first    int

@@ -2,7 +2,7 @@ package workpool
 
 import "fmt"
 
-// An Overflow says what becomes of a task for which there is no room. See
+// An Overflow says what happens to a task for which there is no room. See
 // [WithOverflow].
 type Overflow int
 
@@ -11,18 +11,18 @@ const (
 	Block Overflow = iota
 	// Reject returns ErrQueueFull at once.
 	Reject
-	// DropOldest accepts the task in place of the one that has been queued
-	// longest, which ends with ErrDropped. Tasks of Map and Stream are not dropped.
-	// With WithPriority, it is one of the same priority; with WithKey, the oldest
-	// that waits behind the same key, and only if there is none another one. Of
+	// DropOldest accepts the task and drops the one that has been queued longest,
+	// which ends with ErrDropped. Tasks of Map and Stream are not dropped. With
+	// WithPriority, the dropped task has the same priority. With WithKey, it is the
+	// oldest that waits behind the same key, or another one if there is none; of
 	// other keys, the 32 that have had tasks waiting longest are considered.
 	DropOldest
 	// DropNewest accepts the task and ends it with ErrDropped, without running
 	// it.
 	DropNewest
-	// CallerRuns runs the task beside the workers, before the call returns; for
-	// DoChan, on a goroutine of its own. Its Worker is 0. Another attempt, as
-	// with RetryAfter, is for the workers.
+	// CallerRuns runs the task in addition to those of the workers, before the call
+	// returns; for DoChan, on a goroutine of its own. The Worker of its Result is 0.
+	// If it asks for another attempt, as with RetryAfter, a worker runs that.
 	CallerRuns
 )
 
@@ -47,11 +47,11 @@ func (o Overflow) String() string {
 // [Pool.Do], [Pool.DoChan] and [Group.Submit] do when there is no room. The default
 // is [Block]. TrySubmit, TryDo, Map and Stream ignore it.
 //
-// A dropped task still yields its [Result], and results are bounded: while
-// there is no room for another one, because nobody receives them, DropOldest,
-// DropNewest and CallerRuns wait as Block does. With a result buffer of 0 that is
-// whenever no receiver waits for a result. CallerRuns also waits for a task whose
-// key is busy, and DropOldest where there is nothing to drop.
+// A dropped task still yields its [Result], and results are bounded. While there is
+// no room for another one, because nobody receives them, DropOldest, DropNewest and
+// CallerRuns wait as Block does. With a result buffer of 0, that is whenever no
+// receiver is waiting. CallerRuns also waits if the key of the task is busy, and
+// DropOldest if there is nothing to drop.
 func WithOverflow(overflow Overflow) Option {
 	return optionFunc(func(c *config) error {
 		if overflow < Block || overflow > CallerRuns {
@@ -62,9 +62,9 @@ func WithOverflow(overflow Overflow) Option {
 	})
 }
 
-// overflowLocked does what WithOverflow says with a task that has no room. It reports
-// whether that is done, or the task has to wait; and if it is done, whether the caller
-// has to wait until the task has run in its place.
+// overflowLocked does what WithOverflow says with a task that has no room. done reports
+// whether that settled it; if not, the task has to wait. waits reports whether the caller
+// then has to wait until the task has run in its place.
 func (p *Pool[T, R]) overflowLocked(j *job[T, R]) (done, waits bool, err error) {
 	switch {
 	case p.overflow == Reject:
@@ -91,8 +91,8 @@ func (p *Pool[T, R]) overflowLocked(j *job[T, R]) (done, waits bool, err error) 
 	return false, false, nil
 }
 
-// hasRoomForUnrunLocked reports whether the result of j finds room if it ends without a
-// worker that could wait for that.
+// hasRoomForUnrunLocked reports whether there is room for the result of j if j ends without
+// running. No worker could wait for room then.
 func (p *Pool[T, R]) hasRoomForUnrunLocked(j *job[T, R]) bool {
 	switch {
 	case j.to != nil || !p.life.open:
@@ -121,7 +121,7 @@ func (p *Pool[T, R]) oldestLocked(j *job[T, R]) *job[T, R] {
 			return oldest
 		}
 		if p.keys.isFull(j.key) {
-			return nil // to drop another key's would not help
+			return nil // dropping a task of another key would not help
 		}
 	}
 	if oldest := p.tasks.oldest[j.level]; oldest != nil {
@@ -133,12 +133,11 @@ func (p *Pool[T, R]) oldestLocked(j *job[T, R]) *job[T, R] {
 	return p.parking.list.oldest[j.level]
 }
 
-// mostKeys is how many keys are looked at for a task to drop, so that the cost does not grow
-// with how many there are.
+// mostKeys is the number of keys that are searched for a task to drop. It bounds the cost.
 const mostKeys = 32
 
-// A dropList is a list that knows, for each level, the first task that may be dropped. To find
-// the next one it only ever goes forward, so that it looks at each task once.
+// A dropList is a list that knows the first droppable task of each level. It finds the next
+// one by moving forward only, so it looks at each task once.
 type dropList[T, R any] struct {
 	list[T, R]
 	oldest [levels]*job[T, R]

@@ -6,11 +6,11 @@ import (
 	"sync"
 )
 
-// A Pool runs one [Handler] for many tasks on a number of workers, which drain a
-// buffered task channel and push typed results onto a collector channel.
+// A Pool runs one [Handler] for many tasks on a number of workers. The workers
+// drain a buffered task channel and push typed results onto a collector channel.
 //
-// Make one with [New]. The zero Pool behaves as a closed one. A Pool must not be
-// copied. All methods may be called by many goroutines at once.
+// Create one with [New]. The zero Pool behaves like a closed one. A Pool must not
+// be copied. All methods are safe for concurrent use.
 type Pool[T, R any] struct {
 	handler   Handler[T, R]
 	functions functions[T, R] // given with options
@@ -19,7 +19,7 @@ type Pool[T, R any] struct {
 	plain      bool      // results go to Results as they come, and tasks have no key, no priority and no observer
 	life       life
 	calls      sync.Pool // spare jobs of Do
-	submitters sync.Pool // spare ones
+	submitters sync.Pool // spare submitters
 
 	_       [64]byte // so that the mutex has a cache line of its own
 	mu      mutex    // guards what follows, the jobs and the workers
@@ -29,17 +29,19 @@ type Pool[T, R any] struct {
 	parking parking[T, R]
 	crew    crew
 	results collector[T, R]
-	untold  inPlace[T, R]  // where the result function is told of tasks that have not run
-	woken   waiting        // who is woken by unlock
+	untold  inPlace[T, R]  // calls the result function for tasks that have not run
+	woken   waiting        // waiters that unlock will wake
 	claims  *mapping[T, R] // the Map whose tasks workers claim without the mutex, or nil
 	count   counters
 	spare   store[T, R]
 	quiet   chan struct{} // closed when everything accepted has ended; nil if nobody waits for that
 }
 
-// New makes a pool whose workers call handler. Workers start with the first tasks.
+// New creates a pool whose workers call handler. Workers start with the first
+// tasks.
 //
-// An error wraps [ErrInvalidOption] and says which option, or which two, and why.
+// An error wraps [ErrInvalidOption] and says which option is wrong, or which two
+// conflict, and why.
 func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	if handler == nil {
 		return nil, invalid("New(nil): a pool needs a handler")
@@ -63,9 +65,9 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	p.plain = p.results.on && !c.ordered && !f.classifies() && p.observer == nil
 	p.life.begin(c.ctx, c.own)
 	if p.life.tied {
-		p.mu.Lock() // since a context that has ended aborts the pool at once, on another goroutine
+		p.mu.Lock() // if ctx has ended already, another goroutine aborts the pool at once
 		p.life.unlink = context.AfterFunc(p.life.ctx, func() {
-			p.lock() // which aborts it
+			p.lock() // this aborts the pool
 			p.unlock()
 		})
 		p.mu.Unlock()
@@ -73,9 +75,9 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	return p, nil
 }
 
-// lock begins all that is done under the mutex. Nothing is left in the open then: the
-// tasks of a Map that were claimed without the mutex are accounted for, and no more are
-// claimed; and a pool whose context has ended is aborted.
+// lock enters the mutex. It first settles what happened outside of it: it accounts for the
+// tasks of a Map that workers claimed without the mutex, and stops such claims; and it aborts
+// the pool if the pool's context has ended.
 func (p *Pool[T, R]) lock() {
 	if !p.mu.TryLock() {
 		p.mu.lockSlow()
@@ -85,8 +87,8 @@ func (p *Pool[T, R]) lock() {
 	}
 }
 
-// lockAhead is lock for receivers, of whom there are few, and who free those that wait
-// for room.
+// lockAhead is lock for receivers. They do not yield to the crowd, as lockSlow does: there are
+// few of them, and they make the room that others wait for.
 func (p *Pool[T, R]) lockAhead() {
 	p.mu.Lock()
 	if p.claims != nil || p.life.tied {
@@ -103,9 +105,9 @@ func (p *Pool[T, R]) settleLocked() {
 	}
 }
 
-// unlock ends all that is done under the mutex. It is the one place that wakes anybody:
-// it looks at what can go on, and wakes who can do it. Who is woken must find something to do,
-// or it is woken for ever.
+// unlock leaves the mutex. It is the only place that wakes anybody: it checks what can proceed,
+// and wakes a goroutine for it. A goroutine must be woken only if it will find something to do.
+// Otherwise the next unlock would wake it again, without end.
 func (p *Pool[T, R]) unlock() {
 	if p.crew.held.n > 0 {
 		p.releaseHeldLocked()
@@ -135,8 +137,8 @@ func (p *Pool[T, R]) unlock() {
 // isQuietLocked reports whether everything accepted has ended.
 func (p *Pool[T, R]) isQuietLocked() bool { return p.count.running == 0 && p.tasks.queued() == 0 }
 
-// quietLocked tells those who wait for it that everything accepted has ended. If the pool
-// is closed, nothing more will come.
+// quietLocked tells those who wait for it that everything accepted has ended. If the pool is
+// closed, workers and receivers can end too.
 func (p *Pool[T, R]) quietLocked() {
 	if p.quiet != nil {
 		close(p.quiet)
@@ -153,10 +155,10 @@ func (p *Pool[T, R]) quietLocked() {
 	}
 }
 
-// Resize changes the number of workers to 1 or more, and to no less than the minimum
-// of [WithElastic]. It does not wait: surplus workers finish the task
-// in hand, begin no other, and leave. It returns
-// [ErrClosed] once the pool is closing.
+// Resize sets the number of workers. It has the range of [WithWorkers], and must
+// not be below the minimum of [WithElastic]. Resize does not wait: surplus workers
+// finish their current task, begin no other, and exit. It returns [ErrClosed] once
+// the pool is closing.
 func (p *Pool[T, R]) Resize(workers int) error {
 	if err := checkWorkers("Resize", workers); err != nil {
 		return err
@@ -173,9 +175,9 @@ func (p *Pool[T, R]) Resize(workers int) error {
 	return nil
 }
 
-// Pause keeps the workers from beginning tasks, until [Pool.Resume]. What runs goes
-// on, and tasks are accepted as long as the queue has room. Closing the pool ends the
-// pause.
+// Pause stops the workers from beginning tasks, until [Pool.Resume]. Running tasks
+// continue, and tasks are accepted as long as the queue has room. Closing the pool
+// ends the pause.
 func (p *Pool[T, R]) Pause() {
 	p.lock()
 	defer p.unlock()
@@ -189,11 +191,12 @@ func (p *Pool[T, R]) Resume() {
 	p.crew.paused = false
 }
 
-// Wait waits until everything accepted has ended, and returns nil; or until ctx
-// ends, and returns an error that matches ctx.Err() and says what the pool was busy
-// with. The pool stays open: while others submit, the moment may not come.
+// Wait waits until every accepted task has ended, and returns nil. If ctx ends
+// first, it returns an error that matches ctx.Err() and says what the pool was busy
+// with. The pool stays open: while others submit, there may never be a moment
+// without tasks.
 //
-// Called with the context of a handler of the same pool it returns [ErrReentrant].
+// Called with the context of a handler of the same pool, it returns [ErrReentrant].
 func (p *Pool[T, R]) Wait(ctx context.Context) error {
 	if ctx == nil {
 		return errNilContext

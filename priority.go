@@ -2,7 +2,7 @@ package workpool
 
 import "fmt"
 
-// A Priority says which of the queued tasks is taken first. See [WithPriority].
+// A Priority says which queued tasks are taken first. See [WithPriority].
 type Priority int
 
 // The priorities. Normal is the zero value.
@@ -25,19 +25,17 @@ func (p Priority) String() string {
 	return fmt.Sprintf("Priority(%d)", int(p))
 }
 
-// WithPriority gives each task the priority that f returns for it. Of the
-// queued tasks, workers take those of the highest priority first, but give the
-// others a share that keeps them from starving: of 16 tasks that are taken
-// while tasks of all three priorities wait, 12 are High, 3 Normal and 1 Low,
-// and a share that nobody needs goes to the highest. Tasks of one priority are
-// taken in the order of acceptance. T must be that of the pool.
+// WithPriority gives each task the priority that f returns for it. Workers take
+// queued tasks of the highest priority first, with a share for the others that
+// keeps them from starving: of 16 tasks taken while all three priorities wait, 12
+// are High, 3 Normal and 1 Low. An unused share goes to the highest. Tasks of one
+// priority are taken in the order of acceptance. T must be that of the pool.
 //
-// Each priority has a queue of its own, of the depth set with
-// [WithQueueDepth]: so tasks of a lower priority never keep one of a higher
-// from being accepted.
+// Each priority has a queue of its own, of the depth set with [WithQueueDepth], so
+// tasks of a lower priority never keep one of a higher from being accepted.
 //
-// f is called by the goroutine that hands in the task, before it is accepted.
-// A panic of f, or a value that is no Priority, is the error of that call.
+// f is called by the goroutine that submits the task, before it is accepted. A
+// panic of f, or a value that is no Priority, is the error of that call.
 func WithPriority[T any](f func(task T) Priority) Option {
 	return optionFunc(func(c *config) error {
 		if f == nil {

@@ -6,19 +6,20 @@ import (
 	"sync/atomic"
 )
 
-// Results returns the answers to the tasks that were submitted, as they are
-// ready, each once. It may be ranged over before, during and after the life of
-// the pool, by several goroutines at once: each result goes to one of them.
-// The sequence ends when the pool is closed and all results were received. A
-// break loses nothing; the next range goes on from there.
+// Results returns an iterator over the results of submitted tasks, each once, as
+// they become ready, or with [WithOrdered] in the order of acceptance. It may be
+// ranged over before, during and after closing, by several goroutines at once: each
+// result goes to one of them. The sequence ends when the pool is closed and all
+// results have been received. A break loses nothing; the next range continues from
+// there.
 //
-// While the pool is open, workers wait when the buffer of results is full.
-// From the moment that it is closing, they don't, and what is left can be
-// received afterwards.
+// While the pool is open, workers wait when the result buffer is full. Once it is
+// closing, they don't, and the remaining results can be received afterwards.
 //
-// A handler that ranges over the results of its own pool gets those that are ready and
-// then the end at once, since it might wait for its own. It is recognized by its goroutine: do
-// not let a handler wait for another goroutine that ranges over Results.
+// In a handler of the same pool, a range yields the results that are ready and then
+// ends, since it might otherwise wait for the handler's own. The handler is
+// recognized by its goroutine: do not let a handler wait for another goroutine that
+// ranges over Results.
 func (p *Pool[T, R]) Results() iter.Seq[Result[T, R]] {
 	return func(yield func(Result[T, R]) bool) {
 		if !p.results.on {
@@ -39,20 +40,19 @@ func (p *Pool[T, R]) Results() iter.Seq[Result[T, R]] {
 	}
 }
 
-// maxTake is how many results a receiver takes at once at most.
+// maxTake is the maximum number of results that a receiver takes at once.
 const maxTake = 32
 
-// A receiver is one range over Results. While it is the only one, it takes several
-// results under one lock, and then claims one after the other without. What it has not
-// claimed can be recalled: another receiver does that, and a worker whose result finds
-// no room.
+// A receiver is one range over Results. While it is the only one, it takes several results
+// under one lock, and then claims them one by one without the lock. Another receiver, or a
+// worker whose result has no room, can recall those that it has not claimed.
 type receiver[T, R any] struct {
 	waiter
 	pool    *Pool[T, R]
 	inside  bool // a handler of the pool receives
 	jobs    [maxTake]*job[T, R]
 	n       int          // how many it has taken
-	i       int          // how many of these it has claimed; of its goroutine alone
+	i       int          // how many of these it has claimed; used by its goroutine only
 	yielded atomic.Int32 // the same for others; more than n when the rest was recalled
 }
 
@@ -67,7 +67,7 @@ func (r *receiver[T, R]) claim() bool {
 // inHand returns how many results r has taken and not claimed.
 func (r *receiver[T, R]) inHand() int { return max(0, r.n-int(r.yielded.Load())) }
 
-// begin and leave are the first and the last that a range does.
+// begin is called at the start of a range, and leave at its end.
 func (r *receiver[T, R]) begin() {
 	p := r.pool
 	id := goroutineID()
@@ -86,8 +86,8 @@ func (r *receiver[T, R]) leave() {
 	r.giveBackLocked()
 }
 
-// receive gives back the jobs that were yielded and waits for more, of which it claims
-// the first. It returns false at the end of all.
+// receive gives back the jobs that were yielded, waits for more, and claims the first of
+// them. It returns false at the end of the results.
 func (r *receiver[T, R]) receive() bool {
 	p := r.pool
 	c := &p.results
@@ -125,7 +125,7 @@ func (r *receiver[T, R]) giveBackLocked() {
 		p.results.recall()
 	}
 	if r.i > 0 {
-		r.jobs[r.i-1].forget() // if what it was yielded to did not return
+		r.jobs[r.i-1].forget() // if the loop body did not return
 	}
 	for _, j := range r.jobs[:r.i] {
 		p.spare.put(j)
@@ -133,7 +133,7 @@ func (r *receiver[T, R]) giveBackLocked() {
 	r.i = 0
 }
 
-// answerLocked hands a job that has ended to whom its answer is for.
+// answerLocked hands a job that has ended to its owner, or to Results.
 func (p *Pool[T, R]) answerLocked(j *job[T, R]) {
 	j.ctx, j.state = nil, outside
 	if j.origin != nil {
@@ -153,7 +153,7 @@ func (p *Pool[T, R]) answerLocked(j *job[T, R]) {
 	}
 }
 
-// freeLocked keeps a job that nobody needs any more for the next task.
+// freeLocked makes a job that is no longer needed available for another task.
 func (p *Pool[T, R]) freeLocked(j *job[T, R]) {
 	j.forget()
 	p.spare.put(j)

@@ -8,20 +8,19 @@ import (
 )
 
 // RetryAfter returns an error with which a handler asks for another attempt: the
-// task is run again when d has passed, with [Info] and [Result] counting the
-// attempts, and answered only after the last. No worker is held meanwhile. A d
-// of 0 puts the task at the end of the queue at once. err is why the attempt
-// failed; it may be nil.
+// task runs again after d. [Info] and [Result] count the attempts, and only the
+// last yields a result. No worker is held meanwhile. With a d of 0, the task goes
+// to the end of the queue at once. err is why the attempt failed; it may be nil.
 //
-// A task that waits for its next attempt counts as queued: it takes room, is
-// waited for by [Pool.Shutdown], [Pool.Wait] and the caller of Do, Map or
-// Stream, and is taken back when the context of that caller ends. If the pool
-// is aborted first, or closed with [FinishRunning], it ends with an error that
-// matches [ErrAborted] and err.
+// A task that waits for its next attempt counts as queued: it takes room,
+// [Pool.Shutdown], [Pool.Wait] and the caller of Do, Map or Stream wait for it, and
+// it is removed when the context of that caller ends. If the pool is aborted first,
+// or closed with [FinishRunning], the task ends with an error that matches
+// [ErrAborted] and err.
 //
-// How often is for the handler to decide. [Retry] does so for any handler. A
-// negative d is a mistake: the returned error wraps [ErrInvalidOption] and err,
-// and the task ends with it.
+// The handler decides how often it retries; [Retry] does so for any handler. A
+// negative d is a mistake: the returned error wraps [ErrInvalidOption] and err, and
+// the task ends with it.
 func RetryAfter(d time.Duration, err error) error {
 	if d < 0 {
 		mistake := invalid("RetryAfter(%v): the delay is 0 or more", d)
@@ -36,7 +35,7 @@ func RetryAfter(d time.Duration, err error) error {
 	return &retryError{after: d, err: err}
 }
 
-// A retryError is what RetryAfter returns.
+// A retryError is the error that RetryAfter returns.
 type retryError struct {
 	after time.Duration
 	err   error
@@ -51,10 +50,10 @@ func (e *retryError) Error() string {
 
 func (e *retryError) Unwrap() error { return e.err }
 
-// RetryDelay tells whether err asks for another attempt, as [RetryAfter] does and
-// any error that wraps one of it, and after which time. Within a pool there is no
-// need for it; it is for code that runs a [Handler] by other means, or that decides
-// by what another handler returned.
+// RetryDelay reports whether err asks for another attempt, and after which delay:
+// whether it is or wraps an error of [RetryAfter]. A pool does so by itself.
+// RetryDelay is for code that calls a [Handler] without a pool, or that acts on
+// what another handler returned.
 func RetryDelay(err error) (d time.Duration, ok bool) {
 	var retry *retryError
 	var last *finalError
@@ -64,8 +63,8 @@ func RetryDelay(err error) (d time.Duration, ok bool) {
 	return retry.after, true
 }
 
-// Permanent returns an error that matches err and for which [Retry] does not try again.
-// The task ends with it. Permanent(nil) is nil.
+// Permanent returns an error that matches err and that [Retry] does not retry. The
+// task ends with it. Permanent(nil) is nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -73,8 +72,8 @@ func Permanent(err error) error {
 	return &permanentError{err}
 }
 
-// IsPermanent reports whether err is one of [Permanent], or wraps one. It is for code that runs
-// a [Handler] by other means than a pool.
+// IsPermanent reports whether err is or wraps an error of [Permanent]. It is for
+// code that calls a [Handler] without a pool.
 func IsPermanent(err error) bool {
 	var permanent *permanentError
 	return errors.As(err, &permanent)
@@ -85,7 +84,7 @@ type permanentError struct{ err error }
 func (e *permanentError) Error() string { return e.err.Error() }
 func (e *permanentError) Unwrap() error { return e.err }
 
-// asRetry makes an error that wraps one of RetryAfter into one itself.
+// asRetry returns err as a *retryError if it wraps one, and err itself otherwise.
 func asRetry(err error) error {
 	if retryOf(err) != nil {
 		return err
@@ -96,20 +95,20 @@ func asRetry(err error) error {
 	return err
 }
 
-// retryOf returns what asRetry has found.
+// retryOf returns err as a *retryError, or nil. err must have passed through asRetry.
 func retryOf(err error) *retryError {
 	retry, _ := err.(*retryError) //nolint:errorlint // it is not wrapped any more
 	return retry
 }
 
-// A finalError is the error of a task that asks for an attempt that Retry does
-// not give.
+// A finalError is the error of a task that asked for another attempt when Retry had none
+// left.
 type finalError struct{ err error }
 
 func (e *finalError) Error() string { return "workpool: no attempt left: " + e.err.Error() }
 func (e *finalError) Unwrap() error { return e.err }
 
-// A parking is the tasks that wait for their next attempt.
+// A parking has the tasks that wait for their next attempt.
 type parking[T, R any] struct {
 	list   dropList[T, R]
 	timers map[*job[T, R]]*time.Timer // of those that do not come at once
@@ -159,9 +158,8 @@ func (p *Pool[T, R]) parkFor(j *job[T, R], d time.Duration) {
 	p.parking.timers[j] = timer
 }
 
-// calledOffLocked returns why nobody waits for j any more, or nil. The caller,
-// who takes back what is queued when its context ends, may have done so while j
-// was running.
+// calledOffLocked returns why nobody waits for j any more, or nil. The caller may have
+// taken back what was queued, because its context had ended, while j was running.
 func (p *Pool[T, R]) calledOffLocked(j *job[T, R]) error {
 	switch c := j.ctx.(type) {
 	case *batchContext:
@@ -217,8 +215,8 @@ func (p *Pool[T, R]) unparkLocked(j *job[T, R]) {
 	}
 }
 
-// afterFuncLocked calls f, under the mutex, when d has passed. The timer
-// counts as a goroutine of the pool, as its function runs on one.
+// afterFuncLocked calls f, under the mutex, after d. The timer counts as a goroutine of the
+// pool, since its function runs on one.
 func (p *Pool[T, R]) afterFuncLocked(d time.Duration, f func()) *time.Timer {
 	p.life.goroutines++
 	return time.AfterFunc(d, func() {

@@ -8,34 +8,34 @@ import (
 	"sync"
 )
 
-// A life is how a pool ends: open, then closed, and aborted if it can't run what it has
-// accepted; then over, when its last goroutine has left.
+// A life has the stages of a pool. It is open, then closed, and then over, when its last
+// goroutine has exited. If it cannot run what it has accepted, it is aborted in between.
 type life struct {
-	ctx    context.Context // ends when the pool is aborted, or its context ends: that of handlers
+	ctx    context.Context // the parent of handlers' contexts: ends when the pool is aborted, or the context of WithContext ends
 	cancel context.CancelCauseFunc
-	tied   bool        // to a context that can end
+	tied   bool        // the context of WithContext can end
 	alone  bool        // ctx never ends
-	unlink func() bool // from ctx
+	unlink func() bool // from the context of WithContext
 	done   chan struct{}
 	label  sync.Once
-	marked context.Context // with the label of the pool's goroutines
+	marked context.Context // has the label of the pool's goroutines
 	aborts sync.Once
-	ended  context.Context // with the cause of an abort by the pool's context
+	ended  context.Context // has ended, with the cause of the abort
 
 	// Guarded by the pool's mutex:
 	open          bool
 	noticed       bool  // ctx has ended, or is about to, and the pool is aborted
-	draining      bool  // someone was promised that all that was accepted runs
+	draining      bool  // a caller was promised that everything accepted runs
 	over          bool  // done is closed, or about to be
-	goroutines    int   // all of the pool's, with timers, which become one
+	goroutines    int   // goroutines of the pool, including timers, whose functions run on one
 	cut           int   // queued tasks that closing has ended
-	abortedBy     error // what these ended with
+	abortedBy     error // the error of these tasks
 	outcome       error // of Shutdown and Close
 	resultFuncErr error // the first panic or Goexit of the result function
 }
 
-// begin opens the pool. One of a single Map or ForEach, which is its own, is aborted by nothing but
-// ctx.
+// begin opens the pool. With own, it is the pool of a single Map or ForEach, and nothing
+// but ctx aborts it.
 func (l *life) begin(ctx context.Context, own bool) {
 	l.done = make(chan struct{})
 	l.open = true
@@ -47,8 +47,8 @@ func (l *life) begin(ctx context.Context, own bool) {
 	l.tied = ctx.Done() != nil
 }
 
-// labels returns a context with the pprof label that the goroutines of a pool carry: its
-// name, under workpool.
+// labels returns a context with the pprof label for the goroutines of the pool:
+// workpool=name.
 func (l *life) labels(name string) context.Context {
 	l.label.Do(func() {
 		l.marked = context.Background()
@@ -59,7 +59,7 @@ func (l *life) labels(name string) context.Context {
 	return l.marked
 }
 
-// errOver is the cause with which the context of a pool ends that has not been aborted.
+// errOver is the cause with which life.ctx ends if the pool was not aborted.
 var errOver = errors.New("workpool: pool has ended")
 
 // err returns why the contexts of handlers have ended, or nil.
@@ -86,7 +86,7 @@ func (l *life) aborted() context.Context {
 	return l.ended
 }
 
-// value returns what the context of a handler has under key that its task's context has not.
+// value returns the value of a handler's context for a key that its task's context does not have.
 func (l *life) value(key any) any {
 	if l.isKey(key) && l.ctx.Err() != nil {
 		return l.aborted().Value(key)
@@ -94,8 +94,8 @@ func (l *life) value(key any) any {
 	return l.ctx.Value(key)
 }
 
-// isKey reports whether key is the one by which context.Cause and the like find the context
-// that cancels.
+// isKey reports whether key is the key by which package context finds the context that cancels
+// another, as in context.Cause.
 func (l *life) isKey(key any) bool { return l.ctx.Value(key) == any(l.ctx) }
 
 // onAbort calls cancel with the cause when the pool is aborted, until it is unlinked.
@@ -110,24 +110,24 @@ func (l *life) onAbort(cancel context.CancelCauseFunc) (unlink func() bool) {
 	})
 }
 
-// Shutdown ends the pool in an orderly way: from now on nothing is accepted,
-// submitters that wait for room get [ErrClosed], and everything accepted runs,
-// the queued tasks of a paused pool included. When the last task has ended and
-// the last goroutine of the pool has left, Shutdown returns nil: no code of a
-// task runs any more. It never waits for a receiver; what was not received is
-// still there for [Pool.Results].
+// Shutdown closes the pool and waits until everything accepted has run. From now on
+// nothing is accepted, submitters that wait for room get [ErrClosed], and every
+// accepted task runs, including the queued tasks of a paused pool. When the last
+// task has ended and the last goroutine of the pool has exited, Shutdown returns
+// nil. No code of a task runs any more. Shutdown never waits for a receiver:
+// results that were not received can still be read from [Pool.Results].
 //
 // If ctx ends first, the pool is aborted: the contexts of running handlers are
 // cancelled with cause [ErrAborted], queued tasks end with ErrAborted without
-// running, and Shutdown returns a [*ShutdownError] at once. Handlers that
-// ignore their context run on; a further call waits for them.
+// running, and Shutdown returns a [*ShutdownError] at once. Handlers that ignore
+// their context continue to run; a later call waits for them.
 //
 // Tasks that submit tasks get ErrClosed as well. To let them finish, call
 // [Pool.Wait] first.
 //
-// Shutdown and [Pool.Close] may be called any number of times, by many
-// goroutines, and all return the same outcome. Called with the context of a
-// handler of the same pool, Shutdown does nothing and returns [ErrReentrant].
+// Shutdown and [Pool.Close] may be called any number of times, by many goroutines,
+// and all return the same outcome. Called with the context of a running handler of
+// the same pool, Shutdown does nothing and returns [ErrReentrant].
 func (p *Pool[T, R]) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		return errNilContext
@@ -143,14 +143,14 @@ func (p *Pool[T, R]) Shutdown(ctx context.Context) error {
 	return p.awaitEnd(ctx)
 }
 
-// Close ends the pool in the way set with [WithShutdown], by default as a
-// Shutdown without a limit. It returns nil if it could do so in time, even
-// where that meant to end tasks without running them. At the timeout it aborts
-// the pool and returns a [*ShutdownError], as [Pool.Shutdown] does.
+// Close ends the pool as set with [WithShutdown]; the default is a Shutdown without
+// a time limit. It returns nil if it finished in time, even if that meant ending
+// tasks without running them. At the timeout it aborts the pool and returns a
+// [*ShutdownError], as [Pool.Shutdown] does.
 //
-// Close has no context by which it could know a handler of the same pool. A
-// handler that closes its own pool uses Shutdown, and learns that it has to be
-// done from elsewhere, or starts Close on a goroutine.
+// Close has no context, so it does not recognize a handler of the same pool: called
+// from one, it waits for that handler, and so for itself, until the timeout. A
+// handler that closes its own pool calls Close on another goroutine.
 func (p *Pool[T, R]) Close() error {
 	p.close(p.mode)
 	ctx := context.Background()
@@ -162,7 +162,7 @@ func (p *Pool[T, R]) Close() error {
 	return p.awaitEnd(ctx)
 }
 
-// close begins to end the pool as mode says.
+// close begins to close the pool, as mode says.
 func (p *Pool[T, R]) close(mode ShutdownMode) {
 	p.lock()
 	p.closeLocked()
@@ -193,8 +193,8 @@ func (p *Pool[T, R]) closeLocked() {
 	p.refuseLineLocked()
 }
 
-// awaitEnd waits for the last goroutine of the pool, and aborts the pool when
-// ctx ends first.
+// awaitEnd waits for the last goroutine of the pool to exit. If ctx ends first, it aborts
+// the pool.
 func (p *Pool[T, R]) awaitEnd(ctx context.Context) error {
 	if p.life.done == nil {
 		return nil // the zero Pool
@@ -203,7 +203,7 @@ func (p *Pool[T, R]) awaitEnd(ctx context.Context) error {
 	case <-p.life.done:
 	case <-ctx.Done():
 		if !p.abort(contextError(ctx)) {
-			<-p.life.done // nothing runs: it takes no longer than the goroutines need to leave
+			<-p.life.done // nothing runs, so the goroutines are about to exit
 		}
 	}
 	p.lock()
@@ -213,14 +213,14 @@ func (p *Pool[T, R]) awaitEnd(ctx context.Context) error {
 		return cmp.Or(l.outcome, l.resultFuncErr)
 	}
 	both := errors.Join(l.outcome, l.resultFuncErr)
-	if l.over { // it will not change any more, and is one error for all
+	if l.over { // the outcome is final: all callers get the same error
 		l.outcome, l.resultFuncErr = both, nil
 	}
 	return both
 }
 
-// abort closes the pool and ends what it can: queued tasks, and the contexts of running
-// ones. It reports false if there was nothing to abort.
+// abort closes the pool, ends queued tasks, and cancels the contexts of running ones. It
+// reports false if there was nothing to abort.
 func (p *Pool[T, R]) abort(cause error) bool {
 	p.lock()
 	aborted := p.abortLocked(cause, ErrAborted)
@@ -230,8 +230,8 @@ func (p *Pool[T, R]) abort(cause error) bool {
 	return aborted
 }
 
-// abortByContextLocked aborts the pool since its context has ended, which has ended the
-// contexts of running tasks.
+// abortByContextLocked aborts the pool because the context of WithContext has ended, which
+// has already ended the contexts of running tasks.
 func (p *Pool[T, R]) abortByContextLocked() {
 	p.life.noticed = true
 	if p.life.err() == nil {
@@ -251,19 +251,20 @@ func (p *Pool[T, R]) abortLocked(cause, err error) bool {
 	return !quiet
 }
 
-// outcomeLocked makes the error that Shutdown and Close return from now on.
+// outcomeLocked sets the error that Shutdown and Close return from now on, unless it is
+// set.
 func (p *Pool[T, R]) outcomeLocked(cause error) {
 	if p.life.outcome == nil {
 		p.life.outcome = &ShutdownError{Aborted: p.life.cut + p.tasks.queued(), Running: p.count.running, Cause: cause}
 	}
 }
 
-// endAllQueuedLocked ends all queued tasks with err, and from now on those
-// that ask for another attempt.
+// endAllQueuedLocked ends all queued tasks with err. From now on, tasks that ask for
+// another attempt end with it too.
 func (p *Pool[T, R]) endAllQueuedLocked(err error) {
 	p.life.abortedBy = err
 	p.life.cut += p.tasks.queued() - p.tasks.untold
-	for _, k := range p.keys.queue { // those behind first, or their turn would come
+	for _, k := range p.keys.queue { // first those that wait for their turn, or they would get it
 		for k.ahead.n > 0 {
 			p.endQueuedLocked(k.ahead.first, err, aborted)
 		}
@@ -279,13 +280,13 @@ func (p *Pool[T, R]) endAllQueuedLocked(err error) {
 	}
 }
 
-// endQueuedLocked ends a task that no worker has with err, and with that of its
-// last attempt if there was one.
+// endQueuedLocked ends a task that no worker has. Its error is err, together with the error
+// of its last attempt if there was one.
 func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error, why unrun) {
 	switch j.state {
 	case queued:
 		p.tasks.remove(j)
-		j.attempt = max(1, j.attempt-1) // the one that does not come
+		j.attempt = max(1, j.attempt-1) // the next attempt is counted already and will not run
 	case behind, ahead:
 		p.takeFromBehindLocked(j)
 	case parked:
@@ -297,8 +298,8 @@ func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error, why unrun) {
 		j.batch.remove(j)
 	}
 	if call, ok := j.ctx.(*callContext); ok && call.isMerged() {
-		go func() { // it may call code of the user, which does not run under the mutex, nor is waited for
-			defer func() { _ = recover() }() // there is nobody to tell
+		go func() { // end may call user code, which must not run under the mutex; nobody waits for it
+			defer func() { _ = recover() }() // nobody could be told of a panic
 			call.end()
 		}()
 	}
@@ -309,7 +310,7 @@ func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error, why unrun) {
 func (p *Pool[T, R]) endUnrunLocked(j *job[T, R], err error, why unrun) {
 	j.err = err
 	p.releaseKeyLocked(j, nil)
-	if j.to == nil && p.functions.result != nil { // it is told by a goroutine of its own, since nobody may wait for it here
+	if j.to == nil && p.functions.result != nil { // it is called on another goroutine, not under the mutex
 		j.ctx, j.state, j.unrun = nil, untold, why
 		p.tasks.untold++
 		p.untold.addLocked(p, j)
@@ -319,7 +320,8 @@ func (p *Pool[T, R]) endUnrunLocked(j *job[T, R], err error, why unrun) {
 	p.answerLocked(j)
 }
 
-// leave is the last that a goroutine of the pool does.
+// leave is the last call of each goroutine of the pool. When the last one leaves a closed
+// pool with nothing left to run, the pool is over.
 func (p *Pool[T, R]) leave() {
 	p.lock()
 	p.life.goroutines--
@@ -333,7 +335,7 @@ func (p *Pool[T, R]) leave() {
 		p.life.unlink()
 	}
 	if p.life.tied {
-		p.life.cancel(errOver) // lets go of the context
+		p.life.cancel(errOver) // releases the parent context
 	}
 	close(p.life.done)
 }

@@ -2,7 +2,7 @@ package workpool
 
 import "fmt"
 
-// Stats is a snapshot of a pool. Its numbers belong to one moment, at which
+// Stats is a snapshot of a pool. All numbers are of the same moment, at which
 // Submitted == Queued + Running + Succeeded + Failed + Aborted.
 type Stats struct {
 	Name           string // as given with WithName
@@ -11,12 +11,12 @@ type Stats struct {
 	ResultBuffer   int    // as given with WithResultBuffer
 	Paused, Closed bool
 
-	Workers     int // Size, or with WithElastic the workers that are started; more while Resize waits for some to end their task
+	Workers     int // Size, or with WithElastic the workers that are started; more while surplus workers finish their task after a Resize
 	Running     int // tasks that a worker has begun
 	Queued      int // accepted tasks that no worker has begun
 	Undelivered int // results that no receiver has taken
 	Waiting     int // callers in line for room
-	Held        int // workers that wait, since their result has no room
+	Held        int // workers that wait for room for their result
 	Parked      int // those of Queued that wait for their next attempt
 
 	Submitted uint64 // tasks accepted
@@ -30,7 +30,7 @@ type Stats struct {
 	Retried   uint64 // attempts beyond the first
 }
 
-// counters are what Stats returns of the tasks.
+// counters are the counts of tasks for Stats.
 type counters struct {
 	index   uint64 // of the next task
 	running int
@@ -38,7 +38,7 @@ type counters struct {
 	submitted, succeeded, failed, panicked, aborted, dropped, cancelled, refused, retried uint64
 }
 
-// An unrun is why a task has ended without having run.
+// An unrun is the reason why a task ended without running.
 type unrun uint8
 
 const (
@@ -47,7 +47,7 @@ const (
 	cancelled
 )
 
-// unrun counts a task that has ended without having run.
+// unrun counts a task that ended without running.
 func (n *counters) unrun(why unrun) {
 	n.aborted++
 	switch why {
@@ -91,7 +91,7 @@ func (p *Pool[T, R]) Stats() Stats {
 	}
 }
 
-// load says what keeps the pool busy.
+// load describes what keeps the pool busy.
 func (p *Pool[T, R]) load() string {
 	s := p.Stats()
 	load := fmt.Sprintf("%d tasks queued, %d running, %d of %d workers wait for a receiver of their results",

@@ -6,27 +6,32 @@ import (
 	"time"
 )
 
-// Stream runs the handler for every task of the sequence and yields each
-// task's Result as it is ready, or with [WithOrdered] in the order of the
-// tasks, with the position of the task as Index. It is
-// lazy: it takes the next task only when fewer than queue depth, result buffer
-// and workers together are on their way. An error ends no task but its own.
+// Stream runs the handler for every task of the sequence and yields each task's
+// Result as it becomes ready, or with [WithOrdered] in the order of the tasks.
+// Index is the position of the task. Stream is lazy: it takes the next task only
+// while fewer than queue depth + result buffer + workers tasks are under way. An
+// error ends only its own task.
 //
-// If the stream ends before its input does, the last Result is no task's: its Attempt is 0,
-// its Task is zero, its Index the position of the next task, and Err says why. That is
-// a [*PanicError] if the sequence panicked; the error of ctx if that ended: queued tasks
-// yield it too, without running, and running ones are cancelled and waited for; or
-// [ErrClosed] if the pool closes first. A task that was taken from the sequence and not
-// accepted has a Result of its own before that, which says why.
+// If the stream ends before its input does, the last Result belongs to no task. Its
+// Attempt is 0, its Task is zero, its Index is the position of the next task, and
+// Err says why the stream ended:
 //
-// The sequence of tasks runs on a goroutine of its own. When the loop over Stream ends, by
-// a break too, every handler that it started has returned. So has the sequence of tasks,
-// unless it is blocked: it is given a tenth of a second, and then left alone, to be
-// stopped when it next yields.
+//   - a [*PanicError] if the sequence panicked
+//   - the error of ctx if that ended; queued tasks yield it too, without
+//     running, and running ones are cancelled and waited for
+//   - [ErrClosed] if the pool closed first
 //
-// Called with the context of a handler of the same pool, while that runs, its tasks run
-// in the place of the handler too, while that waits for a result, if no other worker
-// takes them. A Stream may be ranged over several times if the sequence of tasks may.
+// A task that was taken from the sequence and not accepted has a Result of its own
+// before that, which says why.
+//
+// The sequence runs on a goroutine of its own. When the loop over Stream ends, also
+// by a break, every handler that it started has returned. So has the sequence,
+// unless it is blocked: Stream waits a tenth of a second for it, and then leaves it
+// to stop when it next yields.
+//
+// Called with the context of a running handler of the same pool, tasks that no
+// other worker takes run in the handler's place while it waits for a result. A
+// Stream may be ranged over several times if the sequence may.
 func (p *Pool[T, R]) Stream(ctx context.Context, tasks iter.Seq[T]) iter.Seq[Result[T, R]] {
 	return func(yield func(Result[T, R]) bool) {
 		if err := newStream[T, R](false).run(ctx, p, tasks, yield); err != nil {
@@ -35,20 +40,19 @@ func (p *Pool[T, R]) Stream(ctx context.Context, tasks iter.Seq[T]) iter.Seq[Res
 	}
 }
 
-// iteratorGrace is how long Stream waits, at its end, for an input iterator
-// that is at work or blocked.
+// iteratorGrace is how long Stream waits, at its end, for its input iterator to return.
 const iteratorGrace = 100 * time.Millisecond
 
-// A stream is one range over a Stream. It has a collector channel of its own.
+// A stream is one range over a Stream. It collects its own results.
 type stream[T, R any] struct {
 	batch[T, R]
-	freed chan struct{} // capacity 1; sent when the feeding goroutine should look for space again
-	fed   chan struct{} // closed when that has left
-	space bool          // there is some for another task; of the feeding goroutine alone
+	freed chan struct{} // capacity 1; tells the feeding goroutine to look for space again
+	fed   chan struct{} // closed when the feeding goroutine has exited
+	space bool          // there is space for another task; used by the feeding goroutine only
 	stops bool          // the first error ends it, as in ForEach
 
-	abandoned bool       // the input is blocked and no longer waited for; of the consumer alone
-	taken     list[T, R] // results that the consumer has taken at once; likewise
+	abandoned bool       // the input is blocked and no longer waited for; used by the consumer only
+	taken     list[T, R] // results that the consumer has taken at once; used by the consumer only
 
 	// Guarded by the pool's mutex:
 	results  list[T, R] // ended tasks, not yet yielded
@@ -65,8 +69,8 @@ func newStream[T, R any](stops bool) *stream[T, R] {
 	return s
 }
 
-// run runs the handler for every task and yields the results. It returns an error if it can't
-// begin.
+// run runs the handler for every task and yields the results. It returns an error if it
+// cannot begin.
 func (s *stream[T, R]) run(ctx context.Context, p *Pool[T, R], tasks iter.Seq[T], yield func(Result[T, R]) bool) error {
 	if tasks == nil {
 		return errNilTasks
@@ -136,7 +140,7 @@ func (s *stream[T, R]) feed(tasks iter.Seq[T]) {
 			s.awaitSpace()
 		}
 		if s.ctx.Err() != nil {
-			err = contextError(s.ctx) // without taking another one
+			err = contextError(s.ctx) // without taking another task
 			break
 		}
 	}
@@ -163,8 +167,8 @@ func (s *stream[T, R]) awaitSpace() {
 	}
 }
 
-// hasSpaceLocked reports whether fewer tasks are on their way than the pool may hold, but
-// for the one whose result the consumer has in hand.
+// hasSpaceLocked reports whether fewer tasks are under way than the pool may hold, not
+// counting the one whose result the consumer is looking at.
 func (s *stream[T, R]) hasSpaceLocked() bool {
 	n := s.pending + s.results.n + max(0, s.takenN-1)
 	if s.order != nil {
@@ -190,9 +194,9 @@ func (s *stream[T, R]) deliver(yield func(Result[T, R]) bool) {
 	}
 }
 
-// receive gives back the results that were received before and waits for the next, of
-// which it takes several at once, but never so many that the input would be held up by
-// what is not yielded yet. It reports false when there will be no more.
+// receive gives back the results that it received before, and waits for the next. It takes
+// several at once, but few enough that those not yet yielded do not hold up the input. It
+// reports false at the end.
 func (s *stream[T, R]) receive() bool {
 	p := s.pool
 	p.lockAhead()
@@ -223,7 +227,8 @@ func (s *stream[T, R]) receive() bool {
 	return true
 }
 
-// mostLocked returns how many tasks may be on their way, or less if that is very many.
+// mostLocked returns how many tasks may be under way, or a smaller number if that is very
+// large.
 func (s *stream[T, R]) mostLocked() int {
 	const many = 1 << 20
 	p := s.pool
@@ -238,7 +243,8 @@ func (s *stream[T, R]) giveBackLocked() {
 	s.takenN = 0
 }
 
-// rest returns the Results that no job has: of the task that was not accepted, and the last.
+// rest returns the Results that belong to no job: that of a task that was not accepted, and
+// the last.
 func (s *stream[T, R]) rest() []Result[T, R] {
 	err := contextError(s.ctx)
 	s.pool.lock()

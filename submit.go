@@ -5,22 +5,22 @@ import (
 	"iter"
 )
 
-// Submit hands task to the pool. Its answer comes from [Pool.Results], or
-// goes to the function given with [WithResultFunc].
+// Submit submits task. Its result comes from [Pool.Results], or goes to the
+// function given with [WithResultFunc].
 //
-// It returns nil as soon as the task is accepted, waiting for room until ctx
-// ends or the pool closes. If ctx has already ended, the task is refused. ctx bounds this
-// waiting only: the handler sees the values of ctx, not its end.
+// It waits for room until ctx ends or the pool closes, and returns nil as soon as
+// the task is accepted. If ctx has already ended, the task is refused. ctx bounds
+// only this wait: the handler sees the values of ctx, but not its cancellation.
 //
-// Called with the context of a handler of the same pool, while that runs, Submit does
-// not wait for room: where there is none, the task runs at once in the place of the
-// handler. Submit returns when it has ended or asks for another attempt, or another worker
-// has begun it.
+// Called with the context of a running handler of the same pool, Submit does not
+// wait for room. If there is none, the task runs at once in the handler's place.
+// Submit then returns when the task has ended, has asked for another attempt, or
+// has been begun by another worker.
 //
-// It returns [ErrClosed] once the pool is closing, and otherwise an error
-// that matches ctx.Err(); one that gave up waiting matches [ErrQueueFull] too,
-// and says what the pool was busy with. [WithOverflow] sets what else it may do
-// when there is no room.
+// It returns [ErrClosed] once the pool is closing, and otherwise an error that
+// matches ctx.Err(). If it gave up waiting, the error also matches [ErrQueueFull]
+// and says what the pool was busy with. [WithOverflow] sets what it does instead of
+// waiting.
 func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 	if err := endedContext(ctx); err != nil {
 		return p.refused(err)
@@ -37,7 +37,7 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 	return err
 }
 
-// submitPlain does what submit does, in a pool that is plain. It is for speed alone.
+// submitPlain is a fast path for submit in a plain pool.
 func (p *Pool[T, R]) submitPlain(ctx, values context.Context, task T) error {
 	p.lock()
 	j := p.spare.get()
@@ -54,8 +54,9 @@ func (p *Pool[T, R]) submitPlain(ctx, values context.Context, task T) error {
 	return p.enter(ctx, j, class{}, nil, policy{overflows: true})
 }
 
-// TrySubmit is like [Pool.Submit], but never waits: where there is no room it returns
-// [ErrQueueFull] at once, in a handler of the same pool and with [WithOverflow] too.
+// TrySubmit is like [Pool.Submit], but never waits: if there is no room, it returns
+// [ErrQueueFull] at once, also in a handler of the same pool and with
+// [WithOverflow].
 func (p *Pool[T, R]) TrySubmit(ctx context.Context, task T) error {
 	if err := endedContext(ctx); err != nil {
 		return p.refused(err)
@@ -68,15 +69,14 @@ func (p *Pool[T, R]) TrySubmit(ctx context.Context, task T) error {
 	return err
 }
 
-// SubmitCancel is like [Pool.Submit], and returns a function that cancels the
-// task: a queued task ends with context.Canceled, without running, and a
-// running one has its context cancelled. It may be called at any time, any
-// number of times, by any goroutine; when the task has ended it does nothing.
-// If the result buffer is full, a cancelled queued task ends when a worker comes to it.
-// Whatever it does, the task yields its one [Result].
+// SubmitCancel is like [Pool.Submit], and returns a function that cancels the task.
+// A queued task then ends with context.Canceled, without running; a running one has
+// its context cancelled. If the result buffer is full, a cancelled queued task ends
+// when a worker reaches it. In every case the task yields its one [Result].
 //
-// The function is never nil. If it is never called nothing is lost but what the
-// task itself takes. ctx, as in Submit, bounds the waiting for room alone.
+// cancel may be called at any time, any number of times, by any goroutine. After
+// the task has ended, it does nothing. It is never nil, and need not be called. As
+// in Submit, ctx bounds only the wait for room.
 func (p *Pool[T, R]) SubmitCancel(ctx context.Context, task T) (cancel func(), err error) {
 	if err := endedContext(ctx); err != nil {
 		return func() {}, p.refused(err)
@@ -99,17 +99,16 @@ func (p *Pool[T, R]) SubmitCancel(ctx context.Context, task T) (cancel func(), e
 		end()
 		p.lock()
 		defer p.unlock()
-		if j.ctx == context.Context(bound) && j.waits() && // else the job is at another task
+		if j.ctx == context.Context(bound) && j.waits() && // else the job has been reused for another task
 			p.hasRoomForUnrunLocked(j) { // else it keeps its place, and a worker finds that it has ended
 			p.endQueuedLocked(j, context.Canceled, cancelled)
 		}
 	}, nil
 }
 
-// SubmitAll submits every task of the sequence, in order, as [Pool.Submit]
-// does, and returns how many were accepted. It stops at the first that is
-// not, and returns its error. A panic of the sequence is returned as a
-// [*PanicError].
+// SubmitAll submits the tasks of a sequence, in order, as [Pool.Submit] does, and
+// returns how many were accepted. It stops at the first task that is not accepted,
+// and returns its error. A panic of the sequence is returned as a [*PanicError].
 func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted int, err error) {
 	if tasks == nil {
 		return 0, errNilTasks
@@ -118,7 +117,7 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 		return 0, err
 	}
 	defer func() {
-		if v := recover(); v != nil && err == nil { // else it is of a sequence that did not stop when it was told
+		if v := recover(); v != nil && err == nil { // else the sequence went on after it was told to stop, and range panicked
 			err = from("input sequence", newPanicError(v))
 		}
 	}()
@@ -144,8 +143,8 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 	return accepted, err
 }
 
-// submit hands in a task whose answer is for Results. The context of its handler is made
-// from values, and ends with that if it is bound.
+// submit submits a task whose answer goes to Results. The handler's context gets the values
+// of values, and if bound is true also ends with it.
 func (p *Pool[T, R]) submit(ctx, values context.Context, o origin, task T, bound, try bool) (*job[T, R], error) {
 	c, err := p.classify(task)
 	if err != nil {
@@ -161,18 +160,18 @@ func (p *Pool[T, R]) submit(ctx, values context.Context, o origin, task T, bound
 		return j, nil
 	}
 	p.unclassLocked(j)
-	p.unlock() // since to find out whether a handler submits may call code of the user
+	p.unlock() // enter looks for a handler in ctx, which may call user code
 	return j, p.enter(ctx, j, c, nil, policy{try: try, overflows: !try})
 }
 
-// A policy says what becomes of a task for which there is no room.
+// A policy says what happens to a task for which there is no room.
 type policy struct {
 	try       bool // it is refused
-	overflows bool // WithOverflow says so, before that
+	overflows bool // WithOverflow decides first
 }
 
-// enter gets j accepted, which is one of b unless that is nil, and waits in line if it has
-// to. If it is not accepted, its job is freed.
+// enter gets j accepted, and waits in line if necessary. j belongs to b, unless b is nil.
+// If j is not accepted, it is freed.
 func (p *Pool[T, R]) enter(ctx context.Context, j *job[T, R], c class, b *batch[T, R], how policy) error {
 	inside := p.handlerOf(ctx)
 	p.lock()
@@ -208,8 +207,8 @@ func (p *Pool[T, R]) enter(ctx context.Context, j *job[T, R], c class, b *batch[
 	return err
 }
 
-// offerLocked does with a task that is handed in what can be done at once. Where that is
-// not to accept it, it reports that its caller has to wait: in line; or, with WithOverflow,
+// offerLocked does what can be done at once with a submitted task: accept it, refuse it, or
+// put it in line. It reports whether the caller has to wait: in line, or, with WithOverflow
 // or in a handler, until the task has run in its place.
 func (p *Pool[T, R]) offerLocked(j *job[T, R], place *inPlace[T, R], how policy) (waits bool, err error) {
 	switch {
@@ -235,9 +234,10 @@ func (p *Pool[T, R]) offerLocked(j *job[T, R], place *inPlace[T, R], how policy)
 		p.lineUpLocked(j)
 		return true, nil
 	}
-	// A handler does not wait for room. It has the task run in its place, or is told when
-	// another worker begins it: so what it hands in is in excess of the queue's depth, but is
-	// one task at a time. One whose key is busy could keep it waiting for as long as it runs itself.
+	// A handler does not wait for room. The task is accepted in excess of the queue depth, and
+	// the handler waits until it has run in its place, or another worker has begun it: so the
+	// excess is one task at a time. It does not wait for a task whose key is busy, which might be
+	// busy for as long as the handler itself runs.
 	waits = j.takable() && (j.batch == nil || !j.batch.feeds)
 	if waits && j.batch == nil {
 		p.awaitOnceLocked(j, place)
@@ -246,15 +246,15 @@ func (p *Pool[T, R]) offerLocked(j *job[T, R], place *inPlace[T, R], how policy)
 	return waits, nil
 }
 
-// mayEnterLocked reports whether there is room for j, and nobody before it. That it does not
-// overtake others in line needs no look at them: whoever is there has found no room, which
-// depends on nothing but the priority and the key of a task.
+// mayEnterLocked reports whether there is room for j and j overtakes nobody. It need not
+// look at the line for that: those in line have found no room, and room depends only on the
+// priority and the key of a task.
 func (p *Pool[T, R]) mayEnterLocked(j *job[T, R]) bool {
 	return p.mayPassLocked(j) && p.hasRoomLocked(j)
 }
 
-// mayPassLocked reports whether no other task of its key waits before j, and its key may have
-// one more.
+// mayPassLocked reports whether j may be accepted as far as its key is concerned: no task
+// of the key waits before it, and the key is not full.
 func (p *Pool[T, R]) mayPassLocked(j *job[T, R]) bool {
 	return j.key == nil || j.key.head == nil && !p.keys.isFull(j.key)
 }
@@ -290,8 +290,8 @@ func (p *Pool[T, R]) countLocked(j *job[T, R]) {
 	}
 }
 
-// enqueueLocked puts a task into the task channel. A handler that waits for it and has
-// nothing else to wait for takes it at once.
+// enqueueLocked puts a task into the task channel. If a handler waits for it and has
+// nothing running in its place, the task begins there at once instead.
 func (p *Pool[T, R]) enqueueLocked(j *job[T, R]) {
 	if j.batch.isIdle() {
 		p.helpWithLocked(j.batch.place, j)
@@ -314,7 +314,7 @@ func (p *Pool[T, R]) classLocked(j *job[T, R], c class) {
 	}
 }
 
-// unclassLocked ends the part of a job that was not accepted in its key.
+// unclassLocked removes a job that was not accepted from its key.
 func (p *Pool[T, R]) unclassLocked(j *job[T, R]) {
 	if k := j.key; k != nil {
 		j.key = nil
@@ -333,7 +333,7 @@ func endedContext(ctx context.Context) error {
 	return nil
 }
 
-// A class is what the functions of the user say about a task.
+// A class is what the user's functions say about a task.
 type class struct {
 	key   any // nil without one
 	level level

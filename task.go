@@ -7,23 +7,26 @@ import (
 
 // A Handler does the work of one task. Many workers call it at once.
 //
-// Its context has the values of the context that the task was submitted with,
-// and ends when the pool is aborted. Under [Pool.Do], [Pool.DoChan], [Pool.Map],
+// Its context has the values of the context that the task was submitted with, and
+// ends when the pool is aborted. Under [Pool.Do], [Pool.DoChan], [Pool.Map],
 // [Pool.Stream] and [Pool.Group] it also ends with the context of the caller.
-// [InfoFrom] returns from it which task this is and which worker runs it.
+// [InfoFrom] returns which task and which worker the context belongs to.
 //
 // Do not use the context after the handler has returned: it may be cancelled, and
-// it no longer counts as a handler's. A task that is submitted with the context of
-// a handler, or with one that [Timeout] made of it, gets the values that the handler's
-// own task was submitted with. One that is submitted with a context.WithValue
-// of it keeps that context, and everything behind it: a chain of tasks of which
-// each submits the next in this way grows with each.
+// no longer identifies a handler.
 //
-// A task and its value together may have up to about 64 KB, since Go has no channels
-// of larger elements and [Pool.DoChan] returns a channel. Use pointers for larger ones.
+// A task that is submitted with the context of a handler, or with one that
+// [Timeout] made of it, gets the values that the handler's own task was submitted
+// with. A task that is submitted with another context derived from it, as by
+// context.WithValue, keeps all the contexts before it. If each task submits the
+// next one in this way, the chain grows with each.
+//
+// A task and its value together may take up to about 64 KB, since [Pool.DoChan]
+// returns a channel and Go limits the size of channel elements. Use pointers for
+// larger ones.
 type Handler[T, R any] func(ctx context.Context, task T) (R, error)
 
-// A Result is the answer to one accepted task.
+// A Result is the outcome of one task.
 type Result[T, R any] struct {
 	Index   uint64 // order of acceptance, from 0; in Stream and Map the position in the input
 	Task    T      // the task as submitted
@@ -33,7 +36,7 @@ type Result[T, R any] struct {
 	Attempt int    // 1 unless retried, see RetryAfter; 0 in the last Result of a Stream that ended before its input
 }
 
-// A Func is a task that brings its own code. See [Call].
+// A Func is a task that is a closure. See [Call].
 type Func[R any] = func(ctx context.Context) (R, error)
 
 // Call calls f. It is the handler of pools whose tasks are closures:
@@ -43,7 +46,7 @@ type Func[R any] = func(ctx context.Context) (R, error)
 //	lines, err := pool.Do(ctx, func(ctx context.Context) (int, error) { return count(ctx, file) })
 func Call[R any](ctx context.Context, f Func[R]) (R, error) { return f(ctx) }
 
-// NoValue makes a handler of a function that has only an error to return:
+// NoValue turns a function that returns only an error into a handler:
 //
 //	pool, err := workpool.New(workpool.NoValue(send))
 func NoValue[T any](do func(ctx context.Context, task T) error) Handler[T, struct{}] {
@@ -53,19 +56,19 @@ func NoValue[T any](do func(ctx context.Context, task T) error) Handler[T, struc
 	return func(ctx context.Context, task T) (struct{}, error) { return struct{}{}, do(ctx, task) }
 }
 
-// A job is one task on its way: from its caller over the task channel to a worker,
-// and with the answer in it to whom that is for. Jobs are used again.
+// A job is one task on its way through the pool: from its caller over the task channel to a
+// worker, and then, with the answer in it, to its owner. Jobs are reused.
 //
-// The pool's mutex guards a job, except while its handler runs: then value and err, and
-// what the worker writes for the next task of a Map, are the worker's alone.
+// The pool's mutex guards a job, except while its handler runs. During that time, value and
+// err belong to the worker, and so do the fields that it writes for the next task of a Map.
 type job[T, R any] struct {
 	next, prev               *job[T, R] // in the list that it is in
-	nextInBatch, prevInBatch *job[T, R] // in that of its batch
+	nextInBatch, prevInBatch *job[T, R] // in the list of its batch
 
 	state      state
 	level      level
-	bound      bool  // its handler's context ends with that of a caller
-	positioned bool  // index is the position in a batch, which has set it
+	bound      bool  // its handler's context ends with the context of a caller
+	positioned bool  // its batch has set index, to the position of the task
 	unrun      unrun // why it has not run
 	attempt    int32
 	worker     int32
@@ -77,20 +80,20 @@ type job[T, R any] struct {
 	err   error
 
 	to        owner[T, R]     // who gets the answer; nil for Results
-	batch     *batch[T, R]    // of the tasks that are cancelled with it; nil without one
-	linked    *unbegun[T, R]  // the list of its batch that it is in; nil while it is in none
-	key       *keyQueue[T, R] // of the tasks of its key; nil without one
-	origin    *origin         // what an observer is told of it; nil without one
-	submitter *submitter      // who waits until it has been accepted, or has run in place; nil without one
+	batch     *batch[T, R]    // the tasks that are cancelled together with it, or nil
+	linked    *unbegun[T, R]  // the list of its batch that it is in, or nil
+	key       *keyQueue[T, R] // the tasks of its key, or nil
+	origin    *origin         // what an observer is told about it, or nil
+	submitter *submitter      // who waits until it is accepted or has run in place, or nil
 }
 
-// An owner gets the answers to tasks in place of Results: a call, a Map, a Stream
-// or a Group.
+// An owner gets the answers to tasks that do not go to Results: a call, a Map, a Stream or
+// a Group.
 type owner[T, R any] interface {
 	// failed is called without the mutex when a handler has failed for good.
 	failed(err error)
-	// answerLocked is called once for each job, when it has ended. The job is the
-	// owner's from then on.
+	// answerLocked is called once for each job, when it has ended. From then on the
+	// job belongs to the owner.
 	answerLocked(j *job[T, R])
 }
 
@@ -98,17 +101,17 @@ type owner[T, R any] interface {
 type state uint8
 
 const (
-	outside    state = iota // with its caller, a worker, a receiver, or spare
-	inLine                  // waits to be accepted, in the line
-	inBusyLine              // the same, and its key is busy
-	inKey                   // the same, after others of its key, or the key has as many tasks as it may
+	outside    state = iota // with its caller, a worker or a receiver, or spare
+	inLine                  // waits in the line to be accepted
+	inBusyLine              // waits in the line to be accepted; its key is busy
+	inKey                   // waits to be accepted, after others of its key or because the key is full
 	queued                  // accepted, in the task channel
-	behind                  // accepted, after another one of its key
-	ahead                   // the same, before those that no handler waits for
-	parked                  // until its next attempt is due
+	behind                  // accepted, waits for the turn of its key
+	ahead                   // the same, before those in behind: a handler waits for it
+	parked                  // accepted, waits for its next attempt
 	reserved                // accepted, runs only in the place of the handler that waits for it
-	beside                  // about to run beside the workers, by CallerRuns
-	untold                  // ended without having run; the result function is to be told
+	beside                  // about to run in its caller, by CallerRuns
+	untold                  // ended without having run; the result function is still to be called
 	finished                // ended before its turn, in a pool with WithOrdered
 )
 
@@ -132,7 +135,7 @@ func (j *job[T, R]) forget() {
 	}
 }
 
-// clear makes j one that can be used again, but for its owner.
+// clear makes j ready to be reused. It leaves the owner alone.
 func (j *job[T, R]) clear() {
 	j.state, j.level, j.bound, j.positioned, j.unrun, j.worker, j.ctx = outside, 0, false, false, 0, 0, nil
 	if j.origin != nil {
@@ -140,7 +143,7 @@ func (j *job[T, R]) clear() {
 	}
 }
 
-// A list holds jobs, first in, first out. One can leave from anywhere.
+// A list is a first-in, first-out queue of jobs, which can be removed from anywhere.
 type list[T, R any] struct {
 	first, last *job[T, R]
 	n           int
@@ -167,9 +170,9 @@ func (l *list[T, R]) pushFront(j *job[T, R]) {
 	l.n++
 }
 
-// pop takes out the first job. It leaves the prev of the next one alone, which has no
-// meaning in a first job: that one may be in the cache of another processor. The job itself
-// must not point at others any more, or one that runs for long would keep all of them.
+// pop removes the first job. It does not clear prev of the new first job: prev has no meaning
+// there, and that job may be in the cache of another processor. It does clear the links of the
+// removed job, since otherwise a task that runs for long would keep all later ones in memory.
 func (l *list[T, R]) pop() *job[T, R] {
 	j := l.first
 	l.first = j.next
@@ -195,8 +198,8 @@ func (l *list[T, R]) remove(j *job[T, R]) {
 	j.next, j.prev = nil, nil
 }
 
-// A store keeps jobs to use again: a limited number of bytes, so that a burst
-// gives its memory back. It is small beside the stacks of the workers.
+// A store keeps jobs for reuse. Its size in bytes is limited, so that memory is released after
+// a burst. It is small compared with the stacks of the workers.
 type store[T, R any] struct {
 	first *job[T, R]
 	n     int
@@ -223,7 +226,7 @@ func (s *store[T, R]) get() *job[T, R] {
 	return j
 }
 
-// put takes a job of which nothing is left but its owner's marks.
+// put keeps j, unless the store is full. The task and the answer must have been dropped.
 func (s *store[T, R]) put(j *job[T, R]) {
 	if s.n >= s.most {
 		return

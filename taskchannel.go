@@ -1,11 +1,10 @@
 package workpool
 
-// A taskChannel is the buffered channel of accepted tasks that no worker has. It
-// is not a bare Go channel, since from one of those nothing can be taken back: a task
-// leaves from anywhere when its caller's context ends, and waits aside for its key
-// or its next attempt.
+// A taskChannel is the buffered channel of accepted tasks that no worker has. It is not a
+// bare Go channel, because tasks have to be removed from anywhere in it: when the context
+// of a caller ends, and to wait for their key or their next attempt.
 //
-// Its methods, as those of the other parts of the pool, are called with the mutex held.
+// Its methods, like those of the other parts of the pool, are called with the mutex held.
 type taskChannel[T, R any] struct {
 	depth  int
 	n      int                // tasks that a worker may take
@@ -15,7 +14,7 @@ type taskChannel[T, R any] struct {
 	oldest [levels]*job[T, R] // the first that may be dropped, with DropOldest
 	drops  bool
 	parked [levels]int // those of aside that wait for their next attempt
-	untold int         // those of aside of which the result function is to be told
+	untold int         // those of aside that the result function is still to be called for
 }
 
 // queued returns how many accepted tasks no worker has.
@@ -58,8 +57,8 @@ func (c *taskChannel[T, R]) remove(j *job[T, R]) {
 	c.levels[j.level].remove(j)
 }
 
-// passOldest finds the first task behind j that may be dropped, if that was j. It only
-// ever goes forward, so that it looks at each task once.
+// passOldest advances oldest to the first droppable task behind j, if it was j. It only
+// moves forward, so it looks at each task once.
 func (c *taskChannel[T, R]) passOldest(j *job[T, R]) {
 	if c.oldest[j.level] != j {
 		return
@@ -74,13 +73,13 @@ func (c *taskChannel[T, R]) passOldest(j *job[T, R]) {
 // setAside counts n more tasks of a level that no worker may take.
 func (c *taskChannel[T, R]) setAside(l level, n int) { c.aside[l] += n }
 
-// hasRoom reports whether one more task of a level may be accepted: there is room in the
-// queue, or one of the free workers is there for it. A task that no worker may take
-// yet leaves the workers to others; but if those fill the queue that wait for their next
-// attempt, there is no more room.
+// hasRoom reports whether one more task of a level may be accepted: the queue has room, or
+// one of the free workers will take the task. A task that no worker may take yet cannot
+// count on a free worker. Nor is there room if tasks that wait for their next attempt fill
+// the queue.
 func (c *taskChannel[T, R]) hasRoom(l level, takable bool, free int) bool {
 	n := c.levels[l].n
-	free = max(0, free-(c.n-n)) // the others' tasks come to some of them
+	free = max(0, free-(c.n-n)) // tasks of other levels take some of them
 	if takable && n < free {
 		return c.parked[l] <= c.depth
 	}

@@ -2,18 +2,18 @@ package workpool
 
 import "time"
 
-// A waiter is a goroutine that waits for something to do, or to go on: an idle
-// worker, one whose result has no room, a receiver. Each has a Go channel of its own.
+// A waiter is a goroutine that waits: an idle worker, a worker whose result has no room, a
+// receiver, or a caller. Each has a Go channel of its own.
 type waiter struct {
 	next, prev *waiter       // in the list that it is in
 	wake       chan struct{} // capacity 1
 
 	number    int32                 // of a worker
-	seated    bool                  // a worker that has something in hand, and counts as busy
+	seated    bool                  // a worker that counts as busy
 	coming    bool                  // a worker that was woken or started and has not looked for a task yet
-	dismissed bool                  // a worker that is to leave if it finds no task, with WithElastic
-	report    func([]Event) []Event // adds what a worker is at, in a pool with an observer
-	since     time.Time             // from when on a worker has been idle, with WithElastic
+	dismissed bool                  // a worker that is to exit if it finds no task, with WithElastic
+	report    func([]Event) []Event // adds what the worker is running, in a pool with an observer
+	since     time.Time             // since when the worker has been idle, with WithElastic
 }
 
 // A waiting is a list of waiters, the one that has waited longest first.
@@ -52,8 +52,9 @@ func (l *waiting) remove(w *waiter) {
 	l.n--
 }
 
-// wake takes a waiter out of the list, to be woken when the mutex has been unlocked: who is
-// woken needs it, and waking takes longer than all else that is done under it.
+// wake removes a waiter from the list, to be woken after the mutex has been unlocked: the
+// woken goroutine needs the mutex, and waking takes longer than everything else that is
+// done under it.
 func (l *waiting) wake(w *waiter) {
 	l.remove(w)
 	l.woken.push(w)

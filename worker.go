@@ -8,31 +8,31 @@ import (
 
 // A worker runs tasks, one at a time, on a goroutine of its own.
 //
-// The goroutine has one deferred function, which finds out about a panic or Goexit when
-// it happens, and goes on with the task on a new goroutine. So the call of a handler
-// costs a call.
+// The goroutine has one deferred function for all its tasks. When a handler panics or calls
+// Goexit, that function records it and a new goroutine continues with the worker. So
+// calling a handler costs no more than a function call.
 type worker[T, R any] struct {
 	waiter
 	pool *Pool[T, R]
 
-	// Of the worker's goroutine alone:
+	// Used by the worker's goroutine only:
 	phase     phase
 	contexts  contexts[T, R] // for its tasks
-	goroutine uint64         // its number, if results are collected
-	panicked  bool           // the handler did
+	goroutine uint64         // the ID of the goroutine, if results are collected
+	panicked  bool           // the handler panicked
 	skipped   bool           // the handler was not called
 
-	claimed atomic.Uint64 // the index of the task of a Map that it runs
-	began   atomic.Int64  // when the handler was called, on the clock of the observer; 0 without one, or while none runs
+	claimed atomic.Uint64 // the index of the Map task that it runs
+	began   atomic.Int64  // when the handler was called, on the observer's clock; 0 without an observer, or while no handler runs
 
 	// Guarded by the pool's mutex:
-	before int32          // the worker of the attempt before
-	job    *job[T, R]     // what it has in hand
-	serves *inPlace[T, R] // whose tasks it runs; nil for one of the crew
-	place  *inPlace[T, R] // where the tasks run that its handler waits for; nil until there are some
+	before int32          // the worker of the previous attempt
+	job    *job[T, R]     // the task that it is working on
+	serves *inPlace[T, R] // whose tasks it runs; nil for a worker of the crew
+	place  *inPlace[T, R] // runs the tasks that its handler waits for; nil until there are some
 }
 
-// A phase is how far a worker has come with the task that it has in hand.
+// A phase is how far a worker has come with its task.
 type phase uint8
 
 const (
@@ -40,15 +40,15 @@ const (
 	taken                   // it has taken one
 	handling                // the handler runs
 	handled                 // the handler has ended
-	concluding              // what it has left behind is looked at and freed
-	concluded               // that has ended
+	concluding              // its error is examined and its context released
+	concluded               // that is done
 	telling                 // the result function runs
 	told                    // the result function has ended
 )
 
-// callWorkersLocked has workers come for the queued tasks: idle ones, or such as are
-// started for them. No more are on their way at once than there are processors; who
-// arrives calls the next.
+// callWorkersLocked wakes idle workers for the queued tasks, or starts new ones. At most
+// one worker for each processor is on its way at once; each one that arrives calls the
+// next.
 func (p *Pool[T, R]) callWorkersLocked() {
 	c := &p.crew
 	for c.coming < min(p.tasks.n, c.most) && !c.paused {
@@ -81,7 +81,7 @@ func (p *Pool[T, R]) startLocked(w *worker[T, R]) {
 	go w.work()
 }
 
-// work runs one task after the other until the pool needs w no longer.
+// work runs tasks until the pool no longer needs w.
 func (w *worker[T, R]) work() {
 	p := w.pool
 	pprof.SetGoroutineLabels(p.life.labels(p.name))
@@ -99,8 +99,8 @@ func (w *worker[T, R]) work() {
 	p.leave()
 }
 
-// replace is the end of the worker's goroutine. If that was not in order, a new one goes
-// on from there.
+// replace runs when the worker's goroutine ends. If that was due to a panic or Goexit, a
+// new goroutine continues from that phase.
 func (w *worker[T, R]) replace() {
 	if w.phase == idle {
 		return
@@ -116,20 +116,20 @@ func (w *worker[T, R]) replace() {
 		w.pool.resultFuncFailed(w.job.index, errorOf(v))
 		w.phase = told
 	default:
-		panic(v) // it is the pool's own
+		panic(v) // a bug of the pool, not of a handler
 	}
 	go w.work()
 }
 
-// failed notes that the handler has not returned, given what recover says.
+// failed records that the handler did not return. recovered is what recover returned.
 func (w *worker[T, R]) failed(recovered any) {
 	var none R
-	w.job.value, w.job.err = none, errorOf(recovered) // not those of the attempt before
+	w.job.value, w.job.err = none, errorOf(recovered) // instead of those of the previous attempt
 	w.panicked = recovered != nil
 }
 
-// next hands in the task that w has finished and takes the next one. It reports
-// false if w is to leave.
+// next hands in the task that w has finished and takes the next one. It reports false if w
+// is to exit.
 func (w *worker[T, R]) next() bool {
 	p := w.pool
 	if w.phase == handled && (w.job.err != nil || w.job.bound && !w.job.inBatch()) {
@@ -154,13 +154,13 @@ func (w *worker[T, R]) next() bool {
 	return more
 }
 
-// exchangeLocked does what finishLocked and takeLocked do, where nothing is out of the
-// ordinary. It is for speed alone: otherwise it does nothing and reports false.
+// exchangeLocked is a fast path for finishLocked and takeLocked in the common case. In any
+// other case it does nothing and reports false.
 func (w *worker[T, R]) exchangeLocked() bool {
 	p, j := w.pool, w.job
 	if !p.plain || j.err != nil || j.to != nil || j.submitter != nil || j.attempt != 1 || // the task ends in another way
 		p.results.list.n+maxTake > p.results.buffer || // its result may have no room
-		!w.seated || w.place != nil || !w.mayBeginLocked() { // w may not go on
+		!w.seated || w.place != nil || !w.mayBeginLocked() { // w may not begin another task
 		return false
 	}
 	p.count.succeeded++
@@ -171,15 +171,15 @@ func (w *worker[T, R]) exchangeLocked() bool {
 	return true
 }
 
-// run calls the handler for the task that w has in hand. If that is one of a Map and
-// nothing else is queued, it goes on with the next ones.
+// run calls the handler for the task of w. If that is a task of a Map and nothing else is
+// queued, it continues with the next tasks of the Map.
 func (w *worker[T, R]) run() {
 	p, j := w.pool, w.job
 	w.phase = handling
 	switch {
 	case j.state == untold:
 		w.skipped = true
-	case j.bound && j.ctx.Err() != nil: // it ended while the task was queued
+	case j.bound && j.ctx.Err() != nil: // ctx ended while the task was queued
 		j.err, j.unrun, w.skipped = after(contextError(j.ctx), j.err), cancelled, true
 	default:
 		m, ofMap := j.to.(*mapping[T, R])
@@ -197,8 +197,8 @@ func (w *worker[T, R]) run() {
 	w.phase = handled
 }
 
-// conclude looks at the error of a task, and frees what its context holds. It may call
-// code of the user, and so is not done under the mutex.
+// conclude examines the error of a task and releases what its context holds. It may call
+// user code, so it runs without the mutex.
 func (w *worker[T, R]) conclude() {
 	w.phase = concluding
 	j := w.job
@@ -216,7 +216,8 @@ func (w *worker[T, R]) conclude() {
 	w.phase = concluded
 }
 
-// tell calls the result function, unless there is another attempt or the result is not for it.
+// tell calls the result function, unless the task will have another attempt or its answer
+// goes to a caller.
 func (w *worker[T, R]) tell() {
 	if j := w.job; j.to == nil && (w.skipped || retryOf(j.err) == nil) {
 		w.phase = telling
@@ -225,19 +226,19 @@ func (w *worker[T, R]) tell() {
 	}
 }
 
-// result returns the result of the task that w has in hand.
+// result returns the result of the task of w.
 func (w *worker[T, R]) result() Result[T, R] {
 	r := w.job.result()
 	if w.skipped { // there was no attempt
 		r.Worker = int(w.before)
-		if w.job.state != untold { // else that is counted already
+		if w.job.state != untold { // else the attempt was corrected already
 			r.Attempt = max(1, r.Attempt-1)
 		}
 	}
 	return r
 }
 
-// finishLocked ends the task that w has in hand, or its attempt.
+// finishLocked ends the task of w, or its attempt.
 func (w *worker[T, R]) finishLocked() {
 	p, j := w.pool, w.job
 	retry := retryOf(j.err)
@@ -273,12 +274,11 @@ func (w *worker[T, R]) countLocked(j *job[T, R], retry *retryError) {
 	}
 }
 
-// takeLocked waits for a task and takes it in hand. It reports false if w is to leave
-// instead.
+// takeLocked waits for a task and takes it. It reports false if w is to exit instead.
 func (w *worker[T, R]) takeLocked() bool {
 	p, c := w.pool, &w.pool.crew
 	if w.place != nil && w.closePlaceLocked() {
-		return false // another goroutine has taken its place
+		return false // the helper has taken its place
 	}
 	if w.seated {
 		held := p.life.open && p.results.isOverfull(c.held.n)
@@ -320,7 +320,7 @@ func (w *worker[T, R]) takeLocked() bool {
 	}
 }
 
-// mayBeginLocked reports whether there is a task that w, one of the crew, may begin.
+// mayBeginLocked reports whether w, a worker of the crew, may begin a task now.
 func (w *worker[T, R]) mayBeginLocked() bool {
 	c := &w.pool.crew
 	return w.pool.tasks.n > 0 && !c.paused && int(w.number) <= c.size
@@ -334,8 +334,8 @@ func (w *worker[T, R]) awaitLocked(l *waiting) {
 	w.pool.lock()
 }
 
-// releaseHeldLocked lets workers go on whose results have room now, or need none since
-// the pool is closing.
+// releaseHeldLocked releases workers whose results have room now, or need none because the
+// pool is closing.
 func (p *Pool[T, R]) releaseHeldLocked() {
 	for c := &p.crew; c.held.n > 0 && (!p.life.open || p.results.hasRoom(c.held.n)); {
 		c.stand(c.held.first)
@@ -343,7 +343,7 @@ func (p *Pool[T, R]) releaseHeldLocked() {
 	}
 }
 
-// leavesLocked takes w out of the crew if it is to leave.
+// leavesLocked reports whether w is to exit, and if so removes it from the crew.
 func (w *worker[T, R]) leavesLocked() bool {
 	p, c := w.pool, &w.pool.crew
 	needed := int(w.number) <= c.size && (p.life.open || !p.isQuietLocked())
@@ -355,8 +355,8 @@ func (w *worker[T, R]) leavesLocked() bool {
 	return true
 }
 
-// tellSubmitterLocked tells a handler that waits until j, which it has submitted, runs in its
-// place, that w of the crew has begun it instead.
+// tellSubmitterLocked releases the submitter of j, a handler that waits until j has run in
+// its place, because w of the crew has begun j instead.
 func (w *worker[T, R]) tellSubmitterLocked(j *job[T, R]) {
 	if j.submitter == nil || w.serves != nil {
 		return
@@ -367,7 +367,8 @@ func (w *worker[T, R]) tellSubmitterLocked(j *job[T, R]) {
 	}
 }
 
-// beginLocked takes in hand j, or if that is the entry of a Map the next task of that.
+// beginLocked makes j the task of w. If j is the entry of a Map, it takes the next task of
+// the Map.
 func (w *worker[T, R]) beginLocked(j *job[T, R]) {
 	w.pool.count.running++
 	w.phase = taken

@@ -20,9 +20,9 @@ func Example() {
 		log.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/debug/workpool/", &page) // of an address that only engineers get at
+	mux.Handle("/debug/workpool/", &page) // on an address that only engineers can reach
 	server := httptest.NewServer(mux)
-	server.Config.RegisterOnShutdown(page.Close) // or Shutdown would wait for those who watch
+	server.Config.RegisterOnShutdown(page.Close) // or Shutdown would wait for the viewers
 
 	if _, err := pool.Map(context.Background(), []int{1, 2, 3}); err != nil {
 		log.Fatal(err)
@@ -31,7 +31,7 @@ func Example() {
 		log.Fatal(err)
 	}
 
-	// A browser gets HTML from there, all others JSON.
+	// A browser gets HTML from this address, other clients get JSON.
 	resp, err := http.Get(server.URL + "/debug/workpool/")
 	if err != nil {
 		log.Fatal(err)

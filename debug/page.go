@@ -11,14 +11,14 @@ import (
 	"github.com/seed-a18b2dc9/workpool"
 )
 
-// A Pool is what a page can show: a *workpool.Pool of any types.
+// A Pool is anything that a page can show, such as a *workpool.Pool of any types.
 type Pool interface {
 	Stats() workpool.Stats
 	Working() []workpool.Event
 }
 
 // A Page is an [http.Handler] that shows pools. The zero Page is ready for use and must not be
-// copied. All its methods may be called by many goroutines at once.
+// copied. All methods are safe for concurrent use.
 type Page struct {
 	mu      sync.Mutex // guards what follows
 	watches []*watch   // in the order of New and Add
@@ -30,11 +30,11 @@ type Page struct {
 // endedPools is how many pools that have ended a page keeps.
 const endedPools = 8
 
-// New makes a pool, as [workpool.New] does, that page shows with all there is to see: run and
-// wait times, what the workers are at, and failures. It is observed for that, with
-// [workpool.WithObserver], besides any observers among opts. The text of an error is made by the
-// worker, at the end of the task, so an Error method that blocks holds its worker. If page is nil, New
-// is workpool.New.
+// New creates a pool, as [workpool.New] does, and shows it on page in full detail: run and wait
+// times, what the workers are doing, and failures. It adds an observer by
+// [workpool.WithObserver], besides any observers among opts. The worker gets the text of an
+// error at the end of the task, so an Error method that blocks holds its worker. If page is
+// nil, New is workpool.New.
 func New[T, R any](page *Page, handler workpool.Handler[T, R], opts ...workpool.Option) (*workpool.Pool[T, R], error) {
 	if page == nil {
 		return workpool.New(handler, opts...)
@@ -49,10 +49,10 @@ func New[T, R any](page *Page, handler workpool.Handler[T, R], opts ...workpool.
 	return pool, nil
 }
 
-// Add shows a pool that was made by other means than [New]. Of it the page has the numbers of
-// Stats, their history while somebody looks, and, if the pool has an observer, what its workers
-// are at. Pools may have the same name. Of pools that have ended, the page keeps the last eight; it
-// lets go of others when it is looked at, or gets another pool.
+// Add shows a pool that was not created by [New]: the numbers of Stats, their history while
+// somebody views the page, and, if the pool has an observer, what its workers are doing. Pools
+// may have the same name. Of pools that have ended, the page keeps the last eight; it drops
+// the others when it is viewed or gets another pool.
 func (p *Page) Add(pool Pool) {
 	w := newWatch()
 	w.pool, w.observed = pool, false
@@ -96,8 +96,8 @@ func (p *Page) list() []*watch {
 	return slices.Clone(p.watches)
 }
 
-// Close ends the live views, and lets no new ones begin; the page still answers, with what is when
-// it is loaded. [http.Server.Shutdown] waits for live views, and so needs
+// Close ends the live views and allows no new ones; the page still answers, with the state when
+// it is loaded. [http.Server.Shutdown] waits for live views, so register Close with it:
 //
 //	server.RegisterOnShutdown(page.Close)
 func (p *Page) Close() {
@@ -124,11 +124,11 @@ func (p *Page) done() chan struct{} {
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// ServeHTTP answers with the page. It looks at no path, and what it links to is the same address
-// with another query, so that it works wherever it is mounted, behind a proxy's prefix too.
+// ServeHTTP answers with the page. It ignores the path, and links only to its own address with
+// another query. So it works wherever it is mounted, also behind a proxy that adds a prefix.
 //
-// A client that does not ask for HTML, such as curl, gets the same as JSON, with
-// times in seconds. The query format=html or format=json decides before that, and format=events is
+// A client that does not ask for HTML, such as curl, gets the same as JSON, with times in
+// seconds. The queries format=html and format=json override this. The query format=events is
 // the stream of server-sent events that the page follows.
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()

@@ -1,4 +1,4 @@
-// Package otelworkpool reports what a workpool does to OpenTelemetry: a span for each
+// Package otelworkpool reports pools of package workpool to OpenTelemetry: a span for each
 // attempt of a task, and metrics.
 //
 //	pool, err := workpool.New(thumbnail,
@@ -12,22 +12,22 @@
 // the global providers, which may be set before or after, unless options say otherwise.
 //
 // Give each pool a name. It is the name of its spans and an attribute of all that is
-// reported. Pools without a name, or with the same, are added up.
+// reported. Pools with the same name, or without one, are added up.
 //
 // # Spans
 //
-// Of Do, TryDo, DoChan, Map, Stream, ForEach and Group, the caller waits for the outcome: the
+// The caller of Do, TryDo, DoChan, Map, Stream, ForEach and Group waits for the outcome. The
 // span of an attempt is a child of the span in the caller's context, and of kind internal.
-// Of Submit, TrySubmit, SubmitAll and SubmitCancel nobody waits, and the task may run long
-// after its submitter's span has ended: the span of an attempt is the root of a
-// trace of its own, has a link to the span in the submitter's context if there is one, and is of
-// kind consumer.
 //
-// A handler finds the span in its context. What it hands in with that context, to its
-// own pool or another, belongs to that span. Baggage and other values
-// of the caller's context reach the handler as without this package. A handler that submits the
-// next task of a long chain should pass the context that it was given: one derived from that,
-// such as that of a span of its own, keeps all before it in memory until the chain ends.
+// Nobody waits for the tasks of Submit, TrySubmit, SubmitAll and SubmitCancel. They may run long
+// after the submitter's span has ended. The span of an attempt is the root of a trace of its own,
+// has a link to the span in the submitter's context if there is one, and is of kind consumer.
+//
+// A handler finds the span in its context. Tasks that it submits with that context, to its own
+// pool or another, belong to that span. Baggage and other values of the caller's context reach
+// the handler as without this package. A handler that submits the next task of a long chain
+// should pass the context that it was given. With a derived context, such as that of a further
+// span, all earlier contexts stay in memory until the chain ends.
 //
 // A task that is retried has a span for each attempt, all with the same parent or link. A
 // task that never ran has none.
@@ -37,8 +37,8 @@
 //   - workpool.name: the name of the pool, if it has one
 //   - workpool.task.index, workpool.task.attempt: as in [workpool.Info]
 //   - workpool.task.way: submit, call, map, stream or group
-//   - workpool.task.wait_time: the seconds that the attempt has waited to begin
-//   - workpool.worker.id: the number of the worker, 0 for a task that ran beside the workers
+//   - workpool.task.wait_time: the seconds that the attempt waited before it began
+//   - workpool.worker.id: the number of the worker, 0 for a task that CallerRuns ran
 //   - workpool.task.retry_delay: the seconds until the next attempt, if the handler has asked for one
 //   - error.type: the type of the error, if the attempt has failed
 //
@@ -51,7 +51,7 @@
 // The names follow those that OpenTelemetry has for executors of the JVM, jvm.executor.*.
 // Observer records, in seconds:
 //
-//   - workpool.task.wait_time: a histogram of the times from when a task was handed in, or
+//   - workpool.task.wait_time: a histogram of the times from when a task was submitted, or
 //     its next attempt was due, until the attempt began
 //   - workpool.task.run_time: a histogram of the times that handlers ran, by
 //     workpool.task.outcome: success, error or retry

@@ -36,8 +36,8 @@ import (
 // A Pool is a [workpool.Pool], whatever its types.
 type Pool interface{ Stats() workpool.Stats }
 
-// A Collector is a [prometheus.Collector] of pools. [New] makes one. Its methods may be called
-// by many goroutines at once, before it is registered and after.
+// A Collector is a [prometheus.Collector] of pools. Create one with [New]. All methods are safe
+// for concurrent use, before and after registration.
 type Collector struct {
 	options
 	pools sync.Map // of *source, by the name of the pool

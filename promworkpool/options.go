@@ -44,20 +44,21 @@ func WithBuckets(bounds ...float64) Option {
 	})
 }
 
-// WithExemplar has the histograms carry exemplars: observations with labels, such as the ID of
-// a trace, that lead from a bucket to one of its tasks. They are part of OpenMetrics and of native
-// histograms, and not of the plain text format.
+// WithExemplar adds exemplars to the histograms: observations with labels, such as a trace ID,
+// that lead from a bucket to one of its tasks. Exemplars are part of OpenMetrics and of native
+// histograms, but not of the plain text format.
 //
 // labels is called at the beginning and at the end of every attempt, by many goroutines at once. It
 // returns the labels, or nil for an observation without an exemplar. An exemplar takes more than
 // a microsecond, so return nil for traces that are not sampled. An observation also has no
-// exemplar if Prometheus would refuse its labels: a name that has other than letters, digits and
-// underscores, or begins with a digit or two underscores; a value that is not valid UTF-8; more
-// than [prometheus.ExemplarMaxRunes] characters in all names and values.
+// exemplar if Prometheus would refuse its labels. That is so if a name has characters other than
+// letters, digits and underscores, or begins with a digit or two underscores; if a value is not
+// valid UTF-8; or if all names and values together have more than [prometheus.ExemplarMaxRunes]
+// characters.
 //
-// The context has the values of the caller's context, and those that observers add which the pool was
-// given before. To have the span of each task in its exemplars, give the pool the observer that
-// starts spans first.
+// The context has the values of the caller's context, and those added by observers that were given
+// to the pool earlier. To have the span of each task in its exemplars, give the pool the observer
+// that starts spans first.
 func WithExemplar(labels func(ctx context.Context) prometheus.Labels) Option {
 	return optionFunc(func(o *options) error {
 		if labels == nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -33,6 +34,26 @@ func TestRun_DeliversAllInOrder(t *testing.T) {
 			t.Errorf("28,000 attempts at 5,000 a second took %v", elapsed)
 		}
 	})
+}
+
+func TestSettings_ErrorsNameTheFlag(t *testing.T) {
+	good := settings{messages: 1, conversations: 1, workers: 1, rate: 1}
+	if err := good.check(); err != nil {
+		t.Error(err)
+	}
+	for name, change := range map[string]func(*settings){
+		"-messages":      func(s *settings) { s.messages = -1 },
+		"-conversations": func(s *settings) { s.conversations = 0 },
+		"-rate":          func(s *settings) { s.rate = math.NaN() },
+		"-failures":      func(s *settings) { s.failures = 1.5 },
+		"-grace":         func(s *settings) { s.grace = -time.Second },
+	} {
+		bad := good
+		change(&bad)
+		if err := bad.check(); err == nil || !strings.HasPrefix(err.Error(), name+" ") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
 }
 
 // What a service that is down does not take is reported when the grace is over.

@@ -2,11 +2,11 @@
 // slow, limits its callers and fails now and then. It shows
 //
 //   - WithKey: the messages of one conversation are delivered one at a time, in
-//     order, those of different ones in parallel. A conversation whose message
-//     waits for another attempt holds up nobody but itself;
-//   - handlers around handlers: Retry with exponential backoff, Limit with a
-//     limiter of one's own (that of golang.org/x/time/rate fits too), Timeout, and
-//     a log of attempts that failed;
+//     order, those of different conversations in parallel. A message that waits
+//     for another attempt holds up only its own conversation;
+//   - wrapped handlers: Retry with exponential backoff, Limit with a limiter of
+//     its own (that of golang.org/x/time/rate fits too), Timeout, and a log of
+//     failed attempts;
 //   - a shutdown that delivers what was accepted, within a deadline: Ctrl-C ends
 //     the stream of messages, not the messages.
 //
@@ -64,8 +64,12 @@ func main() {
 	flag.DurationVar(&s.grace, "grace", 10*time.Second, "how long to go on delivering at the end, or after Ctrl-C")
 	flag.BoolVar(&s.verbose, "verbose", false, "log every attempt that fails")
 	flag.Parse()
-	if s.messages < 0 || s.conversations < 1 || !(s.rate >= 0.001) || !(s.failures >= 0 && s.failures <= 1) { // a NaN is neither
-		fmt.Fprintln(os.Stderr, "chat: there is no such number of messages, conversations or failures, or no such rate")
+	err := s.check()
+	if flag.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chat:", err)
 		os.Exit(2)
 	}
 
@@ -75,6 +79,23 @@ func main() {
 		fmt.Fprintln(os.Stderr, "chat:", err)
 		os.Exit(1)
 	}
+}
+
+// check returns an error that names the first setting out of range. A NaN is out of any range.
+func (s settings) check() error {
+	switch {
+	case s.messages < 0:
+		return fmt.Errorf("-messages %d: must be 0 or more", s.messages)
+	case s.conversations < 1:
+		return fmt.Errorf("-conversations %d: must be 1 or more", s.conversations)
+	case !(s.rate >= 0.001):
+		return fmt.Errorf("-rate %v: must be 0.001 or more", s.rate)
+	case !(s.failures >= 0 && s.failures <= 1):
+		return fmt.Errorf("-failures %v: must be 0 to 1", s.failures)
+	case s.grace < 0:
+		return fmt.Errorf("-grace %v: must be 0 or more", s.grace)
+	}
+	return nil
 }
 
 // run delivers messages until all are, or ctx ends.
@@ -114,7 +135,7 @@ func run(ctx context.Context, s settings, to *service, out io.Writer) error {
 	var cut *workpool.ShutdownError
 	if err := pool.Shutdown(grace); errors.As(err, &cut) {
 		log.Warn("the grace is over", "aborted", cut.Aborted, "running", cut.Running)
-		_ = pool.Shutdown(context.Background()) // the handlers heed their context: it takes no time, and is the same error
+		_ = pool.Shutdown(context.Background()) // waits for the cancelled handlers; the error is the same
 	} else if err != nil {
 		return err
 	}

@@ -1,13 +1,13 @@
 // Checksum prints an SHA-256 manifest of every regular file under the given folders,
-// which sha256sum -c accepts. It is one [workpool.Pool.Stream]: a walk finds the files,
-// workers read them, and WithOrdered has the results come in the order of the walk.
+// in the format of sha256sum -c. It is one [workpool.Pool.Stream]: a walk finds the
+// files, workers read them, and WithOrdered keeps the results in the order of the walk.
 //
 //	go run ./examples/checksum [-workers N] [DIR...] > manifest
 //	sha256sum -c manifest
 //
-// Symbolic links are not followed, but for those given as DIR, and .git folders are not
-// entered. Files that can't be read are reported, and the rest is done; the exit status
-// is then 1. Ctrl-C ends it with what is done.
+// Symbolic links are not followed, except those given as DIR, and .git folders are
+// skipped. Files that can't be read are reported and skipped; the exit status is then 1.
+// After Ctrl-C the manifest has the files that were finished.
 package main
 
 import (
@@ -46,7 +46,7 @@ const (
 // A file is a task.
 type file struct {
 	path string
-	err  error // that kept the walk from it
+	err  error // why the walk could not read it
 }
 
 type digest = [sha256.Size]byte
@@ -72,8 +72,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 	progress := newProgress(stdout, stderr)
 	defer progress.clear()
-	// The queue is how far the walk may be ahead, and the buffer how many files may be
-	// done before one that takes long.
+	// The queue bounds how far the walk may be ahead of the workers. The buffer bounds how
+	// many finished files may wait for a slow one before them.
 	pool, err := workpool.New(func(ctx context.Context, f file) (digest, error) { return sum(ctx, f, progress) },
 		workpool.WithWorkers(*workers), workpool.WithQueueDepth(1024), workpool.WithResultBuffer(1024), workpool.WithOrdered())
 	if err != nil {
@@ -91,7 +91,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		default:
 			if _, err := io.WriteString(stdout, line(r.Value, r.Task.path)); err != nil {
 				progress.report(fmt.Errorf("the manifest is incomplete: %w", err))
-				return statusFailed // to leave the loop ends the walk and the reading too
+				return statusFailed // leaving the loop also ends the walk and the workers
 			}
 			written++
 		}
@@ -105,13 +105,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 var errEnd = errors.New("the walk is no longer wanted")
 
-// walk yields every regular file under the roots, and with its error what it can't look at.
+// walk yields every regular file under the roots, and what it can't read with the error.
 func walk(roots []string) iter.Seq[file] {
 	return func(yield func(file) bool) {
 		for _, root := range roots {
 			info, err := os.Stat(root)
 			if err == nil && info.IsDir() {
-				root += string(filepath.Separator) // to enter a link
+				root += string(filepath.Separator) // so that a link is followed
 			} else if err == nil && !info.Mode().IsRegular() {
 				err = fmt.Errorf("%s: neither a folder nor a regular file", root)
 			}
@@ -143,7 +143,7 @@ func walk(roots []string) iter.Seq[file] {
 
 var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
-// sum is what the workers do.
+// sum is the handler: it hashes one file.
 func sum(ctx context.Context, f file, progress *progress) (digest, error) {
 	if f.err != nil {
 		return digest{}, f.err

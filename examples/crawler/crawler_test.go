@@ -249,6 +249,8 @@ func TestCrawler_RefusesWhatItCannotUse(t *testing.T) {
 		{"ftp://localhost/"},
 		{"/page"},
 		{"-workers", "0", "http://localhost/"},
+		{"-max", "0", "http://localhost/"},
+		{"-timeout", "-1s", "http://localhost/"},
 	} {
 		if err := run(t.Context(), args, io.Discard); err == nil {
 			t.Errorf("run(%q) did not fail", args)

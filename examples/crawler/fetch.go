@@ -49,8 +49,8 @@ func (c *crawler) fetch(ctx context.Context, address string) (status int, links 
 }
 
 // anchor finds the href of an a element. It is good enough for an example: it
-// also finds links in comments and scripts, and knows of no <base>. A real
-// crawler uses a parser, such as golang.org/x/net/html.
+// also finds links in comments and scripts, and ignores <base>. A real crawler
+// uses a parser, such as golang.org/x/net/html.
 var anchor = regexp.MustCompile(`(?i)<a\s(?:[^>]*?\s)?href\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))`)
 
 // extract returns the links in the text of a page, each once, in order.

@@ -4,10 +4,9 @@
 // submits the pages that it links to.
 //
 // That can't deadlock, not even with one worker and a queue of one: inside a
-// handler, Submit with the handler's context never waits for room. Where the
-// queue is full, the task runs at once, in place of the page that submits it,
-// which goes on afterwards and is printed afterwards. A larger queue keeps this
-// rare.
+// handler, Submit with the handler's context never waits for room. If the queue
+// is full, the new page is fetched at once, in place of the page that submits it,
+// which continues afterwards. A larger queue keeps this rare.
 //
 // It also shows how to know that such a crawl is finished, and how Ctrl-C ends
 // it early: see [crawl].
@@ -15,8 +14,8 @@
 //	go run ./examples/crawler -workers 8 -max 500 http://localhost:8000/
 //
 // The exit status is 1 if there are broken links, or at Ctrl-C. The crawler
-// asks no robots.txt and pauses nowhere, so point it at sites of your own. One of
-// a folder is made by python3 -m http.server --bind 127.0.0.1
+// ignores robots.txt and makes no pauses, so point it at a site of your own. To
+// serve a folder as one, run python3 -m http.server --bind 127.0.0.1
 package main
 
 import (
@@ -57,8 +56,13 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if flags.NArg() != 1 {
+	switch {
+	case flags.NArg() != 1:
 		return errors.New("give one URL to start from")
+	case o.max < 1:
+		return fmt.Errorf("-max %d: must be 1 or more", o.max)
+	case o.timeout <= 0:
+		return fmt.Errorf("-timeout %v: must be more than 0", o.timeout)
 	}
 	start, err := url.Parse(flags.Arg(0))
 	if err != nil {
@@ -121,9 +125,9 @@ type crawler struct {
 // crawl visits every page that can be reached from start, once.
 //
 // The crawl is finished when nothing is queued and nothing runs, which is what
-// Wait waits for. Only then Shutdown may follow: from its begin on nothing is
-// accepted, so that pages which are still under way could not hand in their
-// links. Results ends after Shutdown, and with it the loop.
+// Wait waits for. Shutdown must follow only then: from its beginning nothing is
+// accepted, so pages that are still being visited could not submit their links.
+// Results, and with it the loop, ends after Shutdown.
 //
 // When ctx ends, the pool is aborted, since it was made WithContext: requests
 // under way are cancelled, and queued links come back with ErrAborted.

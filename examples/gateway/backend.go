@@ -56,7 +56,7 @@ func (b *backend) get(ctx context.Context, id string) (json.RawMessage, error) {
 // ask sends a request, and another one when the first is slow. The first answer wins.
 func (b *backend) ask(ctx context.Context, id string) (json.RawMessage, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // the request that has lost
+	defer cancel() // the slower request
 	type answer struct {
 		body json.RawMessage
 		err  error
@@ -72,7 +72,7 @@ func (b *backend) ask(ctx context.Context, id string) (json.RawMessage, error) {
 	for pending := 1; pending > 0; {
 		select {
 		case <-slow:
-			// Where requests queue, the backend is busy, and more of them would not help.
+			// If requests are queued, the backend is busy, and one more would not help.
 			if b.pool.Stats().Queued == 0 {
 				pending++
 				go send()
@@ -95,7 +95,7 @@ func (e statusError) Error() string {
 	return fmt.Sprintf("status %d %s", int(e), http.StatusText(int(e)))
 }
 
-// fetch is what the workers do.
+// fetch is the handler: it sends one request.
 func (b *backend) fetch(ctx context.Context, id string) (json.RawMessage, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url+"/"+url.PathEscape(id), nil)
 	if err != nil {
@@ -120,7 +120,7 @@ func (b *backend) fetch(ctx context.Context, id string) (json.RawMessage, error)
 	return body, nil
 }
 
-// close lets the requests under way end, until ctx does.
+// close waits for the requests under way until ctx ends.
 func (b *backend) close(ctx context.Context) error {
 	defer b.client.CloseIdleConnections()
 	if err := b.pool.Shutdown(ctx); err != nil {

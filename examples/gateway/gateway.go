@@ -11,7 +11,7 @@ import (
 	"github.com/seed-a18b2dc9/workpool"
 )
 
-// A gateway makes one answer of those of all backends.
+// A gateway combines the answers of all backends into one.
 type gateway struct {
 	backends []*backend
 	deadline time.Duration // for all of them together
@@ -48,7 +48,7 @@ func (g *gateway) product(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// refuse tells the client as much of err as is its business.
+// refuse answers with a status for err. The details are for the log, not for the client.
 func refuse(w http.ResponseWriter, id string, err error) {
 	code := http.StatusBadGateway
 	var status statusError

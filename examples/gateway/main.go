@@ -11,11 +11,11 @@
 //     wins, and the other request is cancelled;
 //   - a small cache with a time to live, which also makes one request of many
 //     concurrent ones for the same product;
-//   - a server that goes down in order: at SIGTERM or Ctrl-C it finishes the
-//     requests that it has accepted, and then the pools, within -drain.
+//   - a graceful shutdown: at SIGTERM or Ctrl-C the server finishes the requests
+//     that it has accepted, and then closes the pools, within -drain.
 //
-// Run it, and talk to it from another terminal. A backend that is not given is a toy
-// that is slow now and then, and fails now and then:
+// Run it, and talk to it from another terminal. A backend whose URL is not given is
+// simulated. It is sometimes slow and sometimes fails, so some requests do too:
 //
 //	go run ./examples/gateway
 //	curl -i localhost:8080/products/42
@@ -73,7 +73,7 @@ func run(ctx context.Context, args []string) error {
 	case flags.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	case min(o.deadline, o.timeout, o.hedge, o.ttl, *drain) <= 0:
-		return errors.New("-deadline, -timeout, -hedge, -ttl and -drain must be more than 0")
+		return fmt.Errorf("-deadline %v -timeout %v -hedge %v -ttl %v -drain %v: each must be more than 0", o.deadline, o.timeout, o.hedge, o.ttl, *drain)
 	case o.cached < 1:
 		return fmt.Errorf("-cached %d: must be 1 or more", o.cached)
 	}

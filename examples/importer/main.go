@@ -3,13 +3,13 @@
 //
 //   - batches by size and time: a batch is stored when it has -batch rows, or when its
 //     first row has waited for -flush, as happens when the rows come through a pipe;
-//   - retries: a busy database is tried again by [workpool.Retry], a row that can't be
-//     imported is not, by [workpool.Permanent], and is reported with its line;
+//   - retries: [workpool.Retry] tries again while the database is busy, but not for a
+//     row that can't be imported ([workpool.Permanent]), which is reported with its line;
 //   - a rate limit: [workpool.Limit] takes a limiter of golang.org/x/time/rate;
-//   - order with retries: WithKey stores one batch at a time, also when one has to wait
-//     for its next attempt, so that the last of several rows for one reading counts;
-//   - a clean end: Ctrl-C ends the import between two batches, and it says how much was
-//     imported. To run it again does no harm: a reading that is there is replaced.
+//   - order with retries: WithKey stores one batch at a time, even while one waits for
+//     its next attempt, so of several rows for one reading the last one wins;
+//   - a clean end: Ctrl-C ends the import between two batches, and the program prints how
+//     much was imported. It is safe to run again: existing readings are replaced.
 //
 // In this folder, run
 //
@@ -17,7 +17,7 @@
 //	some-command | go run . -flush 5s - weather.db
 //
 // The first line of the file is station,time,celsius. A time is like 2026-11-26T06:00:00Z.
-// The exit status is 1 after an error, also one of a single row, and 130 after Ctrl-C.
+// The exit status is 1 after an error, even of a single row, and 130 after Ctrl-C.
 package main
 
 import (

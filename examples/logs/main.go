@@ -1,23 +1,22 @@
-// Logs prints a log file with the e-mail addresses and IPv4 addresses in it replaced,
-// so that it can be passed on. It works line by line, in parallel, in bounded memory,
-// and keeps the order. It shows
+// Logs prints a log file with its e-mail addresses and IPv4 addresses masked, so that it
+// can be shared. It works in parallel, keeps the order, and needs little memory. It shows
 //
-//   - how many small tasks become few larger ones: a task is a chunk of whole lines,
-//     as one line is too little work to hand from one goroutine to another;
+//   - how to combine small tasks: a task is a chunk of whole lines, because a single
+//     line is too little work to pass from one goroutine to another;
 //   - [workpool.Pool.Stream] with WithOrdered: chunks are masked in parallel, and
 //     written in the order of the file;
-//   - that the whole is bounded: chunks are read only as fast as they are written.
-//     Memory is the same for a file of any size.
+//   - bounded memory: chunks are read only as fast as they are written, so memory does
+//     not grow with the file.
 //
 // Try
 //
 //	go run ./examples/logs access.log > masked.log
 //	journalctl | go run ./examples/logs | less
 //
-// Everything else stays as it is: line endings, a last line without one, and bytes that
-// are no text. A line has to fit into memory: one longer than -longest is an error. The
-// exit status is 1 after an error, and 130 after Ctrl-C; what has been written then ends
-// with a whole line.
+// Everything else is unchanged: line endings, a last line without one, and bytes that
+// are not text. A line has to fit into memory: one longer than -longest is an error. The
+// exit status is 1 after an error, and 130 after Ctrl-C; the output then ends with a
+// whole line.
 package main
 
 import (

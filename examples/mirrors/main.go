@@ -81,8 +81,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 
 // download writes the file of the first mirror that succeeds, and returns which that was.
 func download(ctx context.Context, mirrors []string, o options) (winner string, err error) {
-	// Each attempt writes a file of its own. They are in the folder of the target, since
-	// the last step is to rename one, and they all go in the end.
+	// Each attempt writes a file of its own. The files are in the folder of the target, so that
+	// one can be renamed. The others are deleted in the end.
 	dir, err := os.MkdirTemp(filepath.Dir(o.target), ".mirrors-*")
 	if err != nil {
 		return "", err
@@ -102,7 +102,7 @@ func download(ctx context.Context, mirrors []string, o options) (winner string, 
 	var failures []error
 	for r := range pool.Stream(ctx, slices.Values(mirrors)) {
 		if r.Err == nil {
-			return r.Task, os.Rename(r.Value, o.target) // to leave the loop ends the other attempts
+			return r.Task, os.Rename(r.Value, o.target) // leaving the loop cancels the other attempts
 		}
 		failures = append(failures, r.Err)
 	}

@@ -3,10 +3,10 @@
 // are needed. It shows
 //
 //   - how the Stream of one pool is the input of the next;
-//   - that the whole is bounded: a slow second stage holds back the first, and
-//     that the source of the images. The peak of the images in flight stays
-//     the same for ten images as for ten million;
-//   - how the failure of one image travels to the end, and stops no other;
+//   - that memory is bounded: a slow second stage slows the first, and through it
+//     the source of the images. There are no more images in flight for ten
+//     million images than for a hundred;
+//   - how the failure of one image reaches the end, and stops no other;
 //   - that Ctrl-C ends all of it, since both streams have the same context.
 //
 // Try
@@ -51,13 +51,20 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	n := flags.Int("n", 200, "images to generate")
 	workers := flags.Int("workers", runtime.GOMAXPROCS(0), "workers of each stage")
 	dir := flags.String("out", "", "folder to write the thumbnails to; empty for none")
-	delay := flags.Duration("delay", 0, "what storing a thumbnail takes on top, like an upload")
+	delay := flags.Duration("delay", 0, "additional time to store a thumbnail, like an upload")
 	broken := flags.Int("broken", 0, "cut off every n-th image; 0 for none")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if *n < 0 {
-		return fmt.Errorf("-n %d: there is no such number of images", *n)
+	switch {
+	case flags.NArg() > 0:
+		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case *n < 0:
+		return fmt.Errorf("-n %d: must be 0 or more", *n)
+	case *delay < 0:
+		return fmt.Errorf("-delay %v: must be 0 or more", *delay)
+	case *broken < 0:
+		return fmt.Errorf("-broken %d: must be 0 or more", *broken)
 	}
 	if *dir != "" {
 		if err := os.MkdirAll(*dir, 0o755); err != nil {
@@ -135,8 +142,8 @@ func process(ctx context.Context, images iter.Seq[source], workers int, store fu
 	}
 	defer func() { err = errors.Join(err, shrinkers.Close()) }()
 
-	// The tasks of the second pool are the results of the first, errors
-	// included: so these reach the end in one way, with the image they belong to.
+	// The tasks of the second pool are the results of the first, including errors. So
+	// all errors arrive in one place, with the image that they belong to.
 	encoders, err := workpool.New(func(ctx context.Context, r workpool.Result[source, shrunk]) (thumbnail, error) {
 		if r.Err != nil {
 			return thumbnail{}, r.Err

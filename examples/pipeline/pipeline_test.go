@@ -11,6 +11,7 @@ import (
 	"image/color"
 	"image/jpeg"
 	"image/png"
+	"io"
 	"iter"
 	"os"
 	"path/filepath"
@@ -259,6 +260,20 @@ func TestPipeline_RefusesAnImageThatClaimsToBeHuge(t *testing.T) {
 	got, err := process(t.Context(), images, 1, dropped)
 	if err != nil || len(got.failures) != 1 || !strings.Contains(got.failures[0].Error(), "too many") {
 		t.Errorf("failures: %v, error: %v", got.failures, err)
+	}
+}
+
+func TestRun_RefusesWhatItCannotUse(t *testing.T) {
+	for _, args := range [][]string{
+		{"extra"},
+		{"-n", "-1"},
+		{"-delay", "-1s"},
+		{"-broken", "-1"},
+		{"-workers", "0"},
+	} {
+		if err := run(t.Context(), args, io.Discard); err == nil {
+			t.Errorf("run(%q) did not fail", args)
+		}
 	}
 }
 

@@ -29,7 +29,7 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 
-	// One goroutine hands the tasks in and closes the pool behind them.
+	// One goroutine submits the tasks and then closes the pool.
 	ended := make(chan error, 1)
 	go func() {
 		for payload := 1; payload <= 5; payload++ {
@@ -40,7 +40,7 @@ func run(ctx context.Context, out io.Writer) error {
 		ended <- pool.Shutdown(ctx)
 	}()
 
-	// Another one, here this, takes the results out, until there are no more.
+	// Another one, here this one, receives the results, until there are no more.
 	for r := range pool.Results() {
 		if r.Err != nil {
 			fmt.Fprintf(out, "Worker %d failed at task payload %d: %v\n", r.Worker, r.Task, r.Err)

@@ -20,8 +20,8 @@ func debugRoutes(page http.Handler) http.Handler {
 	return mux
 }
 
-// serveDebug serves what is for the engineers alone: the page of the pool, and profiles. It has an
-// address of its own, so that no request from outside gets there.
+// serveDebug serves the page of the pool and the profiles, for engineers only. It listens on an
+// address of its own, so that requests from outside cannot reach it.
 func (s *server) serveDebug(addr string) (*http.Server, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {

@@ -3,13 +3,13 @@
 // again, for as many rounds as the client asks for. It shows
 //
 //   - how a full queue becomes a 429: TrySubmit never keeps a request waiting;
-//   - how results find their way without a collecting goroutine: WithResultFunc;
-//   - how a server goes down: at SIGTERM or Ctrl-C new jobs get a 503, accepted
+//   - how to store results without a collecting goroutine: WithResultFunc;
+//   - how a server shuts down: at SIGTERM or Ctrl-C new jobs get a 503, accepted
 //     jobs run until the -drain deadline while their results can be fetched,
-//     and only then the server stops. Jobs that the deadline cut short are
+//     and only then the server stops. Jobs that have not ended by the deadline are
 //     aborted, and the exit status is 1. A second signal is an early deadline;
-//   - how to see what the pool is at: a page of package debug, beside the
-//     profiles of net/http/pprof, on an address for this machine only.
+//   - how to see what the pool is doing: a page of package debug, beside the
+//     profiles of net/http/pprof, on a loopback address.
 //
 // Run it, and talk to it from another terminal:
 //
@@ -28,6 +28,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -52,10 +53,18 @@ func run(args []string, work func(context.Context, request) (string, error)) err
 	workers := flags.Int("workers", runtime.GOMAXPROCS(0), "jobs that run at a time")
 	queue := flags.Int("queue", 64, "jobs that wait for a worker; the next ones get a 429")
 	drain := flags.Duration("drain", 10*time.Second, "time for accepted jobs to end at shutdown")
-	debugAddr := flags.String("debug", "127.0.0.1:6060", "address of the debug page and of profiles, which is not to be public; none if empty")
+	debugAddr := flags.String("debug", "127.0.0.1:6060", "address of the debug page and of profiles, which must not be public; none if empty")
 	linger := flags.Duration("linger", time.Second, "time to fetch the last results after that")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	switch {
+	case flags.NArg() > 0:
+		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case *drain < 0:
+		return fmt.Errorf("-drain %v: must be 0 or more", *drain)
+	case *linger < 0:
+		return fmt.Errorf("-linger %v: must be 0 or more", *linger)
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -202,6 +202,21 @@ func TestWebserver_RefusesBadInput(t *testing.T) {
 	}
 }
 
+// An argument or flag that makes no sense is an error before the server listens.
+func TestRun_RefusesWhatItCannotUse(t *testing.T) {
+	for _, args := range [][]string{
+		{"extra"},
+		{"-drain", "-1s"},
+		{"-linger", "-1s"},
+		{"-workers", "0"},
+		{"-queue", "-1"},
+	} {
+		if err := run(args, hash); err == nil {
+			t.Errorf("run(%q) did not fail", args)
+		}
+	}
+}
+
 func TestWebserver_AnswersAFullQueueWith429(t *testing.T) {
 	work, release := untilReleased()
 	s := newTestServer(t, work, 1, 1)

@@ -60,7 +60,11 @@ func measure(rounds int, only *regexp.Regexp) ([]byte, error) {
 		return nil, err
 	}
 	var runs bytes.Buffer
-	fmt.Fprintf(&runs, "# go run ./cmd/report -rounds %d -only '%s', %s, %s\n", rounds, only, runtime.Version(), today())
+	command := fmt.Sprintf("go run ./cmd/report -rounds %d", rounds)
+	if only.String() != "" {
+		command += fmt.Sprintf(" -only '%s'", only)
+	}
+	fmt.Fprintf(&runs, "# %s, %s, %s\n", command, runtime.Version(), today())
 	begin := time.Now()
 	for round := range rounds {
 		for i, name := range names {

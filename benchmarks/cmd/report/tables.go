@@ -27,21 +27,25 @@ var titles = map[string]string{
 // units are shown in this order. Those with a lower number are all of a kind:
 // less is better.
 var units = []struct{ name, title string }{
-	{"ns/op", "time an operation"},
+	{"ns/op", "time per operation"},
 	{"p50-ns", "latency, median"},
-	{"p99-ns", "latency, 99 %"},
-	{"p99.9-ns", "latency, 99.9 %"},
+	{"p99-ns", "latency, 99th percentile"},
+	{"p99.9-ns", "latency, 99.9th percentile"},
 	{"fast-p50-ns", "latency of the fast tasks, median"},
-	{"fast-p99-ns", "latency of the fast tasks, 99 %"},
+	{"fast-p99-ns", "latency of the fast tasks, 99th percentile"},
 	{"peak-MiB", "peak memory, MiB"},
-	{"allocs/op", "allocations an operation"},
+	{"allocs/op", "allocations per operation"},
 }
 
 // writeTables writes a table for each workload and unit: medians, and in
-// brackets the ratio to the baseline.
+// parentheses the ratio to the baseline.
 func writeTables(w io.Writer, r *results) {
-	fmt.Fprintf(w, "# Benchmarks\n\nMedians, and in brackets the ratio to the hand-written channels in the same run; less is better. ")
-	fmt.Fprintf(w, "`%s`, in the folder benchmarks, on %s.\n", r.command, r.cpu)
+	fmt.Fprintf(w, "# Benchmarks\n\nMedians, and in parentheses the ratio to the hand-written channels in the same run; less is better. ")
+	command, when := r.command, ""
+	if i := strings.LastIndex(command, ", go"); i >= 0 { // the version of Go and the date
+		command, when = command[:i], command[i:]
+	}
+	fmt.Fprintf(w, "`%s`, in the folder benchmarks, on %s%s.\n", command, r.cpu, when)
 	for _, g := range r.groups() {
 		first, parameters, _ := strings.Cut(g.name, "/")
 		fmt.Fprintf(w, "\n## %s", titles[first])
