@@ -244,7 +244,7 @@ func TestRule11_ErrorsOfDroppedTasksMayDoAnything(t *testing.T) {
 
 func TestRule11_PanicsOfTheResultFunctionMayHaveAnyValue(t *testing.T) {
 	for name, hostile := range hostilities {
-		for _, unrun := range []bool{false, true} {
+		for _, unrun := range eitherWay {
 			bubble(t, fmt.Sprintf("%s/unrun=%v", name, unrun), func(t *testing.T) {
 				h := new(hostility)
 				var told atomic.Int32
@@ -379,7 +379,7 @@ func TestRule11_CausesOfContextsMayDoAnything(t *testing.T) {
 func TestRule11_ContextsMayDoAnything(t *testing.T) {
 	for way, run := range callers {
 		for stage, s := range stages {
-			for _, opaque := range []bool{false, true} {
+			for _, opaque := range eitherWay {
 				t.Run(fmt.Sprintf("%s/%s/opaque=%v", way, stage, opaque), func(t *testing.T) {
 					eachHostility(t, s.opts, func(t *testing.T, p *closures, h *hostility) {
 						if do := h.do; opaque {
@@ -400,8 +400,8 @@ func TestRule11_ContextsMayDoAnything(t *testing.T) {
 // They strike from the first.
 func TestRule11_ContextsMayDoAnythingFromTheFirst(t *testing.T) {
 	for way, run := range callers {
-		for _, opaque := range []bool{false, true} {
-			for _, ends := range []bool{false, true} {
+		for _, opaque := range eitherWay {
+			for _, ends := range eitherWay {
 				t.Run(fmt.Sprintf("%s/opaque=%v/ends=%v", way, opaque, ends), func(t *testing.T) {
 					eachHostility(t, nil, func(_ *testing.T, p *closures, h *hostility) {
 						if do := h.do; opaque {
@@ -433,7 +433,7 @@ func TestRule11_ContextsOfWaitAndShutdownMayDoAnything(t *testing.T) {
 		"Shutdown": func(ctx context.Context, p *closures) error { return p.Shutdown(ctx) },
 	}
 	for name, wait := range waits {
-		for _, cause := range []bool{false, true} {
+		for _, cause := range eitherWay {
 			t.Run(fmt.Sprintf("%s/cause=%v", name, cause), func(t *testing.T) {
 				eachHostility(t, []workpool.Option{workpool.WithWorkers(2)}, func(t *testing.T, p *closures, h *hostility) {
 					release := occupy(t, p, 2)
@@ -463,7 +463,7 @@ func TestRule11_ContextsOfWaitAndShutdownMayDoAnything(t *testing.T) {
 func TestRule11_TheContextOfThePoolMayDoAnything(t *testing.T) {
 	for name, hostile := range hostilities {
 		for stage, s := range stages {
-			for _, cause := range []bool{false, true} {
+			for _, cause := range eitherWay {
 				bubble(t, fmt.Sprintf("%s/%s/cause=%v", name, stage, cause), func(t *testing.T) {
 					h := new(hostility)
 					base, cancel := context.WithCancelCause(context.Background())

@@ -188,7 +188,7 @@ func TestPool_TheZeroOneBehavesAsAClosedOne(t *testing.T) {
 			}
 			for _, tasks := range [][]closure{nil, {task}} {
 				fails(t, workpool.ErrClosed)(p.Map(ctx, tasks))
-				results := streamed(p.Stream(ctx, slices.Values(tasks)))
+				results := slices.Collect(p.Stream(ctx, slices.Values(tasks)))
 				require.NotEmpty(t, results)
 				assert.ErrorIs(t, results[len(results)-1].Err, workpool.ErrClosed)
 				assert.Zero(t, results[len(results)-1].Attempt)

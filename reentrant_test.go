@@ -396,7 +396,7 @@ func TestRule6_NestedDuringADrainIsRefused(t *testing.T) {
 			for _, run := range ways[closure, int]() {
 				fails(t, workpool.ErrClosed)(run(ctx, p, returning(1, nil)))
 			}
-			results := streamed(p.Stream(ctx, slices.Values([]closure{returning(1, nil), returning(2, nil)})))
+			results := slices.Collect(p.Stream(ctx, slices.Values([]closure{returning(1, nil), returning(2, nil)})))
 			if assert.Len(t, results, 2, "of the task that was pulled, and of the Stream") {
 				assert.ErrorIs(t, results[0].Err, workpool.ErrClosed)
 				assert.Equal(t, 1, results[0].Attempt)
@@ -514,10 +514,10 @@ func TestRule6_AnInputMayUseThePool(t *testing.T) {
 		"nothing": func(context.Context, *closures, func(closure) bool) {},
 	}
 	for name, use := range inputs {
-		for _, inside := range []bool{false, true} {
+		for _, inside := range eitherWay {
 			for _, c := range []struct{ workers, depth, buffer int }{{1, 0, 0}, {1, 1, 0}, {2, 2, 1}, {2, 128, 128}} {
 				t.Run(fmt.Sprint(name, inside, c), func(t *testing.T) {
-					eachSequenceWay(t, func(t *testing.T, feed sequenceWay) {
+					eachNamed(t, sequenceWays, func(t *testing.T, _ string, feed sequenceWay) {
 						p := newClosures(t, workpool.WithWorkers(c.workers), workpool.WithQueueDepth(c.depth), workpool.WithResultBuffer(c.buffer))
 						received := make(chan int)
 						go func() { received <- len(collect(p)) }()
@@ -608,7 +608,7 @@ func TestRule8_TasksOfAMapInsideAHandlerMeet(t *testing.T) {
 // A task that a handler waits for comes again, also where its key is the handler's.
 func TestRetryAfter_InsideAHandler(t *testing.T) {
 	for name, use := range nested {
-		for _, keyed := range []bool{false, true} {
+		for _, keyed := range eitherWay {
 			for _, delay := range []time.Duration{0, time.Second} {
 				t.Run(fmt.Sprintf("%s/keyed=%v/delay=%v", name, keyed, delay), func(t *testing.T) {
 					eachTight(t, func(t *testing.T, opts []workpool.Option) {
@@ -650,7 +650,7 @@ func TestRule6_AContextThatHasOutlivedItsHandlerIsInsideNothing(t *testing.T) {
 			continue
 		}
 		for by, outlive := range outlived {
-			for _, through := range []bool{false, true} {
+			for _, through := range eitherWay {
 				bubble(t, fmt.Sprintf("%s/%s/through=%v", way, by, through), func(t *testing.T) {
 					p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithoutResults())
 					other := newClosures(t) // through which a context goes

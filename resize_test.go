@@ -137,7 +137,7 @@ func TestPause_HoldsMapAndStreamWithoutLoss(t *testing.T) {
 			}
 		}()
 		gives(t, upTo(10))(p.Map(t.Context(), upTo(10)))
-		assert.Len(t, byIndex(t, streamed(p.Stream(t.Context(), count(10)))), 10)
+		assert.Len(t, byIndex(t, slices.Collect(p.Stream(t.Context(), count(10)))), 10)
 		closed(t, p)
 		synctest.Wait()
 		time.Sleep(time.Hour) // Pause and Resume do nothing on a closed pool
@@ -145,7 +145,7 @@ func TestPause_HoldsMapAndStreamWithoutLoss(t *testing.T) {
 }
 
 func TestResize_UpMakesRoomForWhoWaits(t *testing.T) {
-	eachWayIn(t, func(t *testing.T, submit wayIn) {
+	eachNamed(t, waysIn, func(t *testing.T, name string, submit wayIn) {
 		if strings.HasSuffix(t.Name(), "/TrySubmit") {
 			t.Skip("it does not wait")
 		}

@@ -17,7 +17,7 @@ import (
 )
 
 func TestRule4_ClosingNeverWaitsForTheConsumer(t *testing.T) {
-	eachMode(t, func(t *testing.T, mode workpool.ShutdownMode) {
+	eachOf(t, modes, func(t *testing.T, mode workpool.ShutdownMode) {
 		p := mustNew(t, identity, workpool.WithWorkers(2), workpool.WithQueueDepth(4), workpool.WithResultBuffer(1),
 			workpool.WithShutdown(mode, 0))
 		accepted := 0
@@ -118,7 +118,7 @@ func TestWithResultFunc(t *testing.T) {
 }
 
 func TestWithResultFunc_FailureIsReportedAtTheEnd(t *testing.T) {
-	for _, aborted := range []bool{false, true} {
+	for _, aborted := range eitherWay {
 		synctest.Test(t, func(t *testing.T) {
 			calls := 0
 			p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithResultFunc(func(r workpool.Result[int, int]) {
@@ -155,7 +155,7 @@ func TestResults_AnotherReceiverGetsWhatTheFirstHasNotComeTo(t *testing.T) {
 		"another loop": func() {},
 	}
 	for name, end := range ways {
-		for _, early := range []bool{false, true} { // the second is there before the first ends
+		for _, early := range eitherWay { // the second is there before the first ends
 			bubble(t, fmt.Sprintf("%s/early=%v", name, early), func(t *testing.T) {
 				p := newClosures(t, workpool.WithWorkers(1))
 				for i := range results {

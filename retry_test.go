@@ -97,7 +97,7 @@ func TestRetryAfter_IsWaitedForByADrain(t *testing.T) {
 // were, whoever is told.
 func TestRetryAfter_AnAbortAnswersParkedTasksWithTheirLastAttempt(t *testing.T) {
 	for _, mode := range []workpool.ShutdownMode{workpool.FinishRunning, workpool.Abort} {
-		for _, tells := range []bool{false, true} {
+		for _, tells := range eitherWay {
 			for attempts := 1; attempts <= 3; attempts++ {
 				synctest.Test(t, func(t *testing.T) {
 					var results []workpool.Result[closure, int]

@@ -456,7 +456,7 @@ func streaming(b *testing.B, n int, task closure, opts ...workpool.Option) (p *c
 		require.NoError(b, p.Submit(ctx, until(release)))
 	}
 	var stream sync.WaitGroup
-	stream.Go(func() { streamed(p.Stream(ctx, slices.Values(slices.Repeat([]closure{task}, n-1)))) })
+	stream.Go(func() { _ = slices.Collect(p.Stream(ctx, slices.Values(slices.Repeat([]closure{task}, n-1)))) })
 	await(func() bool { return p.Stats().Queued >= n-1 })
 	for p.Stats().Running > 0 && p.Stats().Parked > 0 {
 		time.Sleep(time.Millisecond)

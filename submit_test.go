@@ -370,7 +370,7 @@ func TestRule2_RoomBesideABlockedInputIsThereForOthers(t *testing.T) {
 		{1, 0, 0, 0}, {1, 0, 1, 0}, {2, 0, 1, 0}, {2, 0, 0, 1}, {1, 1, 1, 0}, {1, 1, 1, 1}, {2, 2, 2, 1}, {2, 2, 1, 3}, {1, 128, 1, 70}, {2, 128, 2, 128},
 	} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
-			eachSequenceWay(t, func(t *testing.T, feed sequenceWay) {
+			eachNamed(t, sequenceWays, func(t *testing.T, _ string, feed sequenceWay) {
 				p := newClosures(t, workpool.WithWorkers(c.workers), workpool.WithQueueDepth(c.depth), workpool.WithoutResults())
 				release := make(chan struct{})
 				for range c.busy {
@@ -549,7 +549,7 @@ func TestRule2_APauseAndAResizeTakeRoomFromABlockedInput(t *testing.T) {
 		"Resize": func(p *closures) { _ = p.Resize(1) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			eachSequenceWay(t, func(t *testing.T, feed sequenceWay) {
+			eachNamed(t, sequenceWays, func(t *testing.T, _ string, feed sequenceWay) {
 				const depth = 2
 				p := newClosures(t, workpool.WithWorkers(8), workpool.WithQueueDepth(depth), workpool.WithoutResults())
 				release := make(chan struct{})
@@ -614,7 +614,7 @@ func TestOverflow_Submit(t *testing.T) {
 		{workpool.DropNewest, nil, map[int]int{0: 0, 1: 1, 2: -1, 3: -1, 4: -1}},
 		{workpool.CallerRuns, nil, map[int]int{0: 0, 1: 1, 2: 2, 3: 3, 4: 4}},
 	} {
-		for _, tells := range []bool{false, true} {
+		for _, tells := range eitherWay {
 			bubble(t, fmt.Sprintf("%v/resultFunc=%v", c.overflow, tells), func(t *testing.T) {
 				opts := []workpool.Option{workpool.WithOverflow(c.overflow)}
 				var mu sync.Mutex
