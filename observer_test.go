@@ -77,7 +77,9 @@ func TestWithObserver_EachWay(t *testing.T) {
 	} {
 		bubble(t, fmt.Sprintf("%v of %d", test.way, len(test.tasks)), func(t *testing.T) {
 			var log eventLog
-			p := mustNew(t, func(ctx context.Context, task int) (int, error) { return sleeping(time.Duration(task)*time.Second, task)(ctx) },
+			p := mustNew(t, func(ctx context.Context, task int) (int, error) {
+				return sleeping(time.Duration(task)*time.Second, task)(ctx)
+			},
 				workpool.WithWorkers(2), workpool.WithName("seen"), workpool.WithObserver(log.observer()), workpool.WithoutResults())
 			succeeds(t)(test.run(t.Context(), p, test.tasks...))
 			require.NoError(t, p.Shutdown(t.Context()))
@@ -246,7 +248,9 @@ func TestWithObserver_NoChainOfContexts(t *testing.T) {
 				}
 				return 0, next(ctx, p, task-1)
 			}, workpool.WithWorkers(2), workpool.WithoutResults(), workpool.WithObserver(workpool.Observer{
-				Begin: func(ctx context.Context, _ workpool.Event) context.Context { return context.WithValue(ctx, chainKey{}, ctx) },
+				Begin: func(ctx context.Context, _ workpool.Event) context.Context {
+					return context.WithValue(ctx, chainKey{}, ctx)
+				},
 			}))
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
@@ -257,7 +261,9 @@ func TestWithObserver_NoChainOfContexts(t *testing.T) {
 }
 
 func TestWithObserver_Panics(t *testing.T) {
-	pool := func(o workpool.Observer) *closures { return newClosures(t, workpool.WithWorkers(1), workpool.WithObserver(o)) }
+	pool := func(o workpool.Observer) *closures {
+		return newClosures(t, workpool.WithWorkers(1), workpool.WithObserver(o))
+	}
 	t.Run("Submit", func(t *testing.T) {
 		p := pool(workpool.Observer{Submit: func(context.Context) any { panic("boom") }})
 		task := returning(1, nil)
