@@ -158,18 +158,6 @@ func closed(t testing.TB, p interface{ Close() error }) {
 // identity is the handler of tests that are not about handlers.
 func identity(_ context.Context, n int) (int, error) { return n, nil }
 
-// gate is a handler that tells of each task that it has begun, and ends them
-// one by one, or all when it is closed.
-type gate struct{ began, end chan int }
-
-func newGate() gate { return gate{began: make(chan int), end: make(chan int)} }
-
-func (g gate) handle(_ context.Context, n int) (int, error) {
-	g.began <- n
-	<-g.end
-	return n, nil
-}
-
 // counts returns the numbers of s that count tasks.
 func counts(s workpool.Stats) workpool.Stats {
 	return workpool.Stats{
@@ -523,18 +511,10 @@ func inOneGo(t testing.TB, p *closures, tasks ...closure) {
 	synctest.Wait()
 }
 
-// eachShape runs test with each of shapes that has at least so many workers, in a bubble.
-func eachShape(t *testing.T, workers int, test func(t *testing.T, opts []workpool.Option)) {
+// eachShape runs test with each of shapes, in a bubble.
+func eachShape(t *testing.T, test func(t *testing.T, opts []workpool.Option)) {
 	t.Helper()
-	eachNamed(t, shapes, func(t *testing.T, name string, opts []workpool.Option) {
-		if workers > 1 {
-			if name == "one worker" || name == "all at their least" {
-				return
-			}
-			opts = append([]workpool.Option{workpool.WithWorkers(workers)}, opts...)
-		}
-		test(t, opts)
-	})
+	eachNamed(t, shapes, func(t *testing.T, _ string, opts []workpool.Option) { test(t, opts) })
 }
 
 // panicAfter yields 0 to n-1, and then panics.
@@ -746,13 +726,10 @@ type order struct {
 	run closure
 }
 
-func keyOf(o order) int { return o.key }
-
-func runOrder(ctx context.Context, o order) (int, error) { return o.run(ctx) }
-
 func newOrders(t testing.TB, opts ...workpool.Option) *workpool.Pool[order, int] {
 	t.Helper()
-	return mustNew(t, runOrder, append([]workpool.Option{workpool.WithKey(keyOf)}, opts...)...)
+	run := func(ctx context.Context, o order) (int, error) { return o.run(ctx) }
+	return mustNew(t, run, append(opts, workpool.WithKey(func(o order) int { return o.key }))...)
 }
 
 // napping is a task that takes a second.

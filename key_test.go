@@ -30,15 +30,12 @@ func TestKey_OneAtATimeInOrder(t *testing.T) {
 	var mu sync.Mutex
 	running := map[int]bool{}
 	newest := map[[2]int]int{} // by key and sender
-	handle := func(_ context.Context, m message) (int, error) {
+	handle := func(ctx context.Context, m message) (int, error) {
 		mu.Lock()
-		if running[m.key] {
-			t.Errorf("two tasks of key %d run at once", m.key)
+		if last := newest[[2]int{m.key, m.sender}]; running[m.key] || m.n <= last {
+			t.Errorf("key %d, sender %d: %d runs after %d, beside another one: %v", m.key, m.sender, m.n, last, running[m.key])
 		}
 		running[m.key] = true
-		if last := newest[[2]int{m.key, m.sender}]; m.n <= last {
-			t.Errorf("key %d, sender %d: %d runs after %d", m.key, m.sender, m.n, last)
-		}
 		newest[[2]int{m.key, m.sender}] = m.n
 		mu.Unlock()
 		if m.n%3 == 0 {
@@ -49,9 +46,9 @@ func TestKey_OneAtATimeInOrder(t *testing.T) {
 		mu.Unlock()
 		switch m.n % 50 {
 		case 1:
-			panic("a panic")
+			return catchFire(ctx)
 		case 2:
-			runtime.Goexit()
+			return exit(ctx)
 		}
 		return m.n, nil
 	}
@@ -64,9 +61,7 @@ func TestKey_OneAtATimeInOrder(t *testing.T) {
 				if n%4 == 0 {
 					key = 0 // a hot one
 				}
-				if err := p.Submit(t.Context(), message{key, sender, n + 1}); err != nil {
-					t.Errorf("Submit: %v", err)
-				}
+				assert.NoError(t, p.Submit(t.Context(), message{key, sender, n + 1}))
 				if n%100 == 0 {
 					assert.NoError(t, p.Resize(1+(sender+n)%9))
 				}
@@ -105,13 +100,7 @@ func TestKey_AHotKeyStarvesNoOne(t *testing.T) {
 
 func TestKey_WhatIsNotEqualToItselfIsNoKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate()
-		p := mustNew(t, g.handle, workpool.WithWorkers(2), workpool.WithoutResults(),
-			workpool.WithKey(func(int) float64 { return math.NaN() }))
-		submit(t, p, 1, 2)
-		<-g.began
-		<-g.began
-		close(g.end)
+		occupy(t, newClosures(t, workpool.WithWorkers(2), workpool.WithKey(func(closure) float64 { return math.NaN() })), 2)()
 	})
 }
 

@@ -19,7 +19,7 @@ import (
 )
 
 func TestStream_YieldsTheOutcomeOfEachTask(t *testing.T) {
-	eachShape(t, 1, func(t *testing.T, opts []workpool.Option) {
+	eachShape(t, func(t *testing.T, opts []workpool.Option) {
 		p := mustNew(t, moody, opts...)
 		const n = 40
 		results := byIndex(t, slices.Collect(p.Stream(t.Context(), count(n))))
@@ -149,7 +149,7 @@ func TestStream_RangedTwice(t *testing.T) {
 }
 
 func TestStream_PoolClosesOnTheWay(t *testing.T) {
-	eachShape(t, 1, func(t *testing.T, opts []workpool.Option) {
+	eachShape(t, func(t *testing.T, opts []workpool.Option) {
 		p := mustNew(t, func(ctx context.Context, i int) (int, error) {
 			time.Sleep(time.Second)
 			return i, ctx.Err()
@@ -172,7 +172,7 @@ func TestStream_PoolClosesOnTheWay(t *testing.T) {
 }
 
 func TestRule8_StreamYieldsWhileASlowTaskRuns(t *testing.T) {
-	eachShape(t, 2, func(t *testing.T, opts []workpool.Option) {
+	eachShape(t, func(t *testing.T, opts []workpool.Option) {
 		const fast = 30
 		release := make(chan struct{})
 		p := mustNew(t, func(_ context.Context, i int) (int, error) {
@@ -180,7 +180,7 @@ func TestRule8_StreamYieldsWhileASlowTaskRuns(t *testing.T) {
 				<-release
 			}
 			return i, nil
-		}, opts...)
+		}, append(opts, workpool.WithWorkers(2))...)
 		yielded := 0
 		for r := range p.Stream(t.Context(), count(1+fast)) {
 			if yielded++; yielded <= fast {
@@ -292,7 +292,7 @@ func TestRule7_APanicOfTheInputIsTheLastResult(t *testing.T) {
 }
 
 func TestStream_ContextEndsOnTheWay(t *testing.T) {
-	eachShape(t, 1, func(t *testing.T, opts []workpool.Option) {
+	eachShape(t, func(t *testing.T, opts []workpool.Option) {
 		reason := errors.New("too slow")
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 2500*time.Millisecond, reason)
 		defer cancel()

@@ -192,7 +192,7 @@ func TestRule3_ContextsOfAllKindsSideBySide(t *testing.T) {
 }
 
 func TestSubmitAll_AcceptsEverything(t *testing.T) {
-	eachShape(t, 1, func(t *testing.T, opts []workpool.Option) {
+	eachShape(t, func(t *testing.T, opts []workpool.Option) {
 		p := mustNew(t, square, opts...)
 		go func() {
 			gives(t, 300)(p.SubmitAll(t.Context(), count(300)))
