@@ -300,7 +300,8 @@ var oneWorker = []workpool.Option{workpool.WithWorkers(1)}
 
 var stages = map[string]stage{
 	"in line": {
-		[]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(0)}, 1,
+		[]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(0)},
+		1,
 		returning(0, nil), func(s workpool.Stats) int { return s.Waiting },
 	},
 	"queued": {oneWorker, 1, returning(0, nil), func(s workpool.Stats) int { return s.Queued }},

@@ -47,7 +47,7 @@ func TestRule6_ATreeOfTasksFromInsideTasks(t *testing.T) {
 		"chain":  func(n int) []int { return []int{n + 1} },
 		"fan":    func(n int) []int { return upTo(tasks)[1 : 1+max(0, 1-n)*(tasks-1)] }, // of the first
 	} {
-		handler := func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
+		handler := func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) { //nolint:unparam // a handler
 			for _, child := range growth(n) {
 				if child < tasks {
 					assert.NoError(t, p.Submit(ctx, child))
@@ -586,7 +586,7 @@ func TestRule6_AContextThatHasOutlivedItsHandlerIsInsideNothing(t *testing.T) {
 					over := make(chan struct{})
 					var left sync.WaitGroup
 					left.Add(3)
-					leave := func(ctx context.Context) (int, error) {
+					leave := func(ctx context.Context) (int, error) { //nolint:unparam // a task
 						outlive(ctx, func(ctx context.Context) {
 							defer left.Done()
 							<-over

@@ -330,7 +330,7 @@ func usesAll[T, R any](t *testing.T, p *workpool.Pool[T, R], task T, want R) {
 func TestResults_InAHandlerEndAfterWhatIsReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(1))
-		ranges := func(context.Context) (int, error) { return len(collect(p)), nil }
+		ranges := func(context.Context) (int, error) { return len(collect(p)), nil } //nolint:unparam // a task
 		submitN(t, p, 3, returning(1, nil))
 		submit(t, p, ranges)
 		synctest.Wait()
