@@ -226,10 +226,10 @@ func TestKey_ACallThatNobodyWaitsForMakesRoomForTheNext(t *testing.T) {
 // Neither many keys at once, nor many one after the other, leave anything behind.
 func TestKey_ManyKeysLeaveNothingBehind(t *testing.T) {
 	const many = 100_000
-	keys, waits := 1, false
+	keys, atOnce := 1, true
 	p := mustNew(t, identity, workpool.WithoutResults(), workpool.WithQueueDepth(many), workpool.WithKey(func(n int) int { return n % keys }))
 	inUseAfter := func() int {
-		if !waits {
+		if atOnce {
 			p.Pause()
 		}
 		submit(t, p, upTo(many)...)
@@ -240,7 +240,7 @@ func TestKey_ManyKeysLeaveNothingBehind(t *testing.T) {
 	one := inUseAfter()
 	keys = many
 	assert.Less(t, inUseAfter(), one+2<<20)
-	waits = true
+	atOnce = false
 	assert.Less(t, inUseAfter(), one+2<<20)
 }
 

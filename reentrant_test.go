@@ -45,7 +45,12 @@ func TestRule6_ATreeOfTasksFromInsideTasks(t *testing.T) {
 	for name, growth := range map[string]func(n int) []int{ // which tasks a task submits
 		"binary": func(n int) []int { return []int{2*n + 1, 2*n + 2} },
 		"chain":  func(n int) []int { return []int{n + 1} },
-		"fan":    func(n int) []int { return upTo(tasks)[1 : 1+max(0, 1-n)*(tasks-1)] }, // of the first
+		"fan": func(n int) []int {
+			if n > 0 {
+				return nil
+			}
+			return upTo(tasks)[1:]
+		},
 	} {
 		handler := func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) { //nolint:unparam // a handler
 			for _, child := range growth(n) {
