@@ -24,7 +24,7 @@ func TestDo_AnswersToItsCallerAlone(t *testing.T) {
 		}
 		_, err := call(t.Context(), p, returning(0, errFailed))
 		assert.True(t, err == errFailed, "the error itself, not a wrapper: %v", err)
-		require.NoError(t, p.Submit(t.Context(), returning(99, nil)))
+		submit(t, p, returning(99, nil))
 		closed(t, p)
 		results := collect(p)
 		require.Len(t, results, 1)
@@ -37,21 +37,14 @@ func TestDoChan_YieldsOneResultAndStaysOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(2))
 		release := occupy(t, p, 1) // the answers come while that runs
-		for i, task := range []closure{returning(7, nil), returning(0, errFailed)} {
-			answer := p.DoChan(t.Context(), task)
+		for i, want := range []error{nil, errFailed} {
+			answer := p.DoChan(t.Context(), returning(7, want))
 			require.Equal(t, 1, cap(answer))
-
 			r := <-answer
-			assert.Equal(t, uint64(1+i), r.Index)
 			assert.NotNil(t, r.Task)
 			assert.Contains(t, []int{1, 2}, r.Worker)
-			assert.Equal(t, 1, r.Attempt)
-			if i == 0 {
-				assert.Equal(t, 7, r.Value)
-				assert.NoError(t, r.Err)
-			} else {
-				assert.Equal(t, errFailed, r.Err)
-			}
+			r.Task = nil
+			assert.Equal(t, workpool.Result[closure, int]{Index: uint64(1 + i), Value: 7, Err: want, Worker: r.Worker, Attempt: 1}, r)
 			assertSilent(t, answer)
 		}
 		release()
@@ -70,24 +63,19 @@ func TestDoChan_ResultNobodyReceivesHoldsNobody(t *testing.T) {
 }
 
 func TestWays_AnEndedContextRunsNothing(t *testing.T) {
-	for way, run := range ways[closure, int]() {
-		bubble(t, way, func(t *testing.T) {
-			p := newClosures(t)
-			reason := errors.New("the client went away")
-			ctx, cancel := context.WithCancelCause(t.Context())
-			cancel(reason)
-
-			_, err := run(ctx, p, func(context.Context) (int, error) {
-				assert.Fail(t, "the task must not run")
-				return 0, nil
-			})
-			fails(t, context.Canceled, reason)(0, err)
-			assert.NotErrorIs(t, err, workpool.ErrQueueFull)
-			synctest.Wait()
-			assert.Zero(t, p.Stats().Running)
-			assert.Zero(t, p.Stats().Succeeded)
-		})
-	}
+	eachNamed(t, ways[closure, int](), func(t *testing.T, _ string, run way[closure, int]) {
+		p := newClosures(t)
+		reason := errors.New("the client went away")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(reason)
+		ran := new(atomic.Int32)
+		_, err := run(ctx, p, counted(ran))
+		fails(t, context.Canceled, reason)(0, err)
+		assert.NotErrorIs(t, err, workpool.ErrQueueFull)
+		synctest.Wait()
+		assert.Zero(t, ran.Load())
+		assert.Zero(t, p.Stats().Running)
+	})
 }
 
 func TestDo_ContextEndsWhileRunning(t *testing.T) {
@@ -97,7 +85,6 @@ func TestDo_ContextEndsWhileRunning(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		release := make(chan struct{})
 		seen := make(chan error, 2)
-
 		done := inBackground(ctx, call, p, func(ctx context.Context) (int, error) {
 			<-ctx.Done()
 			seen <- ctx.Err()
@@ -108,13 +95,10 @@ func TestDo_ContextEndsWhileRunning(t *testing.T) {
 		cancel(reason)
 		synctest.Wait()
 		require.Len(t, done, 1, "the caller does not wait for the handler")
-		got := <-done
-		require.ErrorIs(t, got.err, context.Canceled)
-		require.ErrorIs(t, got.err, reason)
+		fails(t, context.Canceled, reason)(0, (<-done).err)
 		assert.Equal(t, context.Canceled, <-seen)
 		assert.Equal(t, reason, <-seen, "the handler sees why its caller gave up")
 		assert.Equal(t, 1, p.Stats().Running, "the handler is still counted")
-
 		close(release)
 		closed(t, p)
 		stats := p.Stats()
@@ -125,41 +109,35 @@ func TestDo_ContextEndsWhileRunning(t *testing.T) {
 
 func TestWays_HandlersSeeTheContextOfTheCaller(t *testing.T) {
 	type key string
-	for way, call := range ways[closure, int]() {
-		bubble(t, way, func(t *testing.T) {
-			base := context.WithValue(context.WithValue(t.Context(), key("both"), "pool"), key("pool"), "pool")
-			p := newClosures(t, workpool.WithContext(base))
-			defer closed(t, p)
-
-			ctx := context.WithValue(context.WithValue(t.Context(), key("both"), "caller"), key("caller"), "caller")
-			ctx, cancel := context.WithTimeout(ctx, time.Hour)
-			defer cancel()
-			want, _ := ctx.Deadline()
-
-			_, err := call(ctx, p, func(ctx context.Context) (int, error) {
-				deadline, ok := ctx.Deadline()
-				assert.True(t, ok)
-				assert.Equal(t, want, deadline)
-				assert.NoError(t, ctx.Err())
-				assert.NoError(t, context.Cause(ctx))
-				assert.Equal(t, "caller", ctx.Value(key("caller")))
-				assert.Equal(t, "caller", ctx.Value(key("both")), "the caller's value hides the pool's")
-				assert.Equal(t, "pool", ctx.Value(key("pool")))
-				assert.Nil(t, ctx.Value(key("neither")))
-				stop := context.AfterFunc(ctx, func() { assert.Fail(t, "it was stopped") })
-				assert.True(t, stop())
-				return 0, nil
-			})
-			require.NoError(t, err)
-			cancel()
-			_, err = call(t.Context(), p, func(ctx context.Context) (int, error) {
-				_, ok := ctx.Deadline()
-				assert.False(t, ok, "that of an earlier task")
-				return 0, nil
-			})
-			require.NoError(t, err)
-		})
-	}
+	eachNamed(t, ways[closure, int](), func(t *testing.T, _ string, call way[closure, int]) {
+		base := context.WithValue(context.WithValue(t.Context(), key("both"), "pool"), key("pool"), "pool")
+		p := newClosures(t, workpool.WithContext(base))
+		defer closed(t, p)
+		ctx := context.WithValue(context.WithValue(t.Context(), key("both"), "caller"), key("caller"), "caller")
+		ctx, cancel := context.WithTimeout(ctx, time.Hour)
+		defer cancel()
+		want, _ := ctx.Deadline()
+		succeeds(t)(call(ctx, p, func(ctx context.Context) (int, error) {
+			deadline, ok := ctx.Deadline()
+			assert.True(t, ok)
+			assert.Equal(t, want, deadline)
+			assert.NoError(t, ctx.Err())
+			assert.NoError(t, context.Cause(ctx))
+			assert.Equal(t, "caller", ctx.Value(key("caller")))
+			assert.Equal(t, "caller", ctx.Value(key("both")), "the caller's value hides the pool's")
+			assert.Equal(t, "pool", ctx.Value(key("pool")))
+			assert.Nil(t, ctx.Value(key("neither")))
+			stop := context.AfterFunc(ctx, func() { assert.Fail(t, "it was stopped") })
+			assert.True(t, stop())
+			return 0, nil
+		}))
+		cancel()
+		succeeds(t)(call(t.Context(), p, func(ctx context.Context) (int, error) {
+			_, ok := ctx.Deadline()
+			assert.False(t, ok, "that of an earlier task")
+			return 0, nil
+		}))
+	})
 }
 
 func TestDo_DerivedContextsEndWithTheCallerAndThePool(t *testing.T) {
@@ -212,42 +190,6 @@ func TestDo_TaskWhoseContextHasEndedNeverStarts(t *testing.T) {
 	})
 }
 
-// What becomes of a running and of a queued task when the pool ends.
-func TestDo_EndOfThePool(t *testing.T) {
-	ended, cancel := context.WithCancel(context.Background())
-	cancel()
-	for name, c := range map[string]struct {
-		mode            workpool.ShutdownMode
-		end             func(p *closures) error
-		running, queued error
-	}{
-		"Drain":                      {workpool.Drain, (*closures).Close, nil, nil},
-		"FinishRunning":              {workpool.FinishRunning, (*closures).Close, nil, workpool.ErrAborted},
-		"Abort":                      {workpool.Abort, (*closures).Close, workpool.ErrAborted, workpool.ErrAborted},
-		"Shutdown that is cut short": {workpool.Drain, func(p *closures) error { return p.Shutdown(ended) }, workpool.ErrAborted, workpool.ErrAborted},
-	} {
-		t.Run(name, func(t *testing.T) {
-			eachCall(t, func(t *testing.T, call call) {
-				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithShutdown(c.mode, 0))
-				running := inBackground(t.Context(), call, p, func(ctx context.Context) (int, error) {
-					select {
-					case <-ctx.Done():
-						return 0, context.Cause(ctx)
-					case <-time.After(time.Second):
-						return 1, nil
-					}
-				})
-				queued := inBackground(t.Context(), call, p, returning(2, nil))
-				err := c.end(p)
-				require.ErrorIs(t, (<-running).err, c.running)
-				require.ErrorIs(t, (<-queued).err, c.queued)
-				assert.Equal(t, err, p.Close())
-				fails(t, workpool.ErrClosed)(call(t.Context(), p, catchFire))
-			})
-		})
-	}
-}
-
 // A queued task is taken back as soon as the context of its caller ends, while the worker
 // is busy, and leaves those beside it alone.
 func TestRule3_AQueuedTaskIsTakenBackAtOnce(t *testing.T) {
@@ -258,66 +200,59 @@ func TestRule3_AQueuedTaskIsTakenBackAtOnce(t *testing.T) {
 		<-ctx.Done()
 		return nil, errors.Join(err, ctx.Err())
 	}
-	for name, run := range all {
-		bubble(t, name, func(t *testing.T) {
-			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(6))
-			ctx, cancel := context.WithCancel(t.Context())
-			release := make(chan struct{})
-			var ran, others atomic.Int32
-			p.Pause()
-			for _, task := range []closure{counted(&others), until(release), counted(&others)} {
-				require.NoError(t, p.TrySubmit(t.Context(), task))
+	eachNamed(t, all, func(t *testing.T, name string, run way[closure, int]) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(6))
+		ctx, cancel := context.WithCancel(t.Context())
+		release := make(chan struct{})
+		var ran, others atomic.Int32
+		p.Pause()
+		submit(t, p, counted(&others), until(release), counted(&others))
+		answer := make(chan error, 1)
+		go func() {
+			_, err := run(ctx, p, counted(&ran), counted(&ran))
+			answer <- err
+		}()
+		synctest.Wait()
+		require.NoError(t, p.TrySubmit(t.Context(), counted(&others)))
+		p.Resume()
+		synctest.Wait()
+		require.Equal(t, 1, p.Stats().Running)
+		var submitters sync.WaitGroup
+		for range 4 { // of whom some get room that is free already
+			submitters.Go(func() { assert.NoError(t, p.Submit(t.Context(), counted(&others))) })
+		}
+		synctest.Wait()
+		cancel()
+		require.ErrorIs(t, <-answer, context.Canceled)
+		submitters.Wait()
+		s := p.Stats()
+		assert.Equal(t, 2+4, s.Queued, "its room is there for others")
+		assert.Equal(t, s.Aborted, s.Cancelled)
+		assert.NotZero(t, s.Cancelled)
+		close(release)
+		closed(t, p)
+		assert.Zero(t, ran.Load())
+		assert.EqualValues(t, 7, others.Load())
+		ended := 0
+		for _, r := range collect(p) {
+			if r.Err == nil {
+				ended++
+				continue
 			}
-			answer := make(chan error, 1)
-			go func() {
-				_, err := run(ctx, p, counted(&ran), counted(&ran))
-				answer <- err
-			}()
-			synctest.Wait()
-			require.NoError(t, p.TrySubmit(t.Context(), counted(&others)))
-			p.Resume()
-			synctest.Wait()
-			require.Equal(t, 1, p.Stats().Running)
-			var submitters sync.WaitGroup
-			for range 4 { // of whom some get room that is free already
-				submitters.Go(func() { assert.NoError(t, p.Submit(t.Context(), counted(&others))) })
-			}
-			synctest.Wait()
-			cancel()
-			require.ErrorIs(t, <-answer, context.Canceled)
-			submitters.Wait()
-			s := p.Stats()
-			assert.Equal(t, 2+4, s.Queued, "its room is there for others")
-			assert.Equal(t, s.Aborted, s.Cancelled)
-			assert.NotZero(t, s.Cancelled)
-			close(release)
-			closed(t, p)
-			assert.Zero(t, ran.Load())
-			assert.EqualValues(t, 7, others.Load())
-			ended := 0
-			for _, r := range collect(p) {
-				if r.Err == nil {
-					ended++
-				} else {
-					assert.Equal(t, "SubmitCancel", name)
-					assert.ErrorIs(t, r.Err, context.Canceled)
-					assert.Zero(t, r.Worker)
-				}
-			}
-			assert.Equal(t, 8, ended)
-		})
-	}
+			assert.Equal(t, "SubmitCancel", name)
+			assert.ErrorIs(t, r.Err, context.Canceled)
+			assert.Zero(t, r.Worker)
+		}
+		assert.Equal(t, 8, ended)
+	})
 }
 
 func TestTryDo_RunsWhereThereIsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1))
 		gives(t, 1)(p.TryDo(t.Context(), returning(1, nil)))
-
 		release := occupy(t, p, 1)
-		answer := inBackground(t.Context(), func(ctx context.Context, p *closures, task closure) (int, error) {
-			return p.TryDo(ctx, task)
-		}, p, returning(2, nil))
+		answer := inBackground(t.Context(), tryDo, p, returning(2, nil))
 		require.Equal(t, 1, p.Stats().Queued, "it waits for the answer, not for room")
 		release()
 		assert.Equal(t, outcome{2, nil, 0}, <-answer)
@@ -326,33 +261,30 @@ func TestTryDo_RunsWhereThereIsRoom(t *testing.T) {
 
 // Also with WithOverflow: it is asked whether there is room.
 func TestTryDo_RefusesAtOnceWhereThereIsNone(t *testing.T) {
-	for _, overflow := range []workpool.Overflow{workpool.Block, workpool.Reject, workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns} {
-		bubble(t, overflow.String(), func(t *testing.T) {
-			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithOverflow(overflow))
-			release := occupy(t, p, 1)
-			require.NoError(t, p.Submit(t.Context(), returning(1, nil)))
-			before := p.Stats()
-			fails(t, workpool.ErrQueueFull)(p.TryDo(t.Context(), returning(2, nil)))
-			after := p.Stats()
-			before.Refused++
-			assert.Equal(t, before, after, "only that it was refused has changed")
-			release()
-			closed(t, p)
-			assert.Len(t, collect(p), 2)
-		})
-	}
+	eachOf(t, overflows, func(t *testing.T, overflow workpool.Overflow) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithOverflow(overflow))
+		release := occupy(t, p, 1)
+		submit(t, p, returning(1, nil))
+		before := p.Stats()
+		fails(t, workpool.ErrQueueFull)(p.TryDo(t.Context(), returning(2, nil)))
+		before.Refused++
+		assert.Equal(t, before, p.Stats(), "only that it was refused has changed")
+		release()
+		closed(t, p)
+		assert.Len(t, collect(p), 2)
+	})
 }
 
 func TestDoChan_NeverBlocks(t *testing.T) {
 	for name, opts := range map[string][]workpool.Option{
 		"depth 0":  {workpool.WithQueueDepth(0)},
 		"depth 1":  {workpool.WithQueueDepth(1)},
-		"keys":     {workpool.WithQueueDepth(1), workpool.WithKey(func(closure) int { return 1 })},
+		"keys":     {workpool.WithQueueDepth(1), oneKey},
 		"ordered":  {workpool.WithQueueDepth(1), workpool.WithOrdered()},
 		"priority": {workpool.WithQueueDepth(1), workpool.WithPriority(func(closure) workpool.Priority { return workpool.Low })},
 		"elastic":  {workpool.WithQueueDepth(1), workpool.WithElastic(0, time.Second)},
 	} {
-		for _, canEnd := range []bool{false, true} {
+		for _, canEnd := range eitherWay {
 			bubble(t, name, func(t *testing.T) {
 				const calls = 20
 				p := newClosures(t, append(opts, workpool.WithWorkers(1))...)
@@ -360,9 +292,7 @@ func TestDoChan_NeverBlocks(t *testing.T) {
 				if canEnd {
 					ctx = t.Context()
 				}
-				release := make(chan struct{})
-				first := p.DoChan(ctx, until(release))
-				synctest.Wait()
+				release := occupy(t, p, 1)
 				var began []int // one worker: no two at once
 				var answers []<-chan workpool.Result[closure, int]
 				for i := range calls { // this goroutine alone: if one blocked, all would
@@ -378,12 +308,10 @@ func TestDoChan_NeverBlocks(t *testing.T) {
 					assertSilent(t, answer)
 					assert.Equal(t, 1, cap(answer))
 				}
-				close(release)
-				require.NoError(t, (<-first).Err)
+				release()
 				for i, answer := range answers {
 					r := <-answer
-					require.NoError(t, r.Err)
-					assert.Equal(t, i, r.Value)
+					gives(t, i)(r.Value, r.Err)
 					assert.Equal(t, 1, r.Attempt)
 				}
 				assert.Equal(t, upTo(calls), began, "in the order of the calls")
@@ -453,8 +381,7 @@ func TestDoChan_AnswersOnce(t *testing.T) {
 		}
 		all.Wait()
 		for _, answer := range answers {
-			r := <-answer
-			if r.Err != nil {
+			if r := <-answer; r.Err != nil {
 				assert.ErrorIs(t, r.Err, context.Canceled)
 			}
 			assert.Empty(t, answer)
@@ -533,9 +460,7 @@ func TestWithOverflow_DropOldestSparesBatches(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithOverflow(workpool.DropOldest))
 		release := occupy(t, p, 1)
 		var batches sync.WaitGroup
-		batches.Go(func() {
-			gives(t, []int{1, 2})(p.Map(t.Context(), []closure{returning(1, nil), returning(2, nil)}))
-		})
+		batches.Go(func() { gives(t, []int{1, 2})(p.Map(t.Context(), []closure{returning(1, nil), returning(2, nil)})) })
 		synctest.Wait()
 		dropped := inBackground(t.Context(), do, p, returning(3, nil))
 		last := inBackground(t.Context(), do, p, returning(4, nil))
@@ -547,29 +472,20 @@ func TestWithOverflow_DropOldestSparesBatches(t *testing.T) {
 }
 
 func TestNoValue_RunsAFunctionThatHasOnlyAnError(t *testing.T) {
-	p := mustNew(t, workpool.NoValue(func(_ context.Context, fails bool) error {
-		if fails {
-			return errFailed
-		}
-		return nil
-	}))
-	_, err := p.Do(t.Context(), false)
-	require.NoError(t, err)
-	_, err = p.Do(t.Context(), true)
-	assert.True(t, err == errFailed)
+	for _, want := range []error{nil, errFailed} {
+		_, err := workpool.NoValue(func(context.Context, int) error { return want })(t.Context(), 1)
+		assert.True(t, err == want)
+	}
 }
 
 func TestInfoFrom_TellsWhichTaskRunsWhere(t *testing.T) {
-	type key struct{}
 	synctest.Test(t, func(t *testing.T) {
 		_, ok := workpool.InfoFrom(t.Context())
 		assert.False(t, ok, "not the context of a handler")
-
-		seen := map[uint64]bool{}
 		p := newClosures(t, workpool.WithWorkers(3), workpool.WithName("thumbnails"))
-		for range 20 {
+		for i := range uint64(20) {
 			value := make(chan workpool.Info, 1)
-			require.NoError(t, p.Submit(t.Context(), func(ctx context.Context) (int, error) {
+			submit(t, p, func(ctx context.Context) (int, error) {
 				info, ok := workpool.InfoFrom(ctx)
 				assert.True(t, ok)
 				child, cancel := context.WithTimeout(context.WithValue(ctx, key{}, 1), time.Hour)
@@ -579,12 +495,11 @@ func TestInfoFrom_TellsWhichTaskRunsWhere(t *testing.T) {
 				assert.Equal(t, info, derived)
 				value <- info
 				return 0, nil
-			}))
+			})
 			r, info := receive(t, p), <-value
-			assert.Equal(t, workpool.Info{Pool: "thumbnails", Worker: r.Worker, Index: r.Index, Attempt: r.Attempt}, info)
+			assert.Equal(t, workpool.Info{Pool: "thumbnails", Worker: r.Worker, Index: i, Attempt: 1}, info)
+			assert.Equal(t, i, r.Index)
 			assert.Contains(t, []int{1, 2, 3}, info.Worker)
-			assert.False(t, seen[info.Index], "an index of its own")
-			seen[info.Index] = true
 		}
 	})
 }
@@ -619,11 +534,8 @@ func TestInfoFrom_ByAGoroutineThatWasLeftBehind(t *testing.T) {
 		return n, nil
 	}, workpool.WithWorkers(3), workpool.WithoutResults())
 	var users sync.WaitGroup
-	for way, run := range ways[int, int]("Map", "Stream", "Group") {
-		users.Go(func() {
-			_, err := run(context.Background(), p, upTo(tasks)...)
-			assert.NoError(t, err, way)
-		})
+	for _, run := range ways[int, int]("Map", "Stream", "Group") {
+		users.Go(func() { succeeds(t)(run(context.Background(), p, upTo(tasks)...)) })
 	}
 	users.Go(func() {
 		for i := range tasks {

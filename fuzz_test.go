@@ -539,26 +539,19 @@ func (r *replay) handle(ctx context.Context, d *deed) (int, error) {
 	if r.overflow == workpool.CallerRuns {
 		least = 0
 	}
-	if !ok || info.Pool != "fuzz" || info.Worker < least || info.Worker > mostWorkers {
-		r.t.Errorf("deed %d: InfoFrom returns %+v, %v", d.id, info, ok)
-	}
+	r.failIf(!ok || info.Pool != "fuzz" || info.Worker < least || info.Worker > mostWorkers,
+		"deed %d: InfoFrom returns %+v, %v", d.id, info, ok)
 	if mark := ctx.Value(markKey{}); mark != d.ctx.Value(markKey{}) {
 		r.t.Errorf("deed %d: its context has the value %v", d.id, mark)
 	}
 	_, hasDeadline := ctx.Deadline()
 	_, callerHas := d.ctx.Deadline()
-	if hasDeadline != (callerHas && d.answer == toCaller) {
-		r.t.Errorf("deed %d: has a deadline: %v", d.id, hasDeadline)
-	}
-	if !r.nests() && int(running) > mostWorkers+r.callers() {
-		r.t.Errorf("%d handlers run at once", running)
-	}
+	r.failIf(hasDeadline != (callerHas && d.answer == toCaller), "deed %d: has a deadline: %v", d.id, hasDeadline)
+	r.failIf(!r.nests() && int(running) > mostWorkers+r.callers(), "%d handlers run at once", running)
 	r.mu.Lock()
 	d.ran++
 	d.info = info
-	if info.Attempt != d.ran {
-		r.t.Errorf("deed %d: attempt %d is said to be number %d", d.id, d.ran, info.Attempt)
-	}
+	r.failIf(info.Attempt != d.ran, "deed %d: attempt %d is said to be number %d", d.id, d.ran, info.Attempt)
 	r.checkTurn(d)
 	if d.again = d.ran < d.attempts; d.again {
 		r.mu.Unlock()
@@ -586,6 +579,14 @@ func (r *replay) handle(ctx context.Context, d *deed) (int, error) {
 	return value, err
 }
 
+// failIf reports a mistake of the pool.
+func (r *replay) failIf(wrong bool, format string, args ...any) {
+	if wrong {
+		r.t.Helper()
+		r.t.Errorf(format, args...)
+	}
+}
+
 // errAgain is why an attempt asks for another one.
 var errAgain = errors.New("not yet")
 
@@ -610,9 +611,8 @@ func (r *replay) checkTurn(d *deed) {
 	if r.features.has(prioritized) && r.overflow == workpool.Block || d.position >= 0 || d.ran > 1 {
 		return
 	}
-	if d.info.Index < r.newest[d.key] {
-		r.t.Errorf("deed %d of key %d has Index %d, and one of Index %d has begun", d.id, d.key, d.info.Index, r.newest[d.key]-1)
-	}
+	r.failIf(d.info.Index < r.newest[d.key],
+		"deed %d of key %d has Index %d, and one of Index %d has begun", d.id, d.key, d.info.Index, r.newest[d.key]-1)
 	r.newest[d.key] = d.info.Index + 1
 }
 
@@ -649,9 +649,7 @@ func (r *replay) work(ctx context.Context, d *deed) (int, error) {
 			answer()
 		}
 		for _, err := range []error{r.pool.Wait(ctx), r.pool.Shutdown(ctx)} {
-			if !errors.Is(err, workpool.ErrReentrant) {
-				r.t.Errorf("deed %d: waiting for itself returns %v", d.id, err)
-			}
+			r.failIf(!errors.Is(err, workpool.ErrReentrant), "deed %d: waiting for itself returns %v", d.id, err)
 		}
 	case nestBatch:
 		r.runMap(ctx, inside)
@@ -755,18 +753,15 @@ func (r *replay) checkAnswer(d *deed, value int, err error, excuses ...excuse) {
 	d.answered++
 	ran, answered, again, cancelled := d.ran, d.answered, d.again, d.cancelled
 	r.mu.Unlock()
-	if answered > 1 {
-		r.t.Errorf("deed %d: answer %d: %d, %v", d.id, answered, value, err)
-	}
+	r.failIf(answered > 1, "deed %d: answer %d: %d, %v", d.id, answered, value, err)
 	if ran > 0 && !again && d.endedRight(value, err) {
 		return
 	}
 	if cancelled && errors.Is(err, context.Canceled) && (ran == 0 || again || d.kind == heed) {
 		return
 	}
-	if again && !errors.Is(err, errAgain) && d.answer == toResults {
-		r.t.Errorf("deed %d has asked for another attempt, and ends without the reason: %v", d.id, err)
-	}
+	r.failIf(again && !errors.Is(err, errAgain) && d.answer == toResults,
+		"deed %d has asked for another attempt, and ends without the reason: %v", d.id, err)
 	for _, excuse := range excuses {
 		if err != nil && excuse(r, err) {
 			return
@@ -832,9 +827,8 @@ func (r *replay) submitAll(ctx context.Context, s step) {
 		}
 	})
 	r.check(err, mayBeClosed, mayHaveEnded(ctx), mayBeRejected)
-	if accepted > len(pulled) || accepted < len(pulled)-1 || err == nil && accepted < s.number%8 {
-		r.t.Errorf("SubmitAll accepted %d of %d, and took %d: %v", accepted, s.number%8, len(pulled), err)
-	}
+	r.failIf(accepted > len(pulled) || accepted < len(pulled)-1 || err == nil && accepted < s.number%8,
+		"SubmitAll accepted %d of %d, and took %d: %v", accepted, s.number%8, len(pulled), err)
 	for _, d := range pulled[:min(accepted, len(pulled))] {
 		r.accept(d)
 	}
@@ -917,9 +911,7 @@ func (r *replay) startDoChan(ctx context.Context, s step) (wait func()) {
 	answer := r.pool.DoChan(ctx, d)
 	return func() {
 		result := <-answer
-		if result.Task != d || result.Attempt < 1 || result.Attempt > d.attempts {
-			r.t.Errorf("deed %d: DoChan yields %+v", d.id, result)
-		}
+		r.failIf(result.Task != d || result.Attempt < 1 || result.Attempt > d.attempts, "deed %d: DoChan yields %+v", d.id, result)
 		r.checkAnswer(d, result.Value, result.Err, mayNotHaveRun(d), mayHaveEnded(ctx), mayBeRejected, mayBeDropped(d))
 	}
 }
@@ -950,9 +942,8 @@ func (r *replay) checkValues(deeds []*deed, values []int, err error) {
 	}
 	for _, d := range deeds {
 		ran, ended, _ := r.runs(d)
-		if err == nil && (ran != d.attempts || values[d.position] != d.value()) || ran != ended {
-			r.t.Errorf("deed %d ran %d times and ended %d times, and its batch returns %v, %v", d.id, ran, ended, values, err)
-		}
+		r.failIf(err == nil && (ran != d.attempts || values[d.position] != d.value()) || ran != ended,
+			"deed %d ran %d times and ended %d times, and its batch returns %v, %v", d.id, ran, ended, values, err)
 	}
 }
 
@@ -988,9 +979,7 @@ func (r *replay) stream(ctx context.Context, s step, breakAfter int, panics bool
 	yielded, broken := 0, false
 	var last error // that comes without a task
 	for result := range r.pool.Stream(ctx, iter.Seq[*deed](input)) {
-		if last != nil {
-			r.t.Errorf("Stream goes on after the last Result: %+v", result)
-		}
+		r.failIf(last != nil, "Stream goes on after the last Result: %+v", result)
 		d := result.Task
 		if d == nil {
 			last = result.Err
@@ -1000,12 +989,8 @@ func (r *replay) stream(ctx context.Context, s step, breakAfter int, panics bool
 			continue
 		}
 		yielded++
-		if r.features.has(ordered) && d.position != yielded-1 {
-			r.t.Errorf("deed %d is at position %d, and yielded at %d", d.id, d.position, yielded-1)
-		}
-		if result.Index != uint64(d.position) {
-			r.t.Errorf("deed %d is at position %d, and its Index is %d", d.id, d.position, result.Index)
-		}
+		r.failIf(r.features.has(ordered) && d.position != yielded-1, "deed %d is at position %d, and yielded at %d", d.id, d.position, yielded-1)
+		r.failIf(result.Index != uint64(d.position), "deed %d is at position %d, and its Index is %d", d.id, d.position, result.Index)
 		r.checkAnswer(d, result.Value, result.Err, mayNotHaveRun(d), mayHaveEnded(ctx))
 		if yielded == breakAfter {
 			broken = true
@@ -1014,12 +999,9 @@ func (r *replay) stream(ctx context.Context, s step, breakAfter int, panics bool
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if !broken && yielded != len(pulled) {
-		r.t.Errorf("Stream took %d tasks and yielded %d results", len(pulled), yielded)
-	}
-	if !broken && last == nil && !r.closing.Load() && ctx.Err() == nil && (panics || len(pulled) != s.number%8) {
-		r.t.Errorf("Stream took %d of %d tasks and does not say why", len(pulled), s.number%8)
-	}
+	r.failIf(!broken && yielded != len(pulled), "Stream took %d tasks and yielded %d results", len(pulled), yielded)
+	r.failIf(!broken && last == nil && !r.closing.Load() && ctx.Err() == nil && (panics || len(pulled) != s.number%8),
+		"Stream took %d of %d tasks and does not say why", len(pulled), s.number%8)
 	for _, d := range pulled {
 		if ran, ended, _ := r.runs(d); ran != ended {
 			r.t.Errorf("deed %d still runs when Stream has returned", d.id)
@@ -1039,9 +1021,7 @@ func (r *replay) receive(n int) {
 
 func (r *replay) receiveOne(result workpool.Result[*deed, int]) {
 	d := result.Task
-	if d.answer != toResults {
-		r.t.Errorf("deed %d: its answer is for its caller alone", d.id)
-	}
+	r.failIf(d.answer != toResults, "deed %d: its answer is for its caller alone", d.id)
 	r.checkAnswer(d, result.Value, result.Err, mayNotHaveRun(d), mayBeDropped(d))
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -1049,13 +1029,11 @@ func (r *replay) receiveOne(result workpool.Result[*deed, int]) {
 		r.t.Errorf("deeds %d and %d have the Index %d", other.id, d.id, result.Index)
 	}
 	r.indexes[result.Index] = d
-	if r.features.has(ordered) && r.audience == oneReceiver && r.receivesAlone() && result.Index < r.received {
-		r.t.Errorf("the result of Index %d comes after that of %d", result.Index, r.received-1)
-	}
+	r.failIf(r.features.has(ordered) && r.audience == oneReceiver && r.receivesAlone() && result.Index < r.received,
+		"the result of Index %d comes after that of %d", result.Index, r.received-1)
 	r.received = result.Index + 1
-	if d.ran > 0 && (result.Worker != d.info.Worker || result.Index != d.info.Index) || d.ran == 0 && result.Worker != 0 || result.Attempt < max(1, d.ran) {
-		r.t.Errorf("deed %d ran as %+v, and its Result is %+v", d.id, d.info, result)
-	}
+	r.failIf(d.ran > 0 && (result.Worker != d.info.Worker || result.Index != d.info.Index) || d.ran == 0 && result.Worker != 0 || result.Attempt < max(1, d.ran),
+		"deed %d ran as %+v, and its Result is %+v", d.id, d.info, result)
 }
 
 // receivesAlone tells whether no program receives results too.
@@ -1091,17 +1069,14 @@ func (r *replay) checkIdle() {
 	defer r.mu.Unlock()
 	stats := r.pool.Stats()
 	idle := stats.Queued+stats.Running == 0 && stats.Undelivered <= r.buffer
-	if idle && !r.paused && !r.closing.Load() && r.calls.Load() > 0 {
-		r.t.Errorf("%d calls wait beside an idle pool: %+v", r.calls.Load(), stats)
-	}
+	r.failIf(idle && !r.paused && !r.closing.Load() && r.calls.Load() > 0, "%d calls wait beside an idle pool: %+v", r.calls.Load(), stats)
 	// A task of a busy key, and one that is to run again, count as queued too.
 	if r.features.has(keyed) || r.features.has(flaky) || r.paused || r.closing.Load() {
 		return
 	}
 	held := max(0, stats.Undelivered-r.buffer)
-	if stats.Queued > 0 && stats.Running+held < stats.Workers || stats.Queued > 0 && stats.Workers == 0 {
-		r.t.Errorf("%d tasks are queued beside an idle worker: %+v", stats.Queued, stats)
-	}
+	r.failIf(stats.Queued > 0 && stats.Running+held < stats.Workers || stats.Queued > 0 && stats.Workers == 0,
+		"%d tasks are queued beside an idle worker: %+v", stats.Queued, stats)
 }
 
 // checkStats compares the numbers of Stats with one another.
@@ -1123,9 +1098,8 @@ func (r *replay) checkStats() {
 	if r.audience == resultFunc {
 		buffer = 128 // for dropped tasks that the function has not been told of
 	}
-	if held > depth+buffer+mostWorkers+2*r.callers() || stats.Running > mostWorkers || stats.Workers > 2*mostWorkers {
-		r.t.Errorf("the pool is not bounded: %+v", stats)
-	}
+	r.failIf(held > depth+buffer+mostWorkers+2*r.callers() || stats.Running > mostWorkers || stats.Workers > 2*mostWorkers,
+		"the pool is not bounded: %+v", stats)
 }
 
 // retries counts the attempts beyond the first.
@@ -1141,9 +1115,7 @@ func (r *replay) checkEnd() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, outcome := range r.outcomes {
-		if outcome != r.outcomes[0] {
-			r.t.Errorf("Shutdown and Close do not agree: %v", r.outcomes)
-		}
+		r.failIf(outcome != r.outcomes[0], "Shutdown and Close do not agree: %v", r.outcomes)
 	}
 	var cutShort *workpool.ShutdownError
 	if err := r.outcomes[0]; err != nil && !errors.As(err, &cutShort) {
@@ -1154,15 +1126,12 @@ func (r *replay) checkEnd() {
 		if d.accepted && r.audience != withoutResults {
 			want = 1
 		}
-		if d.answer == toResults && d.answered != want {
-			r.t.Errorf("deed %d (%v) was accepted: %v, and answered %d times", d.id, d.kind, d.accepted, d.answered)
-		}
-		if d.ran > d.attempts || d.answer == toResults && d.ran > 0 && !d.accepted {
-			r.t.Errorf("deed %d was accepted: %v, and ran %d times", d.id, d.accepted, d.ran)
-		}
-		if d.position >= 0 && d.ran > 0 && d.info.Index != uint64(d.position) {
-			r.t.Errorf("deed %d is at position %d, and ran as %+v", d.id, d.position, d.info)
-		}
+		r.failIf(d.answer == toResults && d.answered != want,
+			"deed %d (%v) was accepted: %v, and answered %d times", d.id, d.kind, d.accepted, d.answered)
+		r.failIf(d.ran > d.attempts || d.answer == toResults && d.ran > 0 && !d.accepted,
+			"deed %d was accepted: %v, and ran %d times", d.id, d.accepted, d.ran)
+		r.failIf(d.position >= 0 && d.ran > 0 && d.info.Index != uint64(d.position),
+			"deed %d is at position %d, and ran as %+v", d.id, d.position, d.info)
 		if d.position < 0 && d.ran > 0 {
 			if other := r.indexes[d.info.Index]; other != nil && other != d {
 				r.t.Errorf("deeds %d and %d have the Index %d", other.id, d.id, d.info.Index)
@@ -1175,10 +1144,8 @@ func (r *replay) checkEnd() {
 		stats.Workers+stats.Queued+stats.Running+stats.Undelivered+stats.Waiting+stats.Held+stats.Parked != 0 {
 		r.t.Errorf("Stats at the end: %+v", stats)
 	}
-	if stats.Retried > r.retries() || stats.Retried < r.counts.Retried {
-		r.t.Errorf("Stats at the end: %+v, and there were %d further attempts", stats, r.retries())
-	}
-	if stats.Succeeded != r.counts.Succeeded || stats.Failed != r.counts.Failed || stats.Panicked != r.counts.Panicked {
-		r.t.Errorf("Stats at the end: %+v, and the handlers counted %+v", stats, r.counts)
-	}
+	r.failIf(stats.Retried > r.retries() || stats.Retried < r.counts.Retried,
+		"Stats at the end: %+v, and there were %d further attempts", stats, r.retries())
+	r.failIf(stats.Succeeded != r.counts.Succeeded || stats.Failed != r.counts.Failed || stats.Panicked != r.counts.Panicked,
+		"Stats at the end: %+v, and the handlers counted %+v", stats, r.counts)
 }

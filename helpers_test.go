@@ -3,6 +3,7 @@ package workpool_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
 	"runtime"
@@ -41,6 +42,28 @@ func bubble(t *testing.T, name string, test func(t *testing.T)) {
 	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
 }
 
+// eachOf runs test for each of the rows, in a bubble.
+func eachOf[V any](t *testing.T, rows []V, test func(t *testing.T, row V)) {
+	t.Helper()
+	for _, row := range rows {
+		bubble(t, fmt.Sprint(row), func(t *testing.T) { test(t, row) })
+	}
+}
+
+// eachNamed runs test for each of the rows, in a bubble.
+func eachNamed[V any](t *testing.T, rows map[string]V, test func(t *testing.T, name string, row V)) {
+	t.Helper()
+	for name, row := range rows {
+		bubble(t, name, func(t *testing.T) { test(t, name, row) })
+	}
+}
+
+var (
+	eitherWay = []bool{false, true}
+	modes     = []workpool.ShutdownMode{workpool.Drain, workpool.FinishRunning, workpool.Abort}
+	overflows = []workpool.Overflow{workpool.Block, workpool.Reject, workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns}
+)
+
 // submit submits the tasks one by one.
 func submit[T, R any](t testing.TB, p *workpool.Pool[T, R], tasks ...T) {
 	t.Helper()
@@ -55,6 +78,15 @@ func submitN[T, R any](t testing.TB, p *workpool.Pool[T, R], n int, task T) {
 	submit(t, p, slices.Repeat([]T{task}, n)...)
 }
 
+// fill hands in a task n times, for which there is room at once, and expects none for another.
+func fill[T, R any](t testing.TB, p *workpool.Pool[T, R], n int, task T) {
+	t.Helper()
+	for i := range n {
+		require.NoError(t, p.TrySubmit(t.Context(), task), "%d of %d", i, n)
+	}
+	require.ErrorIs(t, p.TrySubmit(t.Context(), task), workpool.ErrQueueFull)
+}
+
 // gives expects a call to return a value and no error, as in gives(t, 7)(p.Do(ctx, task)).
 func gives(t testing.TB, want any) func(got any, err error) {
 	t.Helper()
@@ -62,6 +94,15 @@ func gives(t testing.TB, want any) func(got any, err error) {
 		t.Helper()
 		assert.NoError(t, err)
 		assert.Equal(t, want, got)
+	}
+}
+
+// succeeds expects a call to return no error.
+func succeeds(t testing.TB) func(_ any, err error) {
+	t.Helper()
+	return func(_ any, err error) {
+		t.Helper()
+		assert.NoError(t, err)
 	}
 }
 
@@ -117,18 +158,6 @@ func closed(t testing.TB, p interface{ Close() error }) {
 // identity is the handler of tests that are not about handlers.
 func identity(_ context.Context, n int) (int, error) { return n, nil }
 
-// gate is a handler that tells of each task that it has begun, and ends them
-// one by one, or all when it is closed.
-type gate struct{ began, end chan int }
-
-func newGate() gate { return gate{began: make(chan int), end: make(chan int)} }
-
-func (g gate) handle(_ context.Context, n int) (int, error) {
-	g.began <- n
-	<-g.end
-	return n, nil
-}
-
 // counts returns the numbers of s that count tasks.
 func counts(s workpool.Stats) workpool.Stats {
 	return workpool.Stats{
@@ -166,6 +195,26 @@ func until(release <-chan struct{}) closure {
 func untilEnd(ctx context.Context) (int, error) {
 	<-ctx.Done()
 	return 0, context.Cause(ctx)
+}
+
+// lasting is the task that takes d and returns value, or sooner, when its context ends, why.
+func lasting(d time.Duration, value int) closure {
+	return func(ctx context.Context) (int, error) {
+		select {
+		case <-time.After(d):
+			return value, nil
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+// sleeping is the task that takes d and returns value, whatever its context says.
+func sleeping(d time.Duration, value int) closure {
+	return func(context.Context) (int, error) {
+		time.Sleep(d)
+		return value, nil
+	}
 }
 
 // occupy keeps n workers of p busy until release is called. It is for use in
@@ -226,21 +275,19 @@ type way[T, R any] = func(ctx context.Context, p *workpool.Pool[T, R], tasks ...
 
 // ways are the ways to run tasks that are answered to their caller: all, or those of these names.
 func ways[T, R any](names ...string) map[string]way[T, R] {
+	// each calls call for every task, one after the other.
+	each := func(call func(p *workpool.Pool[T, R], ctx context.Context, task T) (R, error)) way[T, R] {
+		return func(ctx context.Context, p *workpool.Pool[T, R], tasks ...T) (values []R, err error) {
+			for _, task := range tasks {
+				value, doErr := call(p, ctx, task)
+				values, err = append(values, value), errors.Join(err, doErr)
+			}
+			return values, err
+		}
+	}
 	all := map[string]way[T, R]{
-		"Do": func(ctx context.Context, p *workpool.Pool[T, R], tasks ...T) (values []R, err error) {
-			for _, task := range tasks {
-				value, doErr := p.Do(ctx, task)
-				values, err = append(values, value), errors.Join(err, doErr)
-			}
-			return values, err
-		},
-		"TryDo": func(ctx context.Context, p *workpool.Pool[T, R], tasks ...T) (values []R, err error) {
-			for _, task := range tasks {
-				value, doErr := p.TryDo(ctx, task)
-				values, err = append(values, value), errors.Join(err, doErr)
-			}
-			return values, err
-		},
+		"Do":    each((*workpool.Pool[T, R]).Do),
+		"TryDo": each((*workpool.Pool[T, R]).TryDo),
 		"DoChan": func(ctx context.Context, p *workpool.Pool[T, R], tasks ...T) (values []R, err error) {
 			var answers []<-chan workpool.Result[T, R]
 			for _, task := range tasks {
@@ -290,15 +337,6 @@ func doAtOnce[T, R any](ctx context.Context, p *workpool.Pool[T, R], tasks ...T)
 	return values, err
 }
 
-func eachSequenceWay(t *testing.T, test func(t *testing.T, feed sequenceWay)) {
-	t.Helper()
-	for name, feed := range sequenceWays {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { test(t, feed) })
-		})
-	}
-}
-
 // feeding hands in what comes from the channel that it returns. The function closes that
 // and waits for the end.
 func feeding(t testing.TB, p *closures, feed sequenceWay) (tasks chan closure, end func()) {
@@ -323,11 +361,6 @@ func receive[T, R any](t *testing.T, p *workpool.Pool[T, R]) (result workpool.Re
 	}
 	require.Fail(t, "Results ended")
 	return result
-}
-
-// streamed collects what Stream yields.
-func streamed[T, R any](s iter.Seq[workpool.Result[T, R]]) []workpool.Result[T, R] {
-	return slices.Collect(s)
 }
 
 // byIndex sorts results by index and asserts that these are 0, 1, ...
@@ -467,16 +500,6 @@ var waysIn = map[string]wayIn{
 	"Group":  allAtOnce("Group"),
 }
 
-// eachWayIn runs test with each way in, in a bubble.
-func eachWayIn(t *testing.T, test func(t *testing.T, submit wayIn)) {
-	t.Helper()
-	for name, submit := range waysIn {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { test(t, submit) })
-		})
-	}
-}
-
 // inOneGo submits the tasks before a worker can begin the first.
 func inOneGo(t testing.TB, p *closures, tasks ...closure) {
 	t.Helper()
@@ -488,30 +511,10 @@ func inOneGo(t testing.TB, p *closures, tasks ...closure) {
 	synctest.Wait()
 }
 
-// eachMode runs test with each mode of shutdown, in a bubble.
-func eachMode(t *testing.T, test func(t *testing.T, mode workpool.ShutdownMode)) {
+// eachShape runs test with each of shapes, in a bubble.
+func eachShape(t *testing.T, test func(t *testing.T, opts []workpool.Option)) {
 	t.Helper()
-	for _, mode := range []workpool.ShutdownMode{workpool.Drain, workpool.FinishRunning, workpool.Abort} {
-		t.Run(mode.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { test(t, mode) })
-		})
-	}
-}
-
-// eachShape runs test with each of shapes that has at least so many workers, in a bubble.
-func eachShape(t *testing.T, workers int, test func(t *testing.T, opts []workpool.Option)) {
-	t.Helper()
-	for name, opts := range shapes {
-		if workers > 1 && (name == "one worker" || name == "all at their least") {
-			continue
-		}
-		t.Run(name, func(t *testing.T) {
-			if workers > 1 {
-				opts = append([]workpool.Option{workpool.WithWorkers(workers)}, opts...)
-			}
-			synctest.Test(t, func(t *testing.T) { test(t, slices.Clip(opts)) })
-		})
-	}
+	eachNamed(t, shapes, func(t *testing.T, _ string, opts []workpool.Option) { test(t, opts) })
 }
 
 // panicAfter yields 0 to n-1, and then panics.
@@ -577,13 +580,18 @@ var callers = func() map[string]caller {
 		},
 	}
 	for name, run := range ways[closure, int]("Do", "DoChan", "Map", "Stream", "Group") {
-		all[name] = func(ctx context.Context, p *closures, task closure) error {
-			_, err := run(ctx, p, task)
-			return err
-		}
+		all[name] = errorOf(run)
 	}
 	return all
 }()
+
+// errorOf is the caller that runs a task in this way.
+func errorOf(run way[closure, int]) caller {
+	return func(ctx context.Context, p *closures, task closure) error {
+		_, err := run(ctx, p, task)
+		return err
+	}
+}
 
 // A selfUser is a handler that gets the pool it runs on.
 type selfUser[T, R any] func(ctx context.Context, p *workpool.Pool[T, R], task T) (R, error)
@@ -608,19 +616,15 @@ var tight = map[string][]workpool.Option{
 
 func eachTight(t *testing.T, test func(t *testing.T, opts []workpool.Option)) {
 	t.Helper()
-	for name, opts := range tight {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { test(t, slices.Clip(opts)) })
-		})
-	}
+	eachNamed(t, tight, func(t *testing.T, _ string, opts []workpool.Option) { test(t, opts) })
 }
 
 // nested are the ways in which a handler runs tasks of its own pool and waits for them. Each
 // returns the sum of their values.
 var nested = func() map[string]func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
+	sums := map[string]func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error){}
 	all := ways[int, int]()
 	all["Do from goroutines of its own"] = doAtOnce[int, int]
-	sums := map[string]func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error){}
 	for name, run := range all {
 		sums[name] = func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) (sum int, err error) {
 			values, err := run(ctx, p, tasks...)
@@ -706,20 +710,14 @@ func assertSilent[T, R any](t *testing.T, answer <-chan workpool.Result[T, R]) {
 func eachCall(t *testing.T, test func(t *testing.T, call call)) {
 	t.Helper()
 	eachWaitingCall(t, test)
-	t.Run("TryDo", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { test(t, tryDo) })
-	})
+	bubble(t, "TryDo", func(t *testing.T) { test(t, tryDo) })
 }
 
 // eachWaitingCall runs test for those that wait for room.
 func eachWaitingCall(t *testing.T, test func(t *testing.T, call call)) {
 	t.Helper()
-	t.Run("Do", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { test(t, do) })
-	})
-	t.Run("DoChan", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { test(t, doChan) })
-	})
+	bubble(t, "Do", func(t *testing.T) { test(t, do) })
+	bubble(t, "DoChan", func(t *testing.T) { test(t, doChan) })
 }
 
 // An order is a task of a key.
@@ -728,20 +726,14 @@ type order struct {
 	run closure
 }
 
-func keyOf(o order) int { return o.key }
-
-func runOrder(ctx context.Context, o order) (int, error) { return o.run(ctx) }
-
 func newOrders(t testing.TB, opts ...workpool.Option) *workpool.Pool[order, int] {
 	t.Helper()
-	return mustNew(t, runOrder, append([]workpool.Option{workpool.WithKey(keyOf)}, opts...)...)
+	run := func(ctx context.Context, o order) (int, error) { return o.run(ctx) }
+	return mustNew(t, run, append(opts, workpool.WithKey(func(o order) int { return o.key }))...)
 }
 
 // napping is a task that takes a second.
-func napping(context.Context) (int, error) {
-	time.Sleep(time.Second)
-	return 0, nil
-}
+var napping = sleeping(time.Second, 0)
 
 // receiveN receives n results.
 func receiveN(p *closures, n int) {
@@ -755,31 +747,26 @@ func receiveN(p *closures, n int) {
 	}
 }
 
-// eachHandIn runs test with each of the ways of which rule 8 promises that tasks begin in their
-// order: they hand them in from one goroutine, and return when all have ended.
-func eachHandIn(t *testing.T, test func(t *testing.T, run way[closure, int])) {
-	t.Helper()
+// handsIn are the ways of which rule 8 promises that tasks begin in their order: they hand
+// them in from one goroutine, and return when all have ended.
+var handsIn = func() map[string]way[closure, int] {
 	all := ways[closure, int]("DoChan", "Map", "Stream", "Group")
-	all["Submit"] = func(ctx context.Context, p *closures, tasks ...closure) (_ []int, err error) {
-		var received sync.WaitGroup
-		received.Go(func() { receiveN(p, len(tasks)) })
-		for _, task := range tasks {
+	oneByOne := func(ctx context.Context, p *closures, tasks iter.Seq[closure]) (err error) {
+		for task := range tasks {
 			err = errors.Join(err, p.Submit(ctx, task))
 		}
-		received.Wait()
-		return nil, err
+		return err
 	}
-	all["SubmitAll"] = func(ctx context.Context, p *closures, tasks ...closure) ([]int, error) {
-		var received sync.WaitGroup
-		defer received.Wait()
-		received.Go(func() { receiveN(p, len(tasks)) })
-		_, err := p.SubmitAll(ctx, slices.Values(tasks))
-		return nil, err
+	for name, feed := range map[string]sequenceWay{"Submit": oneByOne, "SubmitAll": sequenceWays["SubmitAll"]} {
+		all[name] = func(ctx context.Context, p *closures, tasks ...closure) ([]int, error) {
+			var received sync.WaitGroup
+			defer received.Wait()
+			received.Go(func() { receiveN(p, len(tasks)) })
+			return nil, feed(ctx, p, slices.Values(tasks))
+		}
 	}
-	for name, run := range all {
-		t.Run(name, func(t *testing.T) { test(t, run) })
-	}
-}
+	return all
+}()
 
 // rounds is how many rounds a test of hangs makes, of which each takes some tens of
 // microseconds.

@@ -127,41 +127,44 @@ func survived(t *testing.T, p *closures, h *hostility) {
 
 // errorPlaces are the ends of a task that have an error of the user in them.
 var errorPlaces = map[string]func(err error) closure{
-	"returned":  func(err error) closure { return returning(0, err) },
-	"wrapped":   func(err error) closure { return returning(0, fmt.Errorf("wrapped: %w", err)) },
-	"joined":    func(err error) closure { return returning(0, errors.Join(err, errors.New("another"))) },
-	"permanent": func(err error) closure { return returning(0, workpool.Permanent(err)) },
-	"panicked":  func(err error) closure { return func(context.Context) (int, error) { panic(err) } },
-	"retried at once": func(err error) closure {
-		attempts := 0
-		return func(context.Context) (int, error) {
-			if attempts++; attempts < 3 {
-				return 0, workpool.RetryAfter(0, err)
-			}
-			return 0, err
-		}
-	},
+	"returned":        func(err error) closure { return returning(0, err) },
+	"wrapped":         func(err error) closure { return returning(0, fmt.Errorf("wrapped: %w", err)) },
+	"joined":          func(err error) closure { return returning(0, errors.Join(err, errors.New("another"))) },
+	"permanent":       func(err error) closure { return returning(0, workpool.Permanent(err)) },
+	"panicked":        func(err error) closure { return func(context.Context) (int, error) { panic(err) } },
+	"wrong retry":     func(err error) closure { return returning(0, workpool.RetryAfter(-1, err)) },
+	"retried at once": func(err error) closure { return thenReturning(err, workpool.RetryAfter(0, err)) },
 	"retried later": func(err error) closure {
-		attempts := 0
-		return func(context.Context) (int, error) {
-			if attempts++; attempts < 3 {
-				return 0, fmt.Errorf("wrapped: %w", workpool.RetryAfter(time.Second, err))
-			}
-			return 0, nil
-		}
+		return thenReturning(nil, fmt.Errorf("wrapped: %w", workpool.RetryAfter(time.Second, err)))
 	},
-	"wrong retry": func(err error) closure { return returning(0, workpool.RetryAfter(-1, err)) },
+}
+
+// thenReturning is a task whose first two attempts end with again, and the third with last.
+func thenReturning(last, again error) closure {
+	attempts := 0
+	return func(context.Context) (int, error) {
+		if attempts++; attempts < 3 {
+			return 0, again
+		}
+		return 0, last
+	}
 }
 
 func TestRule11_ErrorsOfHandlersMayDoAnything(t *testing.T) {
+	eachCallerAnd(t, errorPlaces, func(t *testing.T, run caller, task func(err error) closure) {
+		eachHostility(t, nil, func(_ *testing.T, p *closures, h *hostility) {
+			h.armed.Store(true)
+			surviving(func() { _ = run(context.Background(), p, task(hostileError{h})) })
+		})
+	})
+}
+
+// eachCallerAnd runs test with each caller and each of the rows.
+func eachCallerAnd[V any](t *testing.T, rows map[string]V, test func(t *testing.T, run caller, row V)) {
+	t.Helper()
 	for way, run := range callers {
-		for place, task := range errorPlaces {
-			t.Run(way+"/"+place, func(t *testing.T) {
-				eachHostility(t, nil, func(_ *testing.T, p *closures, h *hostility) {
-					h.armed.Store(true)
-					surviving(func() { _ = run(context.Background(), p, task(hostileError{h})) })
-				})
-			})
+		for name, row := range rows {
+			t.Run(way+"/"+name, func(t *testing.T) { test(t, run, row) })
 		}
 	}
 }
@@ -183,46 +186,35 @@ func TestRule11_ErrorsUnderRetryAndTimeoutMayDoAnything(t *testing.T) {
 // A task waits for its next attempt, with the error of the last one, when it ends in
 // another way.
 func TestRule11_ErrorsOfParkedTasksMayDoAnything(t *testing.T) {
-	ends := map[string]func(t *testing.T, p *closures, cancel context.CancelCauseFunc, err error){
-		"aborted":           func(_ *testing.T, p *closures, _ context.CancelCauseFunc, _ error) { _ = p.Shutdown(endedContext()) },
-		"cancelled":         func(_ *testing.T, _ *closures, cancel context.CancelCauseFunc, _ error) { cancel(nil) },
-		"cancelled with it": func(_ *testing.T, _ *closures, cancel context.CancelCauseFunc, err error) { cancel(err) },
-		"next attempt": func(_ *testing.T, p *closures, _ context.CancelCauseFunc, _ error) {
-			time.Sleep(time.Hour)
+	type end = func(p *closures, cancel context.CancelCauseFunc, err error)
+	ends := map[string]end{
+		"aborted":           func(p *closures, _ context.CancelCauseFunc, _ error) { _ = p.Shutdown(endedContext()) },
+		"cancelled":         func(_ *closures, cancel context.CancelCauseFunc, _ error) { cancel(nil) },
+		"cancelled with it": func(_ *closures, cancel context.CancelCauseFunc, err error) { cancel(err) },
+		"next attempt": func(p *closures, _ context.CancelCauseFunc, _ error) {
+			time.Sleep(3 * time.Hour)
 			_ = p.Wait(context.Background())
 		},
 	}
-	for way, run := range callers {
-		for end, how := range ends {
-			t.Run(way+"/"+end, func(t *testing.T) {
-				eachHostility(t, nil, func(t *testing.T, p *closures, h *hostility) {
-					ctx, cancel := context.WithCancelCause(context.Background())
-					defer cancel(nil)
-					err := hostileError{h}
-					attempts := 0
-					var caller sync.WaitGroup
-					caller.Go(func() {
-						surviving(func() {
-							_ = run(ctx, p, func(context.Context) (int, error) {
-								if attempts++; attempts < 2 {
-									return 0, workpool.RetryAfter(time.Hour, err)
-								}
-								return 0, err
-							})
-						})
-					})
-					synctest.Wait()
-					require.Equal(t, 1, p.Stats().Parked)
-					h.armed.Store(true)
-					surviving(func() { how(t, p, cancel, err) })
-					synctest.Wait()
-					h.armed.Store(false)
-					_ = p.Shutdown(endedContext()) // for Submit, which no context takes back
-					caller.Wait()
-				})
+	eachCallerAnd(t, ends, func(t *testing.T, run caller, end end) {
+		eachHostility(t, nil, func(t *testing.T, p *closures, h *hostility) {
+			ctx, cancel := context.WithCancelCause(context.Background())
+			defer cancel(nil)
+			err := hostileError{h}
+			var caller sync.WaitGroup
+			caller.Go(func() {
+				surviving(func() { _ = run(ctx, p, thenReturning(err, workpool.RetryAfter(time.Hour, err))) })
 			})
-		}
-	}
+			synctest.Wait()
+			require.Equal(t, 1, p.Stats().Parked)
+			h.armed.Store(true)
+			surviving(func() { end(p, cancel, err) })
+			synctest.Wait()
+			h.armed.Store(false)
+			_ = p.Shutdown(endedContext()) // for Submit, which no context takes back
+			caller.Wait()
+		})
+	})
 }
 
 func TestRule11_ErrorsOfDroppedTasksMayDoAnything(t *testing.T) {
@@ -244,7 +236,7 @@ func TestRule11_ErrorsOfDroppedTasksMayDoAnything(t *testing.T) {
 
 func TestRule11_PanicsOfTheResultFunctionMayHaveAnyValue(t *testing.T) {
 	for name, hostile := range hostilities {
-		for _, unrun := range []bool{false, true} {
+		for _, unrun := range eitherWay {
 			bubble(t, fmt.Sprintf("%s/unrun=%v", name, unrun), func(t *testing.T) {
 				h := new(hostility)
 				var told atomic.Int32
@@ -312,16 +304,9 @@ var stages = map[string]stage{
 		1,
 		returning(0, nil), func(s workpool.Stats) int { return s.Waiting },
 	},
-	"queued": {
-		[]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(10)},
-		1,
-		returning(0, nil), func(s workpool.Stats) int { return s.Queued },
-	},
+	"queued": {oneWorker, 1, returning(0, nil), func(s workpool.Stats) int { return s.Queued }},
 	"running": {oneWorker, 0, func(ctx context.Context) (int, error) {
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-		}
+		_, _ = lasting(time.Second, 0)(ctx)
 		return 0, ctx.Err()
 	}, func(s workpool.Stats) int { return s.Running }},
 	"running after it was parked": {oneWorker, 0, func(ctx context.Context) (int, error) {
@@ -358,72 +343,59 @@ func (s stage) reach(t *testing.T, p *closures, h *hostility, run func(task clos
 }
 
 func TestRule11_CausesOfContextsMayDoAnything(t *testing.T) {
-	for way, run := range callers {
-		for stage, s := range stages {
-			t.Run(way+"/"+stage, func(t *testing.T) {
-				eachHostility(t, s.opts, func(t *testing.T, p *closures, h *hostility) {
-					ctx, cancel := context.WithCancelCause(context.Background())
-					hand := func(task closure) { surviving(func() { _ = run(ctx, p, task) }) }
-					wait := s.reach(t, p, h, hand, func() { cancel(hostileError{h}) })
-					_ = p.Shutdown(endedContext())
-					wait()
-				})
-			})
-		}
-	}
+	eachCallerAnd(t, stages, func(t *testing.T, run caller, s stage) {
+		eachHostility(t, s.opts, func(t *testing.T, p *closures, h *hostility) {
+			ctx, cancel := context.WithCancelCause(context.Background())
+			hand := func(task closure) { surviving(func() { _ = run(ctx, p, task) }) }
+			wait := s.reach(t, p, h, hand, func() { cancel(hostileError{h}) })
+			_ = p.Shutdown(endedContext())
+			wait()
+		})
+	})
 }
 
 // The methods of a context strike from the moment when its task has come so far. Those of
 // an opaque one are called by package context on a goroutine of its own, where a panic is
 // nobody's to catch.
 func TestRule11_ContextsMayDoAnything(t *testing.T) {
-	for way, run := range callers {
-		for stage, s := range stages {
-			for _, opaque := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s/%s/opaque=%v", way, stage, opaque), func(t *testing.T) {
-					eachHostility(t, s.opts, func(t *testing.T, p *closures, h *hostility) {
-						if do := h.do; opaque {
-							h.do = func() { surviving(do) }
-						}
-						base, cancel := context.WithCancel(context.Background())
-						hand := func(task closure) { surviving(func() { _ = run(hostileContext{base, h, opaque}, p, task) }) }
-						wait := s.reach(t, p, h, hand, cancel)
-						_ = p.Shutdown(endedContext())
-						wait()
-					})
-				})
-			}
-		}
+	for _, opaque := range eitherWay {
+		eachCallerAnd(t, stages, func(t *testing.T, run caller, s stage) {
+			eachHostility(t, s.opts, func(t *testing.T, p *closures, h *hostility) {
+				if do := h.do; opaque {
+					h.do = func() { surviving(do) }
+				}
+				base, cancel := context.WithCancel(context.Background())
+				hand := func(task closure) { surviving(func() { _ = run(hostileContext{base, h, opaque}, p, task) }) }
+				wait := s.reach(t, p, h, hand, cancel)
+				_ = p.Shutdown(endedContext())
+				wait()
+			})
+		})
 	}
 }
 
 // They strike from the first.
 func TestRule11_ContextsMayDoAnythingFromTheFirst(t *testing.T) {
-	for way, run := range callers {
-		for _, opaque := range []bool{false, true} {
-			for _, ends := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s/opaque=%v/ends=%v", way, opaque, ends), func(t *testing.T) {
-					eachHostility(t, nil, func(_ *testing.T, p *closures, h *hostility) {
-						if do := h.do; opaque {
-							h.do = func() { surviving(do) }
-						}
-						base := context.Background()
-						if ends {
-							var cancel context.CancelFunc
-							base, cancel = context.WithCancel(base)
-							defer cancel()
-						}
-						h.armed.Store(true)
-						surviving(func() {
-							_ = run(hostileContext{base, h, opaque}, p, func(ctx context.Context) (int, error) {
-								ctx.Done()
-								return 0, ctx.Err()
-							})
-						})
+	ends := map[string]bool{"can not end": false, "can end": true}
+	for _, opaque := range eitherWay {
+		eachCallerAnd(t, ends, func(t *testing.T, run caller, ends bool) {
+			eachHostility(t, nil, func(t *testing.T, p *closures, h *hostility) {
+				base := context.Background()
+				if ends {
+					base = limited(t, time.Hour)
+				}
+				if do := h.do; opaque {
+					h.do = func() { surviving(do) }
+				}
+				h.armed.Store(true)
+				surviving(func() {
+					_ = run(hostileContext{base, h, opaque}, p, func(ctx context.Context) (int, error) {
+						ctx.Done()
+						return 0, ctx.Err()
 					})
 				})
-			}
-		}
+			})
+		})
 	}
 }
 
@@ -433,7 +405,7 @@ func TestRule11_ContextsOfWaitAndShutdownMayDoAnything(t *testing.T) {
 		"Shutdown": func(ctx context.Context, p *closures) error { return p.Shutdown(ctx) },
 	}
 	for name, wait := range waits {
-		for _, cause := range []bool{false, true} {
+		for _, cause := range eitherWay {
 			t.Run(fmt.Sprintf("%s/cause=%v", name, cause), func(t *testing.T) {
 				eachHostility(t, []workpool.Option{workpool.WithWorkers(2)}, func(t *testing.T, p *closures, h *hostility) {
 					release := occupy(t, p, 2)
@@ -463,7 +435,7 @@ func TestRule11_ContextsOfWaitAndShutdownMayDoAnything(t *testing.T) {
 func TestRule11_TheContextOfThePoolMayDoAnything(t *testing.T) {
 	for name, hostile := range hostilities {
 		for stage, s := range stages {
-			for _, cause := range []bool{false, true} {
+			for _, cause := range eitherWay {
 				bubble(t, fmt.Sprintf("%s/%s/cause=%v", name, stage, cause), func(t *testing.T) {
 					h := new(hostility)
 					base, cancel := context.WithCancelCause(context.Background())
@@ -500,35 +472,30 @@ func (c listContext) Err() error {
 }
 
 func TestRule11_ErrorsOfContextsNeedNotBeComparable(t *testing.T) {
-	for way, run := range callers {
-		for stage, s := range stages {
-			bubble(t, way+"/"+stage, func(t *testing.T) {
-				p := newClosures(t, append(slices.Clip(s.opts), workpool.WithoutResults())...)
-				base, cancel := context.WithCancel(context.Background())
-				var err error
-				wait := s.reach(t, p, new(hostility), func(task closure) { err = run(listContext{base}, p, task) }, cancel)
-				if way != "Submit" && stage != "running after it was parked" {
-					wait() // the end of the context ends the call, and the handler
-					var list listError
-					assert.ErrorAs(t, err, &list)
-				}
-				_ = p.Shutdown(endedContext())
-				wait()
-				survived(t, p, new(hostility))
-			})
-		}
+	for stage, s := range stages {
+		eachNamed(t, callers, func(t *testing.T, way string, run caller) {
+			p := newClosures(t, append(slices.Clip(s.opts), workpool.WithoutResults())...)
+			base, cancel := context.WithCancel(context.Background())
+			var err error
+			wait := s.reach(t, p, new(hostility), func(task closure) { err = run(listContext{base}, p, task) }, cancel)
+			if way != "Submit" && stage != "running after it was parked" {
+				wait() // the end of the context ends the call, and the handler
+				assert.ErrorAs(t, err, new(listError))
+			}
+			_ = p.Shutdown(endedContext())
+			wait()
+			survived(t, p, new(hostility))
+		})
 	}
 	bubble(t, "WithContext", func(t *testing.T) {
 		base, cancel := context.WithCancel(context.Background())
 		p := newClosures(t, workpool.WithContext(listContext{base}))
-		require.NoError(t, p.Submit(context.Background(), untilEnd))
+		submit(t, p, untilEnd)
 		synctest.Wait()
 		cancel()
 		synctest.Wait() // package context hears of such a context on a goroutine
-		err := p.Close()
 		var cut *workpool.ShutdownError
-		require.ErrorAs(t, err, &cut)
-		var list listError
-		assert.ErrorAs(t, cut.Cause, &list)
+		require.ErrorAs(t, p.Close(), &cut)
+		assert.ErrorAs(t, cut.Cause, new(listError))
 	})
 }

@@ -10,10 +10,10 @@ import (
 // An Observer has functions that a pool calls when tasks begin and end. See
 // [WithObserver]. A nil function is not called.
 //
-// The functions are called by many goroutines at once, and may use the pool. They
-// run on the goroutine of the caller or the worker. A panic of Submit is the error
-// of the call that submitted the task; a panic of Begin or End is the error of the
-// task.
+// The functions are called by many goroutines at once. They run on the goroutine of
+// the caller or the worker, and may use the pool as a handler may: with the context
+// that they get. A panic of Submit is the error of the call that submitted the task;
+// a panic of Begin or End is the error of the task.
 type Observer struct {
 	// Submit is called by the caller that submits tasks, with its context: once for each
 	// Submit, TrySubmit, SubmitCancel, Do, TryDo and DoChan, and once in all for a SubmitAll,

@@ -3,7 +3,6 @@ package workpool_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"runtime/trace"
@@ -50,82 +49,59 @@ func (l *eventLog) observer() workpool.Observer {
 }
 
 func TestWithObserver_EachWay(t *testing.T) {
-	sleep := func(_ context.Context, task int) (int, error) {
-		time.Sleep(time.Duration(task) * time.Second)
-		return task, nil
+	type pool = workpool.Pool[int, int]
+	submit := func(submit func(ctx context.Context, p *pool, task int) error) way[int, int] {
+		return func(ctx context.Context, p *pool, tasks ...int) ([]int, error) { return nil, submit(ctx, p, tasks[0]) }
 	}
 	for _, test := range []struct {
 		way   workpool.Way
-		tasks []int // how long each sleeps, on two workers
-		run   func(ctx context.Context, p *workpool.Pool[int, int]) error
+		tasks []int // how many seconds each sleeps, on two workers
+		run   way[int, int]
 	}{
-		{workpool.BySubmit, []int{1}, func(ctx context.Context, p *workpool.Pool[int, int]) error { return p.Submit(ctx, 1) }},
-		{workpool.BySubmit, []int{1}, func(ctx context.Context, p *workpool.Pool[int, int]) error { return p.TrySubmit(ctx, 1) }},
-		{workpool.BySubmit, []int{1}, func(ctx context.Context, p *workpool.Pool[int, int]) error {
-			_, err := p.SubmitCancel(ctx, 1)
+		{workpool.BySubmit, []int{1}, submit(func(ctx context.Context, p *pool, task int) error { return p.Submit(ctx, task) })},
+		{workpool.BySubmit, []int{1}, submit(func(ctx context.Context, p *pool, task int) error { return p.TrySubmit(ctx, task) })},
+		{workpool.BySubmit, []int{1}, submit(func(ctx context.Context, p *pool, task int) error {
+			_, err := p.SubmitCancel(ctx, task)
 			return err
+		})},
+		{workpool.BySubmit, []int{1, 2, 3}, func(ctx context.Context, p *pool, tasks ...int) ([]int, error) {
+			_, err := p.SubmitAll(ctx, slices.Values(tasks))
+			return nil, err
 		}},
-		{workpool.BySubmit, []int{1, 2, 3}, func(ctx context.Context, p *workpool.Pool[int, int]) error {
-			_, err := p.SubmitAll(ctx, slices.Values([]int{1, 2, 3}))
-			return err
-		}},
-		{workpool.ByCall, []int{1}, func(ctx context.Context, p *workpool.Pool[int, int]) error {
-			_, err := p.Do(ctx, 1)
-			return err
-		}},
-		{workpool.ByCall, []int{1}, func(ctx context.Context, p *workpool.Pool[int, int]) error {
-			_, err := p.TryDo(ctx, 1)
-			return err
-		}},
-		{workpool.ByCall, []int{1}, func(ctx context.Context, p *workpool.Pool[int, int]) error { return (<-p.DoChan(ctx, 1)).Err }},
-		{workpool.ByMap, []int{1, 2, 3, 4}, func(ctx context.Context, p *workpool.Pool[int, int]) error {
-			_, err := p.Map(ctx, []int{1, 2, 3, 4})
-			return err
-		}},
-		{workpool.ByStream, []int{1, 2, 3}, func(ctx context.Context, p *workpool.Pool[int, int]) error {
-			for r := range p.Stream(ctx, slices.Values([]int{1, 2, 3})) {
-				if r.Err != nil {
-					return r.Err
-				}
-			}
-			return nil
-		}},
-		{workpool.ByGroup, []int{1, 2}, func(ctx context.Context, p *workpool.Pool[int, int]) error {
-			g := p.Group(ctx)
-			err := errors.Join(g.Submit(1), g.Submit(2))
-			_, waitErr := g.Wait()
-			return errors.Join(err, waitErr)
-		}},
+		{workpool.ByCall, []int{1}, ways[int, int]()["Do"]},
+		{workpool.ByCall, []int{1}, ways[int, int]()["TryDo"]},
+		{workpool.ByCall, []int{1}, ways[int, int]()["DoChan"]},
+		{workpool.ByMap, []int{1, 2, 3, 4}, ways[int, int]()["Map"]},
+		{workpool.ByStream, []int{1, 2, 3}, ways[int, int]()["Stream"]},
+		{workpool.ByGroup, []int{1, 2}, ways[int, int]()["Group"]},
 	} {
 		bubble(t, fmt.Sprintf("%v of %d", test.way, len(test.tasks)), func(t *testing.T) {
 			var log eventLog
-			p := mustNew(t, sleep, workpool.WithWorkers(2), workpool.WithName("seen"), workpool.WithObserver(log.observer()), workpool.WithoutResults())
-			require.NoError(t, test.run(t.Context(), p))
+			p := mustNew(t, func(ctx context.Context, task int) (int, error) {
+				return sleeping(time.Duration(task)*time.Second, task)(ctx)
+			},
+				workpool.WithWorkers(2), workpool.WithName("seen"), workpool.WithObserver(log.observer()), workpool.WithoutResults())
+			succeeds(t)(test.run(t.Context(), p, test.tasks...))
 			require.NoError(t, p.Shutdown(t.Context()))
-
 			assert.Equal(t, 1, log.submits, "calls of Submit")
+			require.Len(t, log.begun, len(test.tasks))
 			require.Len(t, log.ended, len(test.tasks))
+			for _, events := range [][]workpool.Event{log.begun, log.ended} { // two may begin and end at the same time
+				slices.SortFunc(events, func(a, b workpool.Event) int { return int(a.Index) - int(b.Index) })
+			}
 			free := []time.Duration{0, 0} // when each worker is
 			for i, seconds := range test.tasks {
 				took := time.Duration(seconds) * time.Second
 				slices.Sort(free)
-				begun, ended := log.begun[i], log.ended[i]
-				if ended.Index != uint64(i) { // two may end at the same time
-					j := slices.IndexFunc(log.ended, func(e workpool.Event) bool { return e.Index == uint64(i) })
-					require.GreaterOrEqual(t, j, 0)
-					ended = log.ended[j]
-				}
-				if begun.Index != uint64(i) {
-					begun = log.begun[slices.IndexFunc(log.begun, func(e workpool.Event) bool { return e.Index == uint64(i) })]
-				}
+				worker := log.begun[i].Worker
 				want := workpool.Event{
-					Info: workpool.Info{Pool: "seen", Worker: begun.Worker, Index: uint64(i), Attempt: 1},
+					Info: workpool.Info{Pool: "seen", Worker: worker, Index: uint64(i), Attempt: 1},
 					Way:  test.way, Value: 1, Waited: free[0],
 				}
-				assert.Equal(t, want, begun)
+				assert.Equal(t, want, log.begun[i])
 				want.Took = took
-				assert.Equal(t, want, ended)
-				assert.Contains(t, []int{1, 2}, begun.Worker)
+				assert.Equal(t, want, log.ended[i])
+				assert.Contains(t, []int{1, 2}, worker)
 				free[0] += took
 			}
 		})
@@ -133,67 +109,52 @@ func TestWithObserver_EachWay(t *testing.T) {
 }
 
 func TestWithObserver_HowAnAttemptEnds(t *testing.T) {
-	failure := errors.New("failure")
-	handle := func(ctx context.Context, task string) (string, error) {
-		info, _ := workpool.InfoFrom(ctx)
-		switch task {
-		case "error":
-			return "", failure
-		case "panic":
-			panic("boom")
-		case "inner panic":
-			return "", &workpool.PanicError{Value: "boom"}
-		case "panic with an error":
-			panic(failure)
-		case "goexit":
-			runtime.Goexit()
-		case "panic during a goexit":
-			defer panic("boom")
-			runtime.Goexit()
-		case "retry":
-			if info.Attempt < 3 {
-				time.Sleep(time.Second)
-				return "", workpool.RetryAfter(time.Minute, failure)
-			}
-		}
-		return task, nil
-	}
 	synctest.Test(t, func(t *testing.T) {
 		var log eventLog
-		p := mustNew(t, handle, workpool.WithWorkers(1), workpool.WithObserver(log.observer()))
-		last := func() workpool.Event { return log.ended[len(log.ended)-1] }
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithObserver(log.observer()))
+		ends := func(task closure) (workpool.Event, error) {
+			_, err := p.Do(t.Context(), task)
+			last := log.ended[len(log.ended)-1]
+			assert.True(t, err == last.Err, "the same error with the same stack")
+			return last, err
+		}
+		last, err := ends(returning(0, errFailed))
+		assert.Equal(t, errFailed, err)
+		assert.False(t, last.Panicked)
 
-		_, err := p.Do(t.Context(), "error")
-		require.Equal(t, failure, err)
-		assert.Equal(t, failure, last().Err)
-
-		_, err = p.Do(t.Context(), "panic")
-		panicked(t, "boom", err)
-		assert.Same(t, err, last().Err, "the same error with the same stack")
-		assert.True(t, last().Panicked)
+		last, err = ends(catchFire)
+		panicked(t, "on fire", err)
+		assert.True(t, last.Panicked)
 		var panicErr *workpool.PanicError
 		require.ErrorAs(t, err, &panicErr)
-		assert.Contains(t, string(panicErr.Stack), "TestWithObserver_HowAnAttemptEnds", "the stack of the handler")
+		assert.Contains(t, string(panicErr.Stack), "catchFire", "the stack of the handler")
 
-		_, err = p.Do(t.Context(), "inner panic")
-		panicked(t, "boom", err)
-		assert.False(t, last().Panicked, "the handler returned")
+		last, err = ends(returning(0, &workpool.PanicError{Value: "inner"}))
+		panicked(t, "inner", err)
+		assert.False(t, last.Panicked, "the handler returned")
 
-		_, err = p.Do(t.Context(), "panic with an error")
-		require.ErrorIs(t, err, failure)
-		assert.Same(t, err, last().Err)
+		_, err = ends(func(context.Context) (int, error) { panic(errFailed) })
+		require.ErrorIs(t, err, errFailed)
 
-		_, err = p.Do(t.Context(), "goexit")
-		require.ErrorIs(t, err, workpool.ErrGoexit)
-		assert.Equal(t, workpool.ErrGoexit, last().Err)
+		_, err = ends(exit)
+		require.Equal(t, workpool.ErrGoexit, err)
 
-		_, err = p.Do(t.Context(), "panic during a goexit")
-		panicked(t, "boom", err)
-		assert.Same(t, err, last().Err)
-		assert.True(t, last().Panicked)
+		last, err = ends(func(context.Context) (int, error) {
+			defer catchFire(context.Background())
+			runtime.Goexit()
+			return 0, nil
+		})
+		panicked(t, "on fire", err)
+		assert.True(t, last.Panicked)
 
 		log.ended, log.begun = nil, nil
-		gives(t, "retry")(p.Do(t.Context(), "retry"))
+		gives(t, 7)(p.Do(t.Context(), func(ctx context.Context) (int, error) {
+			if info, _ := workpool.InfoFrom(ctx); info.Attempt < 3 {
+				time.Sleep(time.Second)
+				return 0, workpool.RetryAfter(time.Minute, errFailed)
+			}
+			return 7, nil
+		}))
 		require.Len(t, log.ended, 3)
 		for i, e := range log.ended {
 			assert.Equal(t, i+1, e.Attempt)
@@ -201,9 +162,8 @@ func TestWithObserver_HowAnAttemptEnds(t *testing.T) {
 			delay, again := workpool.RetryDelay(e.Err)
 			assert.Equal(t, i < 2, again)
 			if again {
-				assert.Equal(t, time.Minute, delay)
-				assert.ErrorIs(t, e.Err, failure)
-				assert.Equal(t, time.Second, e.Took)
+				assert.Equal(t, []time.Duration{time.Minute, time.Second}, []time.Duration{delay, e.Took})
+				assert.ErrorIs(t, e.Err, errFailed)
 			}
 		}
 		assert.Len(t, log.begun, 3)
@@ -216,19 +176,11 @@ func TestWithObserver_HowAnAttemptEnds(t *testing.T) {
 func TestWithObserver_NeverRan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log eventLog
-		p := mustNew(t, func(ctx context.Context, _ int) (int, error) {
-			<-ctx.Done()
-			return 0, context.Cause(ctx)
-		}, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithObserver(log.observer()))
-		submitN(t, p, 3, 0)
-		require.ErrorIs(t, p.TrySubmit(t.Context(), 0), workpool.ErrQueueFull)
-		ended, cancel := context.WithCancel(t.Context())
-		cancel()
-		_, err := p.Do(ended, 0)
-		require.ErrorIs(t, err, context.Canceled)
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithObserver(log.observer()))
+		fill(t, p, 3, untilEnd)
+		fails(t, context.Canceled)(p.Do(endedContext(), untilEnd))
 		synctest.Wait()
-		var shutdownErr *workpool.ShutdownError
-		require.ErrorAs(t, p.Shutdown(ended), &shutdownErr)
+		cutShort(t, 2, 1, p.Shutdown(endedContext()))
 		synctest.Wait()
 		require.Len(t, log.begun, 1)
 		require.Len(t, log.ended, 1)
@@ -242,34 +194,29 @@ type observedKey struct{}
 
 func TestWithObserver_BeginReplacesTheContext(t *testing.T) {
 	begin := func(ctx context.Context, e workpool.Event) context.Context {
-		if seen := ctx.Value(observedKey{}); seen != nil {
-			return context.WithValue(ctx, observedKey{}, fmt.Sprint(seen, e.Index))
-		}
-		return context.WithValue(ctx, observedKey{}, fmt.Sprint(e.Index))
+		seen, _ := ctx.Value(observedKey{}).(string)
+		return context.WithValue(ctx, observedKey{}, fmt.Sprint(seen, e.Index))
 	}
 	var atEnd any
 	end := func(ctx context.Context, _ workpool.Event) { atEnd = ctx.Value(observedKey{}) }
-	p := mustNew(t, func(ctx context.Context, f func(context.Context) string) (string, error) { return f(ctx), nil },
+	type handler = func(context.Context) string
+	p := mustNew(t, func(ctx context.Context, f handler) (string, error) { return f(ctx), nil },
 		workpool.WithWorkers(1), workpool.WithObserver(workpool.Observer{Begin: begin, End: end}))
 	seen := func(ctx context.Context) string { return ctx.Value(observedKey{}).(string) }
-
 	gives(t, "0")(p.Do(t.Context(), seen))
 	assert.Equal(t, "0", atEnd, "End gets the handler's context")
-	gives(t, "x1")(p.Do(context.WithValue(t.Context(), observedKey{}, "x"), seen))
+	valued := context.WithValue(t.Context(), observedKey{}, "x")
+	gives(t, "x1")(p.Do(valued, seen))
 
 	// What the handler hands in has the values of its own task: Begin's are not among them.
-	inner := func(hand func(ctx context.Context) (string, error)) func(ctx context.Context) string {
-		return func(ctx context.Context) string {
-			value, err := hand(ctx)
+	for i, want := range []string{"x2 x3", "x4 x5"} {
+		way := []string{"Do", "DoChan"}[i]
+		gives(t, want)(p.Do(valued, func(ctx context.Context) string {
+			values, err := ways[handler, string]()[way](ctx, p, seen)
 			assert.NoError(t, err)
-			return ctx.Value(observedKey{}).(string) + " " + value
-		}
+			return seen(ctx) + " " + values[0]
+		}))
 	}
-	gives(t, "x2 x3")(p.Do(context.WithValue(t.Context(), observedKey{}, "x"), inner(func(ctx context.Context) (string, error) { return p.Do(ctx, seen) })))
-	gives(t, "x4 x5")(p.Do(context.WithValue(t.Context(), observedKey{}, "x"), inner(func(ctx context.Context) (string, error) {
-		r := <-p.DoChan(ctx, seen)
-		return r.Value, r.Err
-	})))
 
 	// It is known as the context of a handler.
 	gives(t, "true")(p.Do(t.Context(), func(ctx context.Context) string {
@@ -283,36 +230,34 @@ func TestWithObserver_BeginReplacesTheContext(t *testing.T) {
 // A chain of tasks, each submitted by the one before, keeps nothing of those before.
 func TestWithObserver_NoChainOfContexts(t *testing.T) {
 	const generations = 20000
+	type chainKey struct{}
 	depth := func(ctx context.Context) (n int) {
-		for ctx != nil {
-			m, ok := ctx.Value(chainKey{}).(*chainLink)
+		for {
+			before, ok := ctx.Value(chainKey{}).(context.Context)
 			if !ok {
 				return n
 			}
-			n++
-			ctx = m.ctx
+			n, ctx = n+1, before
 		}
-		return n
 	}
-	for name, next := range map[string]func(ctx context.Context, p *workpool.Pool[int, int], task int){
-		"Submit": func(ctx context.Context, p *workpool.Pool[int, int], task int) {
-			assert.NoError(t, p.Submit(ctx, task))
+	for name, next := range map[string]func(ctx context.Context, p *workpool.Pool[int, int], task int) error{
+		"Submit": func(ctx context.Context, p *workpool.Pool[int, int], task int) error { return p.Submit(ctx, task) },
+		"DoChan": func(ctx context.Context, p *workpool.Pool[int, int], task int) error {
+			p.DoChan(ctx, task)
+			return nil
 		},
-		"DoChan": func(ctx context.Context, p *workpool.Pool[int, int], task int) { p.DoChan(ctx, task) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			var p *workpool.Pool[int, int]
 			done := make(chan int, 1)
-			p = mustNew(t, func(ctx context.Context, task int) (int, error) {
+			p := newSelfUsing(t, func(ctx context.Context, p *workpool.Pool[int, int], task int) (int, error) {
 				if task == 0 {
 					done <- depth(ctx)
 					return 0, nil
 				}
-				next(ctx, p, task-1)
-				return 0, nil
+				return 0, next(ctx, p, task-1)
 			}, workpool.WithWorkers(2), workpool.WithoutResults(), workpool.WithObserver(workpool.Observer{
 				Begin: func(ctx context.Context, _ workpool.Event) context.Context {
-					return context.WithValue(ctx, chainKey{}, &chainLink{ctx})
+					return context.WithValue(ctx, chainKey{}, ctx)
 				},
 			}))
 			ctx, cancel := context.WithCancel(t.Context())
@@ -323,29 +268,21 @@ func TestWithObserver_NoChainOfContexts(t *testing.T) {
 	}
 }
 
-type chainKey struct{}
-
-type chainLink struct{ ctx context.Context }
-
 func TestWithObserver_Panics(t *testing.T) {
-	boom := func() { panic("boom") }
-	pool := func(o workpool.Observer) *workpool.Pool[int, int] {
-		return mustNew(t, func(_ context.Context, task int) (int, error) { return task, nil }, workpool.WithWorkers(1), workpool.WithObserver(o))
+	pool := func(o workpool.Observer) *closures {
+		return newClosures(t, workpool.WithWorkers(1), workpool.WithObserver(o))
 	}
 	t.Run("Submit", func(t *testing.T) {
-		p := pool(workpool.Observer{Submit: func(context.Context) any { boom(); return nil }})
-		ctx := t.Context()
-		_, doErr := p.Do(ctx, 1)
-		_, cancelErr := p.SubmitCancel(ctx, 1)
-		_, allErr := p.SubmitAll(ctx, slices.Values([]int{1}))
-		_, mapErr := p.Map(ctx, []int{1})
-		g := p.Group(ctx)
-		_, waitErr := g.Wait()
-		errs := []error{p.Submit(ctx, 1), p.TrySubmit(ctx, 1), doErr, cancelErr, allErr, mapErr, (<-p.DoChan(ctx, 1)).Err, waitErr}
-		for r := range p.Stream(ctx, slices.Values([]int{1})) {
-			errs = append(errs, r.Err)
+		p := pool(workpool.Observer{Submit: func(context.Context) any { panic("boom") }})
+		task := returning(1, nil)
+		_, cancelErr := p.SubmitCancel(t.Context(), task)
+		errs := []error{
+			p.Submit(t.Context(), task), p.TrySubmit(t.Context(), task), cancelErr,
+			sequenceWays["SubmitAll"](t.Context(), p, slices.Values([]closure{task})),
 		}
-		require.Len(t, errs, 9)
+		for _, run := range ways[closure, int]() {
+			errs = append(errs, errorOf(run)(t.Context(), p, task))
+		}
 		for _, err := range errs {
 			panicked(t, "boom", err)
 			assert.ErrorContains(t, err, "observer")
@@ -353,15 +290,14 @@ func TestWithObserver_Panics(t *testing.T) {
 		assert.Zero(t, p.Stats().Submitted)
 	})
 	for name, o := range map[string]workpool.Observer{
-		"Begin": {Begin: func(context.Context, workpool.Event) context.Context { boom(); return nil }},
-		"End":   {End: func(context.Context, workpool.Event) { boom() }},
+		"Begin": {Begin: func(context.Context, workpool.Event) context.Context { panic("boom") }},
+		"End":   {End: func(context.Context, workpool.Event) { panic("boom") }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := pool(o)
-			_, err := p.Do(t.Context(), 1)
-			panicked(t, "boom", err)
-			_, err = p.Map(t.Context(), []int{1, 2, 3})
-			panicked(t, "boom", err)
+			for _, run := range ways[closure, int]() {
+				panicked(t, "boom", errorOf(run)(t.Context(), p, returning(1, nil)))
+			}
 			assert.Empty(t, p.Working())
 			s := p.Stats()
 			assert.Equal(t, s.Failed, s.Panicked)
@@ -370,15 +306,14 @@ func TestWithObserver_Panics(t *testing.T) {
 	}
 	t.Run("Goexit", func(t *testing.T) {
 		p := pool(workpool.Observer{End: func(context.Context, workpool.Event) { runtime.Goexit() }})
-		_, err := p.Do(t.Context(), 1)
-		assert.ErrorIs(t, err, workpool.ErrGoexit)
+		fails(t, workpool.ErrGoexit)(p.Do(t.Context(), returning(1, nil)))
 	})
 }
 
 func TestWithObserver_Several(t *testing.T) {
 	var told []string
-	observer := func(name string) workpool.Observer {
-		return workpool.Observer{
+	observer := func(name string) workpool.Option {
+		return workpool.WithObserver(workpool.Observer{
 			Submit: func(context.Context) any { return name },
 			Begin: func(ctx context.Context, e workpool.Event) context.Context {
 				seen, _ := ctx.Value(observedKey{}).(string)
@@ -388,15 +323,14 @@ func TestWithObserver_Several(t *testing.T) {
 			End: func(ctx context.Context, e workpool.Event) {
 				told = append(told, fmt.Sprint("end ", name, e.Value, ctx.Value(observedKey{})))
 			},
-		}
+		})
 	}
+	p := newClosures(t, observer("a"), workpool.WithObserver(workpool.Observer{}), observer("b"))
 	var working []workpool.Event
-	var p *workpool.Pool[int, int]
-	p = mustNew(t, func(ctx context.Context, _ int) (int, error) {
+	gives(t, 2)(p.Do(t.Context(), func(ctx context.Context) (int, error) {
 		working = p.Working()
 		return len(ctx.Value(observedKey{}).(string)), nil
-	}, workpool.WithObserver(observer("a")), workpool.WithObserver(workpool.Observer{}), workpool.WithObserver(observer("b")))
-	gives(t, 2)(p.Do(t.Context(), 1))
+	}))
 	assert.Equal(t, []string{"begin aa", "begin bba", "end bbab", "end aaab"}, told)
 	require.Len(t, working, 1)
 	assert.Equal(t, []any{"a", nil, "b"}, working[0].Value)
@@ -416,14 +350,14 @@ func TestWithObserver_SeveralOfWhichOnePanics(t *testing.T) {
 				},
 				End: func(context.Context, workpool.Event) { stop() },
 			}
-			p := mustNew(t, func(_ context.Context, task int) (int, error) { return task, nil }, workpool.WithWorkers(1),
+			p := mustNew(t, identity, workpool.WithWorkers(1),
 				workpool.WithObserver(first.observer()), workpool.WithObserver(stops), workpool.WithObserver(last.observer()))
 			for range 2 {
 				_, err := p.Do(t.Context(), 1)
 				require.Error(t, err)
 			}
 			assert.Len(t, first.begun, 2)
-			assert.Len(t, first.ended, 2)
+			require.Len(t, first.ended, 2)
 			assert.Error(t, first.ended[0].Err)
 			assert.NoError(t, first.ended[1].Err)
 			assert.Len(t, last.begun, 1)
@@ -435,73 +369,62 @@ func TestWithObserver_SeveralOfWhichOnePanics(t *testing.T) {
 // The functions of an observer use the pool, and so does what they get.
 func TestWithObserver_CallsBack(t *testing.T) {
 	var p *workpool.Pool[int, int]
-	look := func() { p.Stats(); p.Working(); _ = p.TrySubmit(context.Background(), 0) }
-	p = mustNew(t, func(_ context.Context, task int) (int, error) { return task, nil },
-		workpool.WithWorkers(2), workpool.WithQueueDepth(4), workpool.WithResultBuffer(4),
+	look := func() { p.Stats(); p.Working() }
+	p = mustNew(t, identity, workpool.WithWorkers(2), workpool.WithQueueDepth(4), workpool.WithResultBuffer(4),
 		workpool.WithObserver(workpool.Observer{
-			Submit: func(context.Context) any { p.Stats(); p.Working(); return nil },
-			Begin:  func(context.Context, workpool.Event) context.Context { look(); return nil },
-			End:    func(context.Context, workpool.Event) { p.Stats(); p.Working() },
+			Submit: func(context.Context) any { look(); return nil },
+			Begin: func(context.Context, workpool.Event) context.Context {
+				look()
+				_ = p.TrySubmit(context.Background(), 0)
+				return nil
+			},
+			End: func(context.Context, workpool.Event) { look() },
 		}))
 	go func() {
-		for i := range 200 {
-			assert.NoError(t, p.Submit(context.Background(), i))
-		}
+		gives(t, 200)(p.SubmitAll(context.Background(), count(200)))
 		assert.NoError(t, p.Shutdown(context.Background()))
 	}()
-	n := 0
-	for range p.Results() {
-		n++
-	}
-	assert.GreaterOrEqual(t, n, 200)
+	assert.GreaterOrEqual(t, len(collect(p)), 200)
 }
 
 func TestWorking(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log eventLog
-		var p *workpool.Pool[int, int]
-		p = mustNew(t, func(ctx context.Context, task int) (int, error) {
-			if task == 0 {
-				return p.Do(ctx, 5)
-			}
-			time.Sleep(time.Duration(task) * time.Second)
-			return task, nil
-		}, workpool.WithWorkers(2), workpool.WithName("seen"), workpool.WithObserver(log.observer()))
+		p := newClosures(t, workpool.WithWorkers(2), workpool.WithName("seen"), workpool.WithObserver(log.observer()))
 		assert.Empty(t, p.Working())
-		submit(t, p, 2, 0, 7)
+		submit(t, p, sleeping(2*time.Second, 0), func(ctx context.Context) (int, error) {
+			return p.Do(ctx, sleeping(5*time.Second, 0))
+		}, sleeping(7*time.Second, 0))
 		time.Sleep(time.Second)
-		event := func(worker int, index uint64, way workpool.Way, value int, waited, took time.Duration) workpool.Event {
+		working := p.Working()
+		require.Len(t, working, 3)
+		worker := map[uint64]int{} // by index
+		event := func(index uint64, way workpool.Way, value int, waited, took time.Duration) workpool.Event {
+			for _, e := range working {
+				worker[e.Index] = e.Worker
+			}
 			return workpool.Event{
-				Info: workpool.Info{Pool: "seen", Worker: worker, Index: index, Attempt: 1},
+				Info: workpool.Info{Pool: "seen", Worker: worker[index], Index: index, Attempt: 1},
 				Way:  way, Value: value, Waited: waited, Took: took,
 			}
 		}
-		working := p.Working()
-		require.Len(t, working, 3)
-		of := func(index uint64) int {
-			return working[slices.IndexFunc(working, func(e workpool.Event) bool { return e.Index == index })].Worker
-		}
-		// The task that the handler of task 1 waits for runs in its place.
 		want := []workpool.Event{
-			event(of(0), 0, workpool.BySubmit, 1, 0, time.Second),
-			event(of(1), 1, workpool.BySubmit, 2, 0, time.Second),
-			event(of(1), 3, workpool.ByCall, 4, 0, time.Second),
+			event(0, workpool.BySubmit, 1, 0, time.Second),
+			event(1, workpool.BySubmit, 2, 0, time.Second),
+			event(3, workpool.ByCall, 4, 0, time.Second),
 		}
+		assert.Equal(t, worker[1], worker[3], "what the handler of task 1 waits for runs in its place")
 		slices.SortStableFunc(want, func(a, b workpool.Event) int { return a.Worker - b.Worker })
 		assert.Equal(t, want, working)
-
 		time.Sleep(2 * time.Second)
 		working = p.Working()
 		require.Len(t, working, 3)
-		assert.Contains(t, working, event(of(2), 2, workpool.BySubmit, 3, 2*time.Second, time.Second))
+		assert.Contains(t, working, event(2, workpool.BySubmit, 3, 2*time.Second, time.Second))
 		require.NoError(t, p.Shutdown(t.Context()))
 		assert.Empty(t, p.Working())
 	})
-	t.Run("without an observer", func(t *testing.T) {
-		p := mustNew(t, func(_ context.Context, task int) (int, error) { return task, nil })
-		assert.Nil(t, p.Working())
-		assert.Nil(t, new(workpool.Pool[int, int]).Working(), "the zero Pool")
-	})
+	assert.Nil(t, newClosures(t).Working(), "without an observer")
+	assert.Nil(t, new(closures).Working(), "the zero Pool")
 }
 
 // It keeps everybody from the pool for as long as it takes, and so allocates once.
@@ -522,10 +445,7 @@ func TestWorking_OfManyWorkers(t *testing.T) {
 func TestWorking_OfAMap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log eventLog
-		p := mustNew(t, func(_ context.Context, task int) (int, error) {
-			time.Sleep(time.Second)
-			return task, nil
-		}, workpool.WithWorkers(2), workpool.WithObserver(log.observer()))
+		p := newClosures(t, workpool.WithWorkers(2), workpool.WithObserver(log.observer()))
 		go func() {
 			for second := range 50 {
 				time.Sleep(time.Second / 2)
@@ -538,8 +458,7 @@ func TestWorking_OfAMap(t *testing.T) {
 				time.Sleep(time.Second / 2)
 			}
 		}()
-		_, err := p.Map(t.Context(), make([]int, 100))
-		require.NoError(t, err)
+		succeeds(t)(p.Map(t.Context(), slices.Repeat([]closure{napping}, 100)))
 		synctest.Wait()
 		assert.Len(t, log.ended, 100)
 	})
@@ -550,20 +469,12 @@ func TestTraceRegions(t *testing.T) {
 	if trace.IsEnabled() {
 		t.Skip("the tests are being traced")
 	}
-	p := mustNew(t, func(_ context.Context, task int) (int, error) {
-		if task == 2 {
-			panic("boom")
-		}
-		return task, nil
-	}, workpool.WithName("name-of-the-region"))
-	traced := func() string {
-		var out bytes.Buffer
-		require.NoError(t, trace.Start(&out))
-		gives(t, 1)(p.Do(t.Context(), 1))
-		_, err := p.Do(t.Context(), 2)
-		panicked(t, "boom", err)
-		trace.Stop()
-		return out.String()
-	}
-	assert.Contains(t, traced(), "name-of-the-region")
+	p := newClosures(t, workpool.WithName("name-of-the-region"))
+	var out bytes.Buffer
+	require.NoError(t, trace.Start(&out))
+	gives(t, 1)(p.Do(t.Context(), returning(1, nil)))
+	_, err := p.Do(t.Context(), catchFire)
+	trace.Stop()
+	panicked(t, "on fire", err)
+	assert.Contains(t, out.String(), "name-of-the-region")
 }

@@ -2,7 +2,6 @@ package workpool_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
@@ -22,38 +21,40 @@ import (
 
 // The first task is slow, and 100,000 fast ones stand behind it.
 func TestOrdered_ASlowTaskHoldsUpItsFollowersAndKeepsTheWindow(t *testing.T) {
-	for _, workers := range []int{1, 2, 3, 16} {
-		synctest.Test(t, func(t *testing.T) {
-			const tasks, depth, buffer = 100_000, 8, 5
-			slow := func(_ context.Context, n int) (int, error) {
-				if n == 0 {
-					time.Sleep(time.Hour)
-				}
-				return n, nil
+	eachOf(t, []int{1, 2, 3, 16}, func(t *testing.T, workers int) {
+		const tasks, depth, buffer = 100_000, 8, 5
+		slow := func(_ context.Context, n int) (int, error) {
+			if n == 0 {
+				time.Sleep(time.Hour)
 			}
-			p := mustNew(t, slow, workpool.WithOrdered(), workpool.WithWorkers(workers),
-				workpool.WithQueueDepth(depth), workpool.WithResultBuffer(buffer))
-			go func() {
-				gives(t, tasks)(p.SubmitAll(t.Context(), count(tasks)))
-				assert.NoError(t, p.Shutdown(t.Context()))
-			}()
-			time.Sleep(time.Minute)
-			synctest.Wait()
-			stats := p.Stats()
-			assert.LessOrEqual(t, stats.Submitted, uint64(depth+buffer+workers), "what is accepted fits the window")
-			if workers > 1 {
-				assert.Positive(t, stats.Undelivered, "tasks behind the slow one have run")
-			}
-			next := uint64(0)
-			for r := range p.Results() {
-				if r.Index != next {
-					t.Fatalf("result %d comes as number %d", r.Index, next)
-				}
-				next++
-			}
-			assert.EqualValues(t, tasks, next)
-		})
+			return n, nil
+		}
+		p := mustNew(t, slow, workpool.WithOrdered(), workpool.WithWorkers(workers),
+			workpool.WithQueueDepth(depth), workpool.WithResultBuffer(buffer))
+		go func() {
+			gives(t, tasks)(p.SubmitAll(t.Context(), count(tasks)))
+			assert.NoError(t, p.Shutdown(t.Context()))
+		}()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		stats := p.Stats()
+		assert.LessOrEqual(t, stats.Submitted, uint64(depth+buffer+workers), "what is accepted fits the window")
+		assert.Equal(t, workers > 1, stats.Undelivered > 0, "tasks behind the slow one have run")
+		inOrder(t, p, tasks)
+	})
+}
+
+// inOrder expects so many results of tasks 0, 1, 2, ..., in this order, and then their end.
+func inOrder(t *testing.T, p *workpool.Pool[int, int], tasks int) {
+	t.Helper()
+	next := 0
+	for r := range p.Results() {
+		if r.Task != next || r.Index != uint64(next) {
+			t.Fatalf("result %d, of task %d, comes as number %d", r.Index, r.Task, next)
+		}
+		next++
 	}
+	assert.Equal(t, tasks, next)
 }
 
 func TestOrdered_StreamYieldsInTheOrderOfItsInput(t *testing.T) {
@@ -76,97 +77,75 @@ func TestOrdered_StreamYieldsInTheOrderOfItsInput(t *testing.T) {
 // Failures, panics, Goexit, retries and cancellations at random places.
 func TestOrdered_WhateverBecomesOfTheTasks(t *testing.T) {
 	for _, workers := range []int{1, 2, 5} {
-		for seed := range uint64(20) {
-			synctest.Test(t, func(t *testing.T) {
-				random := rand.New(rand.NewPCG(seed, 1))
-				fates := make([]int, 500)
-				for i := range fates {
-					fates[i] = random.IntN(10)
+		eachOf(t, upTo(20), func(t *testing.T, seed int) {
+			random := rand.New(rand.NewPCG(uint64(seed), 1))
+			fates := make([]int, 500)
+			for i := range fates {
+				fates[i] = random.IntN(10)
+			}
+			handle := func(ctx context.Context, n int) (int, error) {
+				switch fates[n] {
+				case 0:
+					return catchFire(ctx)
+				case 1:
+					return exit(ctx)
+				case 2:
+					return 0, errFailed
+				case 3:
+					return after(3, time.Duration(n%7)*time.Millisecond)(ctx, n)
+				case 4, 5:
+					time.Sleep(time.Duration(n%11) * time.Millisecond)
+				case 6:
+					return untilEnd(ctx)
 				}
-				handle := func(ctx context.Context, n int) (int, error) {
-					info, _ := workpool.InfoFrom(ctx)
-					switch fates[n] {
-					case 0:
-						panic(n)
-					case 1:
-						runtime.Goexit()
-					case 2:
-						return 0, errors.New("failed")
-					case 3:
-						if info.Attempt < 3 {
-							return 0, workpool.RetryAfter(time.Duration(n%7)*time.Millisecond, errors.New("not yet"))
-						}
-					case 4, 5:
-						time.Sleep(time.Duration(n%11) * time.Millisecond)
-					case 6:
-						<-ctx.Done()
-						return 0, context.Cause(ctx)
+				return n, nil
+			}
+			p := mustNew(t, handle, workpool.WithOrdered(), workpool.WithWorkers(workers),
+				workpool.WithQueueDepth(random.IntN(4)), workpool.WithResultBuffer(random.IntN(4)),
+				workpool.WithShutdown(workpool.ShutdownMode(random.IntN(3)), time.Second))
+			end := random.IntN(2 * len(fates))
+			var submitter sync.WaitGroup
+			submitter.Go(func() {
+				for n := range fates {
+					if n == end {
+						assert.NoError(t, p.Close())
 					}
-					return n, nil
-				}
-				p := mustNew(t, handle, workpool.WithOrdered(), workpool.WithWorkers(workers),
-					workpool.WithQueueDepth(random.IntN(4)), workpool.WithResultBuffer(random.IntN(4)),
-					workpool.WithShutdown(workpool.ShutdownMode(random.IntN(3)), time.Second))
-				end := random.IntN(2 * len(fates))
-				accepted := 0
-				var submitter sync.WaitGroup
-				submitter.Go(func() {
-					for n := range fates {
-						if n == end {
-							assert.NoError(t, p.Close())
-						}
-						cancel, err := p.SubmitCancel(t.Context(), n)
-						if err != nil {
-							assert.ErrorIs(t, err, workpool.ErrClosed)
-							break
-						}
-						accepted++
-						if fates[n] == 6 {
-							time.AfterFunc(time.Duration(n%13)*time.Millisecond, cancel)
-						}
+					cancel, err := p.SubmitCancel(t.Context(), n)
+					if err != nil {
+						assert.ErrorIs(t, err, workpool.ErrClosed)
+						break
 					}
-					assert.NoError(t, p.Shutdown(t.Context()))
-				})
-				next := 0
-				for r := range p.Results() {
-					require.EqualValues(t, next, r.Index)
-					require.Equal(t, next, r.Task)
-					next++
+					if fates[n] == 6 {
+						time.AfterFunc(time.Duration(n%13)*time.Millisecond, cancel)
+					}
 				}
-				submitter.Wait()
-				assert.Equal(t, accepted, next)
+				assert.NoError(t, p.Shutdown(t.Context()))
 			})
-		}
+			inOrder(t, p, min(end, len(fates)))
+			submitter.Wait()
+		})
 	}
 }
 
 // The task that all wait for comes again when every worker has a result that
 // finds no room in the window.
 func TestOrdered_TheOldestTaskIsTakenByAWorkerThatIsHeldBack(t *testing.T) {
-	for _, workers := range []int{1, 2, 3} {
-		synctest.Test(t, func(t *testing.T) {
-			handle := func(ctx context.Context, n int) (int, error) {
-				info, _ := workpool.InfoFrom(ctx)
-				if n%10 == 0 && info.Attempt < 4 {
-					return 0, workpool.RetryAfter(time.Second, nil)
-				}
-				return n, nil
+	eachOf(t, []int{1, 2, 3}, func(t *testing.T, workers int) {
+		handle := func(ctx context.Context, n int) (int, error) {
+			if n%10 == 0 {
+				return after(4, time.Second)(ctx, n)
 			}
-			p := mustNew(t, handle, workpool.WithOrdered(), workpool.WithWorkers(workers),
-				workpool.WithQueueDepth(2), workpool.WithResultBuffer(1))
-			go func() {
-				gives(t, 100)(p.SubmitAll(t.Context(), count(100)))
-				assert.NoError(t, p.Wait(t.Context()))
-				assert.NoError(t, p.Close())
-			}()
-			next := 0
-			for r := range p.Results() {
-				require.Equal(t, next, r.Value)
-				next++
-			}
-			assert.Equal(t, 100, next)
-		})
-	}
+			return n, nil
+		}
+		p := mustNew(t, handle, workpool.WithOrdered(), workpool.WithWorkers(workers),
+			workpool.WithQueueDepth(2), workpool.WithResultBuffer(1))
+		go func() {
+			gives(t, 100)(p.SubmitAll(t.Context(), count(100)))
+			assert.NoError(t, p.Wait(t.Context()))
+			assert.NoError(t, p.Close())
+		}()
+		inOrder(t, p, 100)
+	})
 }
 
 func TestOrdered_CallsTakeNoPlaceInTheOrder(t *testing.T) {
@@ -183,8 +162,9 @@ func TestOrdered_CallsTakeNoPlaceInTheOrder(t *testing.T) {
 	})
 }
 
-// busyFor returns a task that keeps a processor busy for that long.
-func busyFor(d time.Duration) closure {
+// busyFor returns a task that keeps a processor busy for a time that differs by round.
+func busyFor(round int) closure {
+	d := []time.Duration{0, 5, 15, 40}[round%4] * time.Microsecond
 	return func(context.Context) (int, error) {
 		for begin := time.Now(); time.Since(begin) < d; {
 			continue
@@ -199,48 +179,39 @@ func TestRule8_TasksBeginInTheOrderOfAcceptance(t *testing.T) {
 	const tasks = 24
 	for _, workers := range []int{1, 2, 3, 8} {
 		for _, depth := range []int{0, 1, 100} {
-			t.Run(fmt.Sprintf("workers=%d/depth=%d", workers, depth), func(t *testing.T) {
-				eachHandIn(t, func(t *testing.T, run way[closure, int]) {
-					synctest.Test(t, func(t *testing.T) {
-						p := newClosures(t, workpool.WithWorkers(workers), workpool.WithQueueDepth(depth))
-						began := make(chan int, tasks)
-						ends := make([]chan struct{}, tasks)
-						list := make([]closure, tasks)
-						for i := range list {
-							ends[i] = make(chan struct{})
-							list[i] = func(context.Context) (int, error) {
-								began <- i
-								<-ends[i]
-								return 0, nil
-							}
-						}
-						var all sync.WaitGroup
-						all.Go(func() {
-							_, err := run(t.Context(), p, list...)
-							assert.NoError(t, err)
-						})
-
-						synctest.Wait()
-						var running []int
-						for range workers {
-							running = append(running, <-began)
-						}
-						slices.Sort(running)
-						require.Equal(t, upTo(workers), running)
-						for next := workers; len(running) > 0; next++ {
-							i := rand.IntN(len(running))
-							close(ends[running[i]])
-							running = slices.Delete(running, i, i+1)
-							synctest.Wait()
-							if next < tasks {
-								require.Len(t, began, 1)
-								require.Equal(t, next, <-began)
-								running = append(running, next)
-							}
-						}
-						all.Wait()
-					})
-				})
+			eachNamed(t, handsIn, func(t *testing.T, _ string, run way[closure, int]) {
+				p := newClosures(t, workpool.WithWorkers(workers), workpool.WithQueueDepth(depth))
+				began := make(chan int, tasks)
+				ends := make([]chan struct{}, tasks)
+				list := make([]closure, tasks)
+				for i := range list {
+					ends[i] = make(chan struct{})
+					list[i] = func(ctx context.Context) (int, error) {
+						began <- i
+						return until(ends[i])(ctx)
+					}
+				}
+				var all sync.WaitGroup
+				all.Go(func() { succeeds(t)(run(t.Context(), p, list...)) })
+				synctest.Wait()
+				var running []int
+				for range workers {
+					running = append(running, <-began)
+				}
+				slices.Sort(running)
+				require.Equal(t, upTo(workers), running)
+				for next := workers; len(running) > 0; next++ {
+					i := rand.IntN(len(running))
+					close(ends[running[i]])
+					running = slices.Delete(running, i, i+1)
+					synctest.Wait()
+					if next < tasks {
+						require.Len(t, began, 1)
+						require.Equal(t, next, <-began)
+						running = append(running, next)
+					}
+				}
+				all.Wait()
 			})
 		}
 	}
@@ -253,25 +224,20 @@ func TestRule8_TasksThatWaitForAnOlderOneNeverHang(t *testing.T) {
 	const tasks = 16
 	for _, workers := range []int{2, 4, 8, 64} {
 		frees := min(workers, tasks, 3) - 1 // the third, or the second of two workers
-		t.Run(fmt.Sprintf("workers=%d", workers), func(t *testing.T) {
-			eachHandIn(t, func(t *testing.T, run way[closure, int]) {
+		for name, run := range handsIn {
+			t.Run(fmt.Sprintf("workers=%d/%s", workers, name), func(t *testing.T) {
 				p := newClosures(t, workpool.WithWorkers(workers))
 				within(t, func() {
 					for round := range rounds(300, 3_000) {
-						spin := []time.Duration{0, 5, 15, 40}[round%4] * time.Microsecond
 						freed := make(chan struct{})
-						var list []closure
-						for range round % 20 {
-							list = append(list, busyFor(spin))
-						}
+						list := slices.Repeat([]closure{busyFor(round)}, round%20)
 						for i := range tasks {
+							list = append(list, until(freed))
 							if i == frees {
-								list = append(list, func(context.Context) (int, error) {
+								list[len(list)-1] = func(context.Context) (int, error) {
 									close(freed)
 									return 0, nil
-								})
-							} else {
-								list = append(list, until(freed))
+								}
 							}
 						}
 						if _, err := run(t.Context(), p, list...); !assert.NoError(t, err) {
@@ -280,7 +246,7 @@ func TestRule8_TasksThatWaitForAnOlderOneNeverHang(t *testing.T) {
 					}
 				})
 			})
-		})
+		}
 	}
 }
 
@@ -288,8 +254,8 @@ func TestRule8_TasksThatWaitForAnOlderOneNeverHang(t *testing.T) {
 // context, which the first answer brings.
 func TestRule8_ARaceOfMirrorsNeverHangs(t *testing.T) {
 	const mirrors = 12
-	races := map[string]func(p *closures, list []closure){
-		"Stream": func(p *closures, list []closure) {
+	races := map[string]func(p *closures, list []closure, winner int){
+		"Stream": func(p *closures, list []closure, _ int) {
 			for r := range p.Stream(context.Background(), slices.Values(list)) {
 				if r.Err == nil {
 					return
@@ -298,10 +264,15 @@ func TestRule8_ARaceOfMirrorsNeverHangs(t *testing.T) {
 		},
 	}
 	for name, run := range ways[closure, int]("DoChan", "Map", "Group") {
-		races[name] = func(p *closures, list []closure) {
+		races[name] = func(p *closures, list []closure, winner int) {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			_, _ = run(ctx, p, winnerCalls(list, cancel)...)
+			task := list[winner]
+			list[winner] = func(ctx context.Context) (int, error) {
+				defer cancel()
+				return task(ctx)
+			}
+			_, _ = run(ctx, p, list...)
 		}
 	}
 	for name, race := range races {
@@ -310,13 +281,10 @@ func TestRule8_ARaceOfMirrorsNeverHangs(t *testing.T) {
 				p := newClosures(t, workpool.WithWorkers(workers))
 				within(t, func() {
 					for round := range rounds(300, 3_000) {
-						spin := []time.Duration{0, 5, 15, 40}[round%4] * time.Microsecond
-						list := make([]closure, mirrors)
-						for i := range list {
-							list[i] = untilEnd
-						}
-						list[rand.IntN(workers)] = busyFor(spin)
-						race(p, list)
+						list := slices.Repeat([]closure{untilEnd}, mirrors)
+						winner := rand.IntN(workers)
+						list[winner] = busyFor(round)
+						race(p, list, winner)
 					}
 				})
 			})
@@ -324,94 +292,69 @@ func TestRule8_ARaceOfMirrorsNeverHangs(t *testing.T) {
 	}
 }
 
-// winnerCalls has each of the tasks that returns no error call f.
-func winnerCalls(list []closure, f func()) []closure {
-	calling := make([]closure, len(list))
-	for i, task := range list {
-		calling[i] = func(ctx context.Context) (int, error) {
-			value, err := task(ctx)
-			if err == nil {
-				f()
-			}
-			return value, err
-		}
-	}
-	return calling
-}
-
 // Several callers hand in tasks at once: those of each begin in its order, since all
 // take turns.
 func TestRule8_TheTasksOfEachCallerBeginInOrder(t *testing.T) {
 	const callers, tasks = 4, 50
-	eachHandIn(t, func(t *testing.T, run way[closure, int]) {
-		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(8))
-		began := make([][]int, callers)
-		var all sync.WaitGroup
-		for c := range callers {
-			var list []closure
-			for i := range tasks {
-				list = append(list, func(context.Context) (int, error) {
-					began[c] = append(began[c], i) // one worker: no two at once
-					return 0, nil
-				})
+	for name, run := range handsIn {
+		t.Run(name, func(t *testing.T) {
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(8))
+			began := make([][]int, callers)
+			var all sync.WaitGroup
+			for c := range callers {
+				var list []closure
+				for i := range tasks {
+					list = append(list, func(context.Context) (int, error) {
+						began[c] = append(began[c], i) // one worker: no two at once
+						return 0, nil
+					})
+				}
+				all.Go(func() { succeeds(t)(run(t.Context(), p, list...)) })
 			}
-			all.Go(func() {
-				_, err := run(t.Context(), p, list...)
-				assert.NoError(t, err)
-			})
-		}
-		all.Wait()
-		for c := range callers {
-			assert.Equal(t, upTo(tasks), began[c])
-		}
-	})
+			all.Wait()
+			for c := range callers {
+				assert.Equal(t, upTo(tasks), began[c])
+			}
+		})
+	}
 }
 
 // Three workers are made busy, and let go in every order: whichever is idle,
 // a task that is submitted then is answered while the others still run.
 func TestRule8_NobodyWaitsWithoutNeed(t *testing.T) {
 	const workers = 3
-	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
-		bubble(t, fmt.Sprint(order), func(t *testing.T) {
-			p := newClosures(t, workpool.WithWorkers(workers))
-			var release [workers]chan struct{}
-			for i := range release {
-				release[i] = make(chan struct{})
-				require.NoError(t, p.Submit(t.Context(), func(context.Context) (int, error) {
-					<-release[i]
-					return i, nil
-				}))
+	eachOf(t, [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}}, func(t *testing.T, order []int) {
+		p := newClosures(t, workpool.WithWorkers(workers))
+		var release [workers]chan struct{}
+		for i := range release {
+			release[i] = make(chan struct{})
+			submit(t, p, func(context.Context) (int, error) {
+				<-release[i]
+				return i, nil
+			})
+		}
+		for nth, i := range order {
+			close(release[i])
+			require.Equal(t, i, receive(t, p).Value, "the finished result is there while others run")
+			for range 3 {
+				submit(t, p, returning(100, nil))
+				require.Equal(t, 100, receive(t, p).Value, "a fast task is not queued behind a slow one")
 			}
-			for nth, i := range order {
-				close(release[i])
-				require.Equal(t, i, receive(t, p).Value, "the finished result is there while others run")
-				for range 3 {
-					require.NoError(t, p.Submit(t.Context(), returning(100, nil)))
-					require.Equal(t, 100, receive(t, p).Value, "a fast task is not queued behind a slow one")
-				}
-				synctest.Wait()
-				assert.Equal(t, workers-nth-1, p.Stats().Running)
-			}
-		})
-	}
+			synctest.Wait()
+			assert.Equal(t, workers-nth-1, p.Stats().Running)
+		}
+	})
 }
 
 // A worker must not take tasks in advance that another one could run.
 func TestRule8_IdleWorkersShareABurst(t *testing.T) {
-	for workers := 1; workers <= 8; workers++ {
-		synctest.Test(t, func(t *testing.T) {
-			p := newClosures(t, workpool.WithWorkers(workers))
-			begin := time.Now()
-			for range 3 * workers {
-				require.NoError(t, p.Submit(t.Context(), func(context.Context) (int, error) {
-					time.Sleep(time.Second)
-					return 0, nil
-				}))
-			}
-			require.NoError(t, p.Wait(t.Context()))
-			assert.Equal(t, 3*time.Second, time.Since(begin), "%d workers", workers)
-		})
-	}
+	eachOf(t, upTo(8), func(t *testing.T, others int) {
+		p := newClosures(t, workpool.WithWorkers(1+others))
+		begin := time.Now()
+		submitN(t, p, 3*(1+others), napping)
+		require.NoError(t, p.Wait(t.Context()))
+		assert.Equal(t, 3*time.Second, time.Since(begin))
+	})
 }
 
 // Both receivers wait; each gets a result as soon as there is one for it.
@@ -457,36 +400,42 @@ func TestRule8_SubmittersAreServedInTurn(t *testing.T) {
 func TestRule8_NoWakeUpIsLost(t *testing.T) {
 	const rounds = 20_000
 	spun := 0
+	onProcessors(t, []int{1, 2, 4, 8}, func(t *testing.T, workers int) {
+		p := mustNew(t, square, workpool.WithWorkers(workers), workpool.WithQueueDepth(workers%2), workpool.WithResultBuffer(workers/4))
+		results := make(chan int)
+		var receivers sync.WaitGroup
+		for range 1 + workers/2 {
+			receivers.Go(func() {
+				for r := range p.Results() {
+					results <- r.Value
+				}
+			})
+		}
+		for i := range rounds {
+			if err := p.Submit(context.Background(), i); err != nil {
+				assert.NoError(t, err)
+				break
+			}
+			if value := <-results; value != i*i {
+				assert.Equal(t, i*i, value)
+			}
+			for range i % 128 * 16 {
+				spun++ // give workers and receivers time to get to every point of falling asleep
+			}
+		}
+		closed(t, p)
+		receivers.Wait()
+	})
+}
+
+// onProcessors runs test for each number of workers, on 1, 2 and 8 processors.
+func onProcessors(t *testing.T, workers []int, test func(t *testing.T, workers int)) {
+	t.Helper()
 	for _, procs := range []int{1, 2, 8} {
-		for _, workers := range []int{1, 2, 4, 8} {
+		for _, workers := range workers {
 			t.Run(fmt.Sprintf("procs=%d/workers=%d", procs, workers), func(t *testing.T) {
 				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
-				within(t, func() {
-					p := mustNew(t, square, workpool.WithWorkers(workers), workpool.WithQueueDepth(workers%2), workpool.WithResultBuffer(workers/4))
-					results := make(chan int)
-					var receivers sync.WaitGroup
-					for range 1 + workers/2 {
-						receivers.Go(func() {
-							for r := range p.Results() {
-								results <- r.Value
-							}
-						})
-					}
-					for i := range rounds {
-						if err := p.Submit(context.Background(), i); err != nil {
-							assert.NoError(t, err)
-							break
-						}
-						if value := <-results; value != i*i {
-							assert.Equal(t, i*i, value)
-						}
-						for range i % 128 * 16 {
-							spun++ // give workers and receivers time to get to every point of falling asleep
-						}
-					}
-					closed(t, p)
-					receivers.Wait()
-				})
+				within(t, func() { test(t, workers) })
 			})
 		}
 	}
@@ -495,70 +444,53 @@ func TestRule8_NoWakeUpIsLost(t *testing.T) {
 // As above, with as many tasks on the way as there are workers: each of them
 // waits for all others, so that one worker left asleep stops everything.
 func TestRule8_NoWakeUpIsLostAmongTasksThatMeet(t *testing.T) {
-	const rounds = 1000
-	for _, procs := range []int{1, 2, 8} {
-		for _, workers := range []int{2, 3, 8} {
-			t.Run(fmt.Sprintf("procs=%d/workers=%d", procs, workers), func(t *testing.T) {
-				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
-				within(t, func() {
-					p := newClosures(t, workpool.WithWorkers(workers))
-					for range rounds {
-						var meeting sync.WaitGroup
-						meeting.Add(workers)
-						for range workers {
-							assert.NoError(t, p.Submit(context.Background(), func(context.Context) (int, error) {
-								meeting.Done()
-								meeting.Wait()
-								return 0, nil
-							}))
-						}
-						received := 0
-						for range p.Results() {
-							if received++; received == workers {
-								break
-							}
-						}
-					}
-				})
+	onProcessors(t, []int{2, 3, 8}, func(t *testing.T, workers int) {
+		p := newClosures(t, workpool.WithWorkers(workers))
+		for range 1000 {
+			var meeting sync.WaitGroup
+			meeting.Add(workers)
+			submitN(t, p, workers, func(context.Context) (int, error) {
+				meeting.Done()
+				meeting.Wait()
+				return 0, nil
 			})
+			receiveN(p, workers)
 		}
-	}
+	})
 }
 
 // The results of what a worker has done are there while it is at the next task.
 func TestRule8_ResultsBeforeABlockedTaskAreReceived(t *testing.T) {
 	for _, buffer := range []int{0, 1, 128} {
-		for _, first := range []bool{false, true} {
-			bubble(t, fmt.Sprintf("buffer=%d/receiverFirst=%v", buffer, first), func(t *testing.T) {
-				p := newClosures(t, workpool.WithWorkers(1), workpool.WithResultBuffer(buffer))
-				release := make(chan struct{})
-				var got []int
-				var receivers sync.WaitGroup
-				receive := func() {
-					receivers.Go(func() {
-						for r := range p.Results() {
-							got = append(got, r.Value)
-						}
-					})
-					synctest.Wait()
-				}
-				if first {
-					receive()
-				}
-				inOneGo(t, p, returning(1, nil), returning(2, errOdd), returning(3, nil), until(release), returning(5, nil))
-				if !first {
-					receive()
-				}
-				answer := p.DoChan(t.Context(), returning(6, nil))
-				assert.Equal(t, []int{1, 2, 3}, got)
-				assert.Equal(t, workpool.Stats{Running: 1, Queued: 2, Submitted: 6, Succeeded: 2, Failed: 1}, counts(p.Stats()))
-				close(release)
-				assert.Equal(t, 6, (<-answer).Value)
-				closed(t, p)
-				receivers.Wait()
-				assert.Equal(t, []int{1, 2, 3, 0, 5}, got)
-			})
-		}
+		eachOf(t, eitherWay, func(t *testing.T, first bool) { // the receiver
+			p := newClosures(t, workpool.WithWorkers(1), workpool.WithResultBuffer(buffer))
+			release := make(chan struct{})
+			var got []int
+			var receivers sync.WaitGroup
+			receive := func() {
+				receivers.Go(func() {
+					for r := range p.Results() {
+						got = append(got, r.Value)
+					}
+				})
+				synctest.Wait()
+			}
+			if first {
+				receive()
+			}
+			inOneGo(t, p, returning(1, nil), returning(2, errOdd), returning(3, nil), until(release), returning(5, nil))
+			if !first {
+				receive()
+			}
+			answer := p.DoChan(t.Context(), returning(6, nil))
+			assert.Equal(t, []int{1, 2, 3}, got)
+			assert.Equal(t, workpool.Stats{Running: 1, Queued: 2, Submitted: 6, Succeeded: 2, Failed: 1}, counts(p.Stats()))
+			close(release)
+			assert.Equal(t, 6, (<-answer).Value)
+			closed(t, p)
+			receivers.Wait()
+			assert.Equal(t, []int{1, 2, 3, 0, 5}, got)
+		})
 	}
 }
 
@@ -577,7 +509,7 @@ func TestRule8_WhatAnInputHandsInRunsAtOnce(t *testing.T) {
 		"more workers":     {busy: 2, then: func(p *closures, _ chan struct{}) { _ = p.Resize(3) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			eachSequenceWay(t, func(t *testing.T, feed sequenceWay) {
+			eachNamed(t, sequenceWays, func(t *testing.T, _ string, feed sequenceWay) {
 				p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(10), workpool.WithoutResults())
 				release := make(chan struct{})
 				for range c.busy {
@@ -611,7 +543,7 @@ func TestRule8_WhatAnInputHandsInRunsAtOnce(t *testing.T) {
 // All fast ones end while the slow ones are held.
 func TestRule8_SlowTasksAnywhereInABurst(t *testing.T) {
 	const burst = 5
-	eachWayIn(t, func(t *testing.T, submit wayIn) {
+	eachNamed(t, waysIn, func(t *testing.T, _ string, submit wayIn) {
 		for slow := range 1 << burst { // a bit for each slow task
 			release := make(chan struct{})
 			held := bits.OnesCount(uint(slow))
@@ -686,64 +618,43 @@ func TestPriority_AHigherOneOvertakesABacklog(t *testing.T) {
 	})
 }
 
+// One that waits for room of its priority holds up no other one.
 func TestPriority_EachHasAQueueOfItsOwn(t *testing.T) {
-	p := mustNew(t, identity, workpool.WithWorkers(2), workpool.WithQueueDepth(3), workpool.WithPriority(sign))
-	p.Pause()
-	for _, n := range []int{-1, 0, 1} {
-		for range 3 {
-			require.NoError(t, p.TrySubmit(t.Context(), n))
-		}
-		require.ErrorIs(t, p.TrySubmit(t.Context(), n), workpool.ErrQueueFull)
-	}
-	assert.Equal(t, 9, p.Stats().Queued)
-	closed(t, p)
-	assert.Len(t, collect(p), 9)
-}
-
-func TestPriority_WaitingForRoomOfOneHoldsUpNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithPriority(sign))
+		p := mustNew(t, identity, workpool.WithWorkers(2), workpool.WithQueueDepth(3), workpool.WithPriority(sign))
 		p.Pause()
-		require.NoError(t, p.Submit(t.Context(), -1))
-		submitted := make(chan error)
-		go func() { submitted <- p.Submit(t.Context(), -2) }()
-		synctest.Wait()
-		require.NoError(t, p.Submit(t.Context(), 1))
+		for _, n := range []int{-1, 0, 1} {
+			fill(t, p, 3, n)
+			go func() { assert.NoError(t, p.Submit(t.Context(), n)) }()
+			synctest.Wait()
+		}
+		assert.Equal(t, []int{9, 3}, []int{p.Stats().Queued, p.Stats().Waiting})
 		p.Resume()
-		require.NoError(t, <-submitted)
+		synctest.Wait()
 		closed(t, p)
-		assert.Len(t, collect(p), 3)
+		assert.Len(t, collect(p), 12)
 	})
 }
 
 func TestPriority_FunctionThatPanicsOrErrsIsAnErrorOfTheCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, identity, workpool.WithPriority(func(n int) workpool.Priority {
-			if n == 0 {
-				panic("zero")
-			}
+		p := newClosures(t, workpool.WithPriority(func(task closure) workpool.Priority {
+			n, _ := task(context.Background()) // or panics
 			return workpool.Priority(n)
 		}))
-		all := ways[int, int]()
-		all["Submit"] = func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) ([]int, error) {
-			return nil, p.Submit(ctx, tasks[0])
+		handIns := map[string]caller{}
+		for name, run := range ways[closure, int]() {
+			handIns[name] = errorOf(run)
 		}
-		all["TrySubmit"] = func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) ([]int, error) {
-			return nil, p.TrySubmit(ctx, tasks[0])
+		handIns["Submit"] = func(ctx context.Context, p *closures, task closure) error { return p.Submit(ctx, task) }
+		handIns["TrySubmit"] = func(ctx context.Context, p *closures, task closure) error { return p.TrySubmit(ctx, task) }
+		handIns["SubmitCancel"] = callers["SubmitCancel"]
+		handIns["SubmitAll"] = func(ctx context.Context, p *closures, task closure) error {
+			return sequenceWays["SubmitAll"](ctx, p, slices.Values([]closure{task}))
 		}
-		all["SubmitCancel"] = func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) ([]int, error) {
-			cancel, err := p.SubmitCancel(ctx, tasks[0])
-			cancel()
-			return nil, err
-		}
-		all["SubmitAll"] = func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) ([]int, error) {
-			_, err := p.SubmitAll(ctx, slices.Values(tasks))
-			return nil, err
-		}
-		for name, run := range all {
-			_, err := run(t.Context(), p, 0)
-			panicked(t, "zero", err)
-			_, err = run(t.Context(), p, 7)
+		for name, run := range handIns {
+			panicked(t, "on fire", run(t.Context(), p, catchFire))
+			err := run(t.Context(), p, returning(7, nil))
 			require.ErrorIs(t, err, workpool.ErrInvalidOption, name)
 			assert.ErrorContains(t, err, "WithPriority", name)
 			assert.ErrorContains(t, err, "Priority(7)", name)
@@ -756,8 +667,7 @@ func TestPriority_FunctionThatPanicsOrErrsIsAnErrorOfTheCall(t *testing.T) {
 // others of a higher priority come in between.
 func TestPriority_TasksThatHandlersWaitForComeBeforeAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var p *workpool.Pool[int, int]
-		p = mustNew(t, func(ctx context.Context, n int) (int, error) {
+		p := newSelfUsing(t, func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
 			if n >= 10 {
 				return p.Do(ctx, -1)
 			}
@@ -786,36 +696,30 @@ func TestPriority_NamesOfConstants(t *testing.T) {
 // Those of one key that wait in line have different priorities: closing refuses all, and
 // room admits all, in their order.
 func TestPriority_TasksOfOneKeyInLine(t *testing.T) {
-	for _, order := range [][]int{{-1, 0, 1}, {-1, 1, 0}, {0, -1, 1}, {0, 1, -1}, {1, -1, 0}, {1, 0, -1}} {
-		for _, closes := range []bool{false, true} {
-			bubble(t, fmt.Sprintf("%v/closes=%v", order, closes), func(t *testing.T) {
-				p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults(),
-					workpool.WithPriority(sign), workpool.WithKey(func(int) int { return 0 }))
-				p.Pause()
-				for _, n := range order {
-					require.NoError(t, p.TrySubmit(t.Context(), n))
-				}
-				var want error
-				if closes {
-					want = workpool.ErrClosed
-				}
-				answers := make(chan error, 6)
-				for _, n := range append(order, order...) {
-					go func() { answers <- p.Submit(t.Context(), n) }()
-					synctest.Wait()
-				}
-				require.Equal(t, 6, p.Stats().Waiting)
-				if closes {
-					go func() { assert.NoError(t, p.Close()) }()
-				} else {
-					p.Resume()
-				}
+	for _, closes := range eitherWay {
+		eachOf(t, [][]int{{-1, 0, 1}, {-1, 1, 0}, {0, -1, 1}, {0, 1, -1}, {1, -1, 0}, {1, 0, -1}}, func(t *testing.T, order []int) {
+			p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults(),
+				workpool.WithPriority(sign), workpool.WithKey(func(int) int { return 0 }))
+			p.Pause()
+			submit(t, p, order...)
+			answers := make(chan error, 6)
+			for _, n := range append(order, order...) {
+				go func() { answers <- p.Submit(t.Context(), n) }()
 				synctest.Wait()
-				for range 6 {
-					require.ErrorIs(t, <-answers, want)
-				}
-				closed(t, p)
-			})
-		}
+			}
+			require.Equal(t, 6, p.Stats().Waiting)
+			var want error
+			if closes {
+				want = workpool.ErrClosed
+				go func() { assert.NoError(t, p.Close()) }()
+			} else {
+				p.Resume()
+			}
+			synctest.Wait()
+			for range 6 {
+				require.ErrorIs(t, <-answers, want)
+			}
+			closed(t, p)
+		})
 	}
 }

@@ -100,11 +100,7 @@ func TestNew_DeepestQueueAndBuffer(t *testing.T) {
 	for n := range 10_000 {
 		require.NoError(t, p.TrySubmit(t.Context(), n))
 	}
-	n := 0
-	for range p.Stream(t.Context(), count(10)) {
-		n++
-	}
-	assert.Equal(t, 10, n)
+	assert.Len(t, slices.Collect(p.Stream(t.Context(), count(10))), 10)
 	closed(t, p)
 	assert.Len(t, collect(p), 10_000)
 }
@@ -186,16 +182,14 @@ func TestPool_TheZeroOneBehavesAsAClosedOne(t *testing.T) {
 			for _, run := range ways[closure, int]() {
 				fails(t, workpool.ErrClosed)(run(ctx, &p, task))
 			}
+			fails(t, workpool.ErrClosed)(p.Map(ctx, nil))
 			for _, tasks := range [][]closure{nil, {task}} {
-				fails(t, workpool.ErrClosed)(p.Map(ctx, tasks))
-				results := streamed(p.Stream(ctx, slices.Values(tasks)))
+				results := slices.Collect(p.Stream(ctx, slices.Values(tasks)))
 				require.NotEmpty(t, results)
 				assert.ErrorIs(t, results[len(results)-1].Err, workpool.ErrClosed)
 				assert.Zero(t, results[len(results)-1].Attempt)
 			}
-			g := p.Group(ctx)
-			assert.ErrorIs(t, g.Submit(task), workpool.ErrClosed)
-			fails(t, workpool.ErrClosed)(g.Wait())
+			fails(t, workpool.ErrClosed)(p.Group(ctx).Wait())
 			assert.NoError(t, p.Wait(ctx))
 			assert.NoError(t, p.Shutdown(ctx))
 		}
@@ -221,10 +215,7 @@ func TestStats_OfTheZeroPool(t *testing.T) {
 	uses := maps.Clone(callers)
 	delete(uses, "Stream")
 	uses["TrySubmit"] = func(ctx context.Context, p *closures, task closure) error { return p.TrySubmit(ctx, task) }
-	uses["TryDo"] = func(ctx context.Context, p *closures, task closure) error {
-		_, err := p.TryDo(ctx, task)
-		return err
-	}
+	uses["TryDo"] = errorOf(ways[closure, int]()["TryDo"])
 	for name, use := range uses {
 		for _, p := range []*closures{&zero, shut} {
 			was := p.Stats().Refused
@@ -234,20 +225,22 @@ func TestStats_OfTheZeroPool(t *testing.T) {
 	}
 }
 
+// labels returns the goroutines of the process, with their labels.
+func labels(t *testing.T) string {
+	t.Helper()
+	var text bytes.Buffer
+	assert.NoError(t, pprof.Lookup("goroutine").WriteTo(&text, 1))
+	return text.String()
+}
+
 // Workers have a label of their own, whoever started them.
 func TestPool_WorkersCarryItsNameAsALabel(t *testing.T) {
-	profile := func() string {
-		var text bytes.Buffer
-		require.NoError(t, pprof.Lookup("goroutine").WriteTo(&text, 1))
-		return text.String()
-	}
 	release := make(chan struct{})
 	var running sync.WaitGroup
 	running.Add(3)
-	task := func(context.Context) (int, error) { //nolint:unparam // a task
+	task := func(ctx context.Context) (int, error) {
 		running.Done()
-		<-release
-		return 0, nil
+		return until(release)(ctx)
 	}
 	named := newClosures(t, workpool.WithWorkers(2), workpool.WithName("letters"))
 	unnamed := newClosures(t, workpool.WithWorkers(1))
@@ -257,7 +250,7 @@ func TestPool_WorkersCarryItsNameAsALabel(t *testing.T) {
 		require.NoError(t, unnamed.Submit(ctx, task))
 	})
 	running.Wait()
-	text := profile()
+	text := labels(t)
 	assert.Contains(t, text, `{"workpool":"letters"}`)
 	assert.NotContains(t, text, "somebody else", "this goroutine has its old labels, and the workers never had those")
 	close(release)
@@ -269,13 +262,10 @@ func TestPool_WorkersKeepTheirLabel(t *testing.T) {
 	for _, task := range []closure{catchFire, exit} {
 		_, err := p.Do(t.Context(), task)
 		require.Error(t, err)
-		_, err = p.Do(t.Context(), func(context.Context) (int, error) {
-			var text bytes.Buffer
-			err := pprof.Lookup("goroutine").WriteTo(&text, 1)
-			assert.Contains(t, text.String(), `{"workpool":"letters"}`)
-			return 0, err
-		})
-		require.NoError(t, err)
+		gives(t, 0)(p.Do(t.Context(), func(context.Context) (int, error) {
+			assert.Contains(t, labels(t), `{"workpool":"letters"}`)
+			return 0, nil
+		}))
 	}
 }
 
@@ -301,95 +291,86 @@ func TestStats_Waiting(t *testing.T) {
 // Cancelled are the tasks whose caller gave up before they ran, and Refused those that were
 // not accepted.
 func TestStats_CancelledAndRefused(t *testing.T) {
-	for way, run := range callers {
-		if way == "Submit" { // whose context bounds the wait for room alone
-			continue
+	uses := maps.Clone(callers)
+	delete(uses, "Submit") // whose context bounds the wait for room alone
+	eachNamed(t, uses, func(t *testing.T, way string, run caller) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults())
+		release := occupy(t, p, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for i := range 2 { // one is queued, the other one in line
+			all.Go(func() { assert.Error(t, run(ctx, p, returning(0, nil))) })
+			synctest.Wait()
+			assert.Equal(t, []int{1, i}, []int{p.Stats().Queued, p.Stats().Waiting})
 		}
-		bubble(t, way, func(t *testing.T) {
-			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults())
-			release := occupy(t, p, 1)
-			ctx, cancel := context.WithCancel(t.Context())
-			var all sync.WaitGroup
-			for i := range 2 { // one is queued, the other one in line
-				all.Go(func() { assert.Error(t, run(ctx, p, returning(0, nil))) })
-				synctest.Wait()
-				assert.Equal(t, 1, p.Stats().Queued)
-				assert.Equal(t, i, p.Stats().Waiting)
-			}
-			cancel()
-			all.Wait()
-			s := p.Stats()
-			assert.Positive(t, s.Cancelled)
-			assert.Equal(t, uint64(2), s.Cancelled+s.Refused, "the one in line may have got the room of the other")
-			assert.Equal(t, s.Cancelled, s.Aborted)
-			assert.Zero(t, s.Queued+s.Waiting)
-			assertSum(t, s)
-			before := s
-			if way != "Stream" { // which takes no task then
-				assert.Error(t, run(ctx, p, returning(0, nil)), "its context has ended")
-				before.Refused++
-				assert.Equal(t, before, p.Stats())
-			}
-			release()
-			closed(t, p)
-			assert.ErrorIs(t, run(t.Context(), p, returning(0, nil)), workpool.ErrClosed)
-			s = p.Stats()
-			assert.Equal(t, before.Refused+1, s.Refused)
-			assert.Equal(t, before.Cancelled, s.Cancelled)
-		})
-	}
+		cancel()
+		all.Wait()
+		s := p.Stats()
+		assert.Positive(t, s.Cancelled)
+		assert.Equal(t, uint64(2), s.Cancelled+s.Refused, "the one in line may have got the room of the other")
+		assert.Equal(t, s.Cancelled, s.Aborted)
+		assert.Zero(t, s.Queued+s.Waiting)
+		assertSum(t, s)
+		if way != "Stream" { // which takes no task then
+			assert.Error(t, run(ctx, p, returning(0, nil)), "its context has ended")
+			s.Refused++
+			assert.Equal(t, s, p.Stats())
+		}
+		release()
+		closed(t, p)
+		assert.ErrorIs(t, run(t.Context(), p, returning(0, nil)), workpool.ErrClosed)
+		assert.Equal(t, []uint64{s.Refused + 1, s.Cancelled}, []uint64{p.Stats().Refused, p.Stats().Cancelled})
+	})
 }
 
 // What an abort has ended is neither dropped nor cancelled.
 func TestStats_AbortedIsNotCancelled(t *testing.T) {
-	for way, run := range callers {
-		bubble(t, way, func(t *testing.T) {
-			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults())
-			require.NoError(t, p.Submit(t.Context(), untilEnd))
-			synctest.Wait()
-			var all sync.WaitGroup
-			all.Go(func() { _ = run(t.Context(), p, returning(0, nil)) })
-			synctest.Wait()
-			require.Equal(t, 1, p.Stats().Queued)
-			_ = p.Shutdown(endedContext())
-			all.Wait()
-			s := p.Stats()
-			assert.Equal(t, uint64(1), s.Aborted)
-			assert.Zero(t, s.Dropped+s.Cancelled)
-			_ = p.Close()
-		})
-	}
+	eachNamed(t, callers, func(t *testing.T, _ string, run caller) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults())
+		submit(t, p, untilEnd)
+		synctest.Wait()
+		var all sync.WaitGroup
+		all.Go(func() { _ = run(t.Context(), p, returning(0, nil)) })
+		synctest.Wait()
+		require.Equal(t, 1, p.Stats().Queued)
+		_ = p.Shutdown(endedContext())
+		all.Wait()
+		s := p.Stats()
+		assert.Equal(t, []uint64{1, 0, 0}, []uint64{s.Aborted, s.Dropped, s.Cancelled})
+		_ = p.Close()
+	})
 }
 
 func TestStats_SaysWhatThePoolIsAndWhoWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithName("thumbnails"), workpool.WithWorkers(2), workpool.WithQueueDepth(3), workpool.WithResultBuffer(0))
-		is := workpool.Stats{Name: "thumbnails", Size: 2, QueueDepth: 3, Workers: 2}
-		assert.Equal(t, is, p.Stats())
-
-		require.NoError(t, p.Submit(t.Context(), returning(0, workpool.RetryAfter(time.Hour, nil))))
+		want := workpool.Stats{Name: "thumbnails", Size: 2, QueueDepth: 3, Workers: 2}
+		is := func() {
+			t.Helper()
+			assert.Equal(t, want, p.Stats())
+		}
+		is()
+		submit(t, p, parked)
 		synctest.Wait()
-		parked := is
-		parked.Submitted, parked.Queued, parked.Parked = 1, 1, 1
-		assert.Equal(t, parked, p.Stats())
+		want.Submitted, want.Queued, want.Parked = 1, 1, 1
+		is()
 
 		for range 4 { // two have results that nobody takes
-			require.NoError(t, p.Submit(t.Context(), returning(1, nil)))
+			submit(t, p, returning(1, nil))
 			synctest.Wait()
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		for range 3 {
 			go func() { assert.ErrorIs(t, p.Submit(ctx, returning(1, nil)), workpool.ErrQueueFull) }()
 		}
-		require.ErrorIs(t, p.TrySubmit(t.Context(), returning(1, nil)), workpool.ErrQueueFull)
+		fill(t, p, 0, returning(1, nil))
 		synctest.Wait()
-		full := is
-		full.Submitted, full.Succeeded, full.Queued, full.Parked, full.Undelivered, full.Held, full.Waiting, full.Refused = 5, 2, 3, 1, 2, 2, 3, 1
-		assert.Equal(t, full, p.Stats())
+		want.Submitted, want.Succeeded, want.Queued, want.Undelivered, want.Held, want.Waiting, want.Refused = 5, 2, 3, 2, 2, 3, 1
+		is()
 		cancel()
 		synctest.Wait()
-		full.Waiting, full.Refused = 0, 4
-		assert.Equal(t, full, p.Stats())
+		want.Waiting, want.Refused = 0, 4
+		is()
 
 		p.Pause()
 		assert.True(t, p.Stats().Paused)
@@ -397,17 +378,16 @@ func TestStats_SaysWhatThePoolIsAndWhoWaits(t *testing.T) {
 		assert.False(t, p.Stats().Paused)
 		p.Pause()
 		require.NoError(t, p.Resize(1))
-		full.Paused, full.Size = true, 1
-		full.Workers = 2 // until the other one is free
-		assert.Equal(t, full, p.Stats())
+		want.Paused, want.Size = true, 1
+		want.Workers = 2 // until the other one is free
+		is()
 
-		ended, cancel := context.WithCancel(t.Context())
-		cancel()
-		require.Error(t, p.Shutdown(ended))
+		require.Error(t, p.Shutdown(endedContext()))
 		require.Error(t, p.Close())
 		p.Pause() // does nothing now
-		assert.Equal(t, workpool.Stats{
+		want = workpool.Stats{
 			Name: "thumbnails", Size: 1, QueueDepth: 3, Closed: true, Undelivered: 5, Submitted: 5, Succeeded: 2, Aborted: 3, Refused: 4,
-		}, p.Stats())
+		}
+		is()
 	})
 }

@@ -3,6 +3,7 @@ package workpool_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -29,10 +30,9 @@ func TestRule6_ATaskMayUseItsOwnPool(t *testing.T) {
 					return 10 * n, nil
 				}, opts...)
 				gives(t, 60)(p.Do(t.Context(), 0))
-				require.NoError(t, p.Submit(t.Context(), 0))
+				submit(t, p, 0)
 				r := receive(t, p)
-				require.NoError(t, r.Err)
-				assert.Equal(t, 60, r.Value)
+				gives(t, 60)(r.Value, r.Err)
 				closed(t, p)
 				assert.Equal(t, uint64(8), p.Stats().Succeeded)
 			})
@@ -42,7 +42,7 @@ func TestRule6_ATaskMayUseItsOwnPool(t *testing.T) {
 
 func TestRule6_ATreeOfTasksFromInsideTasks(t *testing.T) {
 	const tasks = 3000
-	growths := map[string]func(n int) []int{ // which tasks a task submits
+	for name, growth := range map[string]func(n int) []int{ // which tasks a task submits
 		"binary": func(n int) []int { return []int{2*n + 1, 2*n + 2} },
 		"chain":  func(n int) []int { return []int{n + 1} },
 		"fan": func(n int) []int {
@@ -51,15 +51,11 @@ func TestRule6_ATreeOfTasksFromInsideTasks(t *testing.T) {
 			}
 			return upTo(tasks)[1:]
 		},
-	}
-	for name, growth := range growths {
-		handler := func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
+	} {
+		handler := func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) { //nolint:unparam // a handler
 			for _, child := range growth(n) {
-				if child >= tasks {
-					break
-				}
-				if err := p.Submit(ctx, child); err != nil {
-					return 0, err
+				if child < tasks {
+					assert.NoError(t, p.Submit(ctx, child))
 				}
 			}
 			return n, nil
@@ -82,7 +78,7 @@ func TestRule6_ATreeOfTasksFromInsideTasks(t *testing.T) {
 						opts = append(opts, workpool.WithResultFunc(note))
 					}
 					p := newSelfUsing(t, handler, opts...)
-					require.NoError(t, p.Submit(t.Context(), 0))
+					submit(t, p, 0)
 					for audience == "receiver" && len(values) < tasks {
 						note(receive(t, p))
 					}
@@ -135,12 +131,8 @@ func TestRule6_TwoPoolsThatCallEachOther(t *testing.T) {
 		}
 		ping = mustNew(t, to(&pong), opts...)
 		pong = mustNew(t, to(&ping), opts...)
-		var all sync.WaitGroup
-		for range 3 {
-			all.Go(func() {
-				gives(t, 50)(ping.Do(t.Context(), 50))
-			})
-			all.Wait() // one at a time: two callers may hold the one worker that each needs of the other
+		for range 3 { // one at a time: two callers may hold the one worker that each needs of the other
+			gives(t, 50)(ping.Do(t.Context(), 50))
 		}
 	})
 }
@@ -169,69 +161,61 @@ func TestRule6_NestedTaskRunsOnTheCallingWorker(t *testing.T) {
 
 func TestRule6_NestedTasksUseIdleWorkers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newSelfUsing(t, func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
-			if n == 0 {
-				_, err := p.Map(ctx, []int{1, 1, 1})
-				return 0, err
-			}
-			time.Sleep(time.Second)
-			return 0, nil
-		}, workpool.WithWorkers(4))
+		p := newClosures(t, workpool.WithWorkers(4))
 		begin := time.Now()
-		_, err := p.Do(t.Context(), 0)
-		require.NoError(t, err)
+		gives(t, 0)(p.Do(t.Context(), func(ctx context.Context) (int, error) {
+			_, err := p.Map(ctx, []closure{napping, napping, napping})
+			return 0, err
+		}))
 		assert.Equal(t, time.Second, time.Since(begin), "three tasks on three idle workers")
 	})
 }
 
 func TestRule6_WaitingForOneselfIsAnError(t *testing.T) {
-	for name, derive := range derivations {
-		bubble(t, name, func(t *testing.T) {
-			handler := func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
-				ctx, cancel := derive(ctx)
-				defer cancel()
-				assert.ErrorIs(t, p.Shutdown(ctx), workpool.ErrReentrant)
-				assert.ErrorIs(t, p.Wait(ctx), workpool.ErrReentrant)
-				return n, nil
+	type derivation = func(ctx context.Context) (context.Context, context.CancelFunc)
+	eachNamed(t, derivations, func(t *testing.T, _ string, derive derivation) {
+		handler := func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
+			ctx, cancel := derive(ctx)
+			defer cancel()
+			assert.ErrorIs(t, p.Shutdown(ctx), workpool.ErrReentrant)
+			assert.ErrorIs(t, p.Wait(ctx), workpool.ErrReentrant)
+			return n, nil
+		}
+		p := newSelfUsing(t, handler, workpool.WithWorkers(2))
+		for _, ctx := range []context.Context{t.Context(), limited(t, time.Hour)} {
+			for _, run := range ways[int, int]() {
+				succeeds(t)(run(ctx, p, 1, 2, 3))
 			}
-			p := newSelfUsing(t, handler, workpool.WithWorkers(2))
-			for _, ctx := range []context.Context{t.Context(), limited(t, time.Hour)} {
-				for _, run := range ways[int, int]() {
-					_, err := run(ctx, p, 1, 2, 3)
-					require.NoError(t, err)
-				}
-				require.NoError(t, p.Submit(ctx, 1))
-				require.NoError(t, p.TrySubmit(ctx, 2))
-			}
-			require.NoError(t, p.Wait(t.Context()), "the pool is still open, and Wait is for others")
-			closed(t, p)
-			require.Len(t, collect(p), 4)
-		})
-	}
+			require.NoError(t, p.Submit(ctx, 1))
+			require.NoError(t, p.TrySubmit(ctx, 2))
+		}
+		require.NoError(t, p.Wait(t.Context()), "the pool is still open, and Wait is for others")
+		closed(t, p)
+		require.Len(t, collect(p), 4)
+	})
 }
 
 func TestRule6_WaitingForOneselfThroughAnotherPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		outer, inner := newClosures(t, workpool.WithName("outer")), newClosures(t, workpool.WithName("inner"))
-		_, err := outer.Do(t.Context(), func(ctx context.Context) (int, error) {
-			assert.NoError(t, inner.Wait(ctx), "another pool's handlers may wait")
+		in := func(ctx context.Context, pool string) {
 			info, ok := workpool.InfoFrom(ctx)
 			assert.True(t, ok)
-			assert.Equal(t, "outer", info.Pool)
+			assert.Equal(t, pool, info.Pool)
+		}
+		gives(t, 0)(outer.Do(t.Context(), func(ctx context.Context) (int, error) {
+			assert.NoError(t, inner.Wait(ctx), "another pool's handlers may wait")
+			in(ctx, "outer")
 			return inner.Do(ctx, func(ctx context.Context) (int, error) {
-				info, ok := workpool.InfoFrom(ctx)
-				assert.True(t, ok)
-				assert.Equal(t, "inner", info.Pool)
+				in(ctx, "inner")
 				assert.ErrorIs(t, outer.Wait(ctx), workpool.ErrReentrant)
 				assert.ErrorIs(t, outer.Shutdown(ctx), workpool.ErrReentrant)
 				assert.ErrorIs(t, inner.Wait(ctx), workpool.ErrReentrant)
 				return 0, nil
 			})
-		})
-		require.NoError(t, err)
-
-		_, err = outer.Do(t.Context(), func(ctx context.Context) (int, error) { return 0, inner.Shutdown(ctx) })
-		require.NoError(t, err, "and shut it down")
+		}))
+		// And they may shut it down.
+		gives(t, 0)(outer.Do(t.Context(), func(ctx context.Context) (int, error) { return 0, inner.Shutdown(ctx) }))
 		closed(t, inner)
 		closed(t, outer)
 	})
@@ -241,7 +225,8 @@ func TestRule6_InnerPanicLeavesTheOuterTaskAlone(t *testing.T) {
 	for name, inner := range map[string]closure{"panic": catchFire, "Goexit": exit} {
 		t.Run(name, func(t *testing.T) {
 			eachTight(t, func(t *testing.T, opts []workpool.Option) {
-				check := func(err error) {
+				check := func(_ any, err error) {
+					t.Helper()
 					if name == "panic" {
 						panicked(t, "on fire", err)
 					} else {
@@ -251,11 +236,9 @@ func TestRule6_InnerPanicLeavesTheOuterTaskAlone(t *testing.T) {
 				p := newClosures(t, opts...)
 				gives(t, 7)(p.Do(t.Context(), func(ctx context.Context) (int, error) {
 					for _, run := range ways[closure, int]() {
-						_, err := run(ctx, p, inner)
-						check(err)
+						check(run(ctx, p, inner))
 					}
-					_, err := p.Map(ctx, []closure{returning(1, nil), inner})
-					check(err)
+					check(p.Map(ctx, []closure{returning(1, nil), inner}))
 					for range 5 {
 						assert.NoError(t, p.Submit(ctx, inner))
 					}
@@ -266,43 +249,28 @@ func TestRule6_InnerPanicLeavesTheOuterTaskAlone(t *testing.T) {
 				results := collect(p)
 				require.Len(t, results, 5)
 				for _, r := range results {
-					check(r.Err)
+					check(r.Value, r.Err)
 				}
 			})
 		})
 	}
 }
 
+// The inner task heeds the end of its context, or ignores it.
 func TestRule6_InnerTaskHasItsOwnDeadline(t *testing.T) {
-	eachTight(t, func(t *testing.T, opts []workpool.Option) {
-		p := newClosures(t, opts...)
-		begin := time.Now()
-		_, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
-			short, cancel := context.WithTimeout(ctx, time.Second)
-			defer cancel()
-			fails(t, context.DeadlineExceeded)(p.Do(short, untilEnd))
-			assert.NoError(t, ctx.Err())
-			return 0, nil
+	for _, inner := range []closure{untilEnd, sleeping(time.Hour, 0)} {
+		eachTight(t, func(t *testing.T, opts []workpool.Option) {
+			p := newClosures(t, opts...)
+			begin := time.Now()
+			gives(t, 0)(p.Do(t.Context(), func(ctx context.Context) (int, error) {
+				short, cancel := context.WithTimeout(ctx, time.Second)
+				defer cancel()
+				fails(t, context.DeadlineExceeded)(p.Do(short, inner))
+				return 0, ctx.Err()
+			}))
+			assert.Equal(t, time.Second, time.Since(begin))
 		})
-		require.NoError(t, err)
-		assert.Equal(t, time.Second, time.Since(begin))
-	})
-}
-
-func TestRule6_NestedCallGivesUpOnAHandlerThatIgnoresItsContext(t *testing.T) {
-	eachTight(t, func(t *testing.T, opts []workpool.Option) {
-		p := newClosures(t, opts...)
-		release := make(chan struct{})
-		begin := time.Now()
-		_, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
-			short, cancel := context.WithTimeout(ctx, time.Second)
-			defer cancel()
-			return p.Do(short, until(release))
-		})
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		assert.Equal(t, time.Second, time.Since(begin))
-		close(release)
-	})
+	}
 }
 
 // Submit's context bounds the waiting, from inside a handler as from outside.
@@ -314,8 +282,7 @@ func TestRule6_SubmittedTaskOutlivesTheTaskThatSubmittedIt(t *testing.T) {
 			for range 3 {
 				err := p.Submit(ctx, func(ctx context.Context) (int, error) {
 					cancel()
-					assert.NoError(t, ctx.Err())
-					return 1, nil
+					return 1, ctx.Err()
 				})
 				if ctx.Err() != nil { // another worker was that fast, and the pool may be closed
 					break
@@ -361,20 +328,12 @@ func TestRule6_NestedWhileThePoolShrinks(t *testing.T) {
 		var all sync.WaitGroup
 		for range 4 {
 			all.Go(func() {
-				value, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
+				gives(t, 4)(p.Do(t.Context(), func(ctx context.Context) (int, error) {
 					time.Sleep(time.Second)
-					if err := p.Resize(1); err != nil {
-						return 0, err
-					}
-					values, err := p.Map(ctx, []closure{returning(1, nil), returning(2, nil), returning(3, nil)})
-					if err != nil {
-						return 0, err
-					}
-					inner, err := p.Do(ctx, returning(4, nil))
-					return values[0] + values[1] + values[2] + inner, err
-				})
-				assert.NoError(t, err)
-				assert.Equal(t, 10, value)
+					assert.NoError(t, p.Resize(1))
+					gives(t, []int{1, 2, 3})(p.Map(ctx, []closure{returning(1, nil), returning(2, nil), returning(3, nil)}))
+					return p.Do(ctx, returning(4, nil))
+				}))
 			})
 		}
 		all.Wait()
@@ -386,9 +345,8 @@ func TestRule6_NestedWhileThePoolShrinks(t *testing.T) {
 func TestRule6_NestedDuringADrainIsRefused(t *testing.T) {
 	eachTight(t, func(t *testing.T, opts []workpool.Option) {
 		p := newClosures(t, opts...)
-		begun := make(chan struct{})
-		require.NoError(t, p.Submit(t.Context(), func(ctx context.Context) (int, error) {
-			<-begun
+		submit(t, p, func(ctx context.Context) (int, error) {
+			time.Sleep(time.Second)
 			assert.NoError(t, ctx.Err(), "a drain cancels nothing")
 			assert.ErrorIs(t, p.Submit(ctx, returning(1, nil)), workpool.ErrClosed)
 			assert.ErrorIs(t, p.TrySubmit(t.Context(), returning(1, nil)), workpool.ErrClosed)
@@ -396,22 +354,16 @@ func TestRule6_NestedDuringADrainIsRefused(t *testing.T) {
 			for _, run := range ways[closure, int]() {
 				fails(t, workpool.ErrClosed)(run(ctx, p, returning(1, nil)))
 			}
-			results := streamed(p.Stream(ctx, slices.Values([]closure{returning(1, nil), returning(2, nil)})))
+			results := slices.Collect(p.Stream(ctx, slices.Values([]closure{returning(1, nil), returning(2, nil)})))
 			if assert.Len(t, results, 2, "of the task that was pulled, and of the Stream") {
 				assert.ErrorIs(t, results[0].Err, workpool.ErrClosed)
-				assert.Equal(t, 1, results[0].Attempt)
 				assert.ErrorIs(t, results[1].Err, workpool.ErrClosed)
-				assert.Zero(t, results[1].Attempt)
+				assert.Equal(t, []int{1, 0}, []int{results[0].Attempt, results[1].Attempt})
 			}
 			assert.ErrorIs(t, p.Shutdown(ctx), workpool.ErrReentrant)
 			assert.ErrorIs(t, p.Wait(ctx), workpool.ErrReentrant)
 			return 0, nil
-		}))
-		synctest.Wait()
-		go func() {
-			synctest.Wait()
-			close(begun)
-		}()
+		})
 		require.NoError(t, p.Shutdown(t.Context()))
 		require.Len(t, collect(p), 1)
 	})
@@ -420,30 +372,21 @@ func TestRule6_NestedDuringADrainIsRefused(t *testing.T) {
 func TestRule6_AbortReachesNestedTasks(t *testing.T) {
 	eachTight(t, func(t *testing.T, opts []workpool.Option) {
 		p := newClosures(t, append(opts, workpool.WithShutdown(workpool.Abort, 0))...)
-		done := make(chan error, 1)
-		go func() {
-			_, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
-				_, err := p.Do(ctx, func(ctx context.Context) (int, error) { return p.Do(ctx, untilEnd) })
-				<-ctx.Done() // the outer context may end a moment after the inner one
-				assert.ErrorIs(t, context.Cause(ctx), workpool.ErrAborted)
-				return 0, err
-			})
-			done <- err
-		}()
-		synctest.Wait()
+		done := inBackground(t.Context(), do, p, func(ctx context.Context) (int, error) {
+			_, err := p.Do(ctx, func(ctx context.Context) (int, error) { return p.Do(ctx, untilEnd) })
+			<-ctx.Done() // the outer context may end a moment after the inner one
+			assert.ErrorIs(t, context.Cause(ctx), workpool.ErrAborted)
+			return 0, err
+		})
 		closed(t, p)
-		require.ErrorIs(t, <-done, workpool.ErrAborted)
+		require.ErrorIs(t, (<-done).err, workpool.ErrAborted)
 	})
 }
 
 // Many callers from outside, and each handler uses the pool in another way; while the pool
 // is resized and paused.
 func TestRule6_ManyOutsideAndInsideAtOnce(t *testing.T) {
-	var uses []string
-	for name := range nested {
-		uses = append(uses, name)
-	}
-	slices.Sort(uses)
+	uses := slices.Sorted(maps.Keys(nested))
 	for name, opts := range tight {
 		t.Run(name, func(t *testing.T) {
 			p := newSelfUsing(t, func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
@@ -453,19 +396,14 @@ func TestRule6_ManyOutsideAndInsideAtOnce(t *testing.T) {
 				return nested[uses[n%len(uses)]](ctx, p, n-1)
 			}, opts...)
 			within(t, func() {
-				stop := make(chan struct{})
+				var over atomic.Bool
 				var callers, disturber sync.WaitGroup
 				disturber.Go(func() {
-					for {
-						select {
-						case <-stop:
-							return
-						default:
-							assert.NoError(t, p.Resize(1+rand.N(4)))
-							p.Pause()
-							p.Resume()
-							runtime.Gosched()
-						}
+					for !over.Load() {
+						assert.NoError(t, p.Resize(1+rand.N(4)))
+						p.Pause()
+						p.Resume()
+						runtime.Gosched()
 					}
 				})
 				for range 8 {
@@ -476,7 +414,7 @@ func TestRule6_ManyOutsideAndInsideAtOnce(t *testing.T) {
 					})
 				}
 				callers.Wait()
-				close(stop)
+				over.Store(true)
 				disturber.Wait()
 			})
 		})
@@ -489,22 +427,18 @@ func TestRule6_AnInputMayUseThePool(t *testing.T) {
 	type input = func(ctx context.Context, p *closures, yield func(closure) bool)
 	one := returning(1, nil)
 	inputs := map[string]input{
-		"Submit":    func(ctx context.Context, p *closures, _ func(closure) bool) { _ = p.Submit(ctx, one) },
 		"TrySubmit": func(_ context.Context, p *closures, _ func(closure) bool) { _ = p.TrySubmit(t.Context(), one) },
-		"Do":        func(ctx context.Context, p *closures, _ func(closure) bool) { _, _ = p.Do(ctx, one) },
-		"Map": func(ctx context.Context, p *closures, _ func(closure) bool) {
-			_, _ = p.Map(ctx, []closure{one, one, one})
-		},
 		"SubmitAll of the rest": func(ctx context.Context, p *closures, yield func(closure) bool) {
 			_, _ = p.SubmitAll(ctx, func(inner func(closure) bool) { _ = yield(one) && inner(one) && yield(one) && inner(one) })
 		},
-		"Stream": func(ctx context.Context, p *closures, yield func(closure) bool) {
+		"Stream of the rest": func(ctx context.Context, p *closures, yield func(closure) bool) {
 			for range p.Stream(ctx, slices.Values([]closure{one, one, one})) {
 				if !yield(one) {
 					return
 				}
 			}
 		},
+		"Submit":  func(ctx context.Context, p *closures, _ func(closure) bool) { _ = p.Submit(ctx, one) },
 		"Wait":    func(ctx context.Context, p *closures, _ func(closure) bool) { _ = p.Wait(ctx) },
 		"Stats":   func(_ context.Context, p *closures, _ func(closure) bool) { p.Stats() },
 		"Resize":  func(_ context.Context, p *closures, _ func(closure) bool) { _ = p.Resize(1); _ = p.Resize(3) },
@@ -513,35 +447,34 @@ func TestRule6_AnInputMayUseThePool(t *testing.T) {
 		"Goexit":  func(context.Context, *closures, func(closure) bool) { runtime.Goexit() },
 		"nothing": func(context.Context, *closures, func(closure) bool) {},
 	}
+	for name, run := range ways[closure, int]("Do", "Map") {
+		inputs[name] = func(ctx context.Context, p *closures, _ func(closure) bool) { _, _ = run(ctx, p, one, one, one) }
+	}
 	for name, use := range inputs {
-		for _, inside := range []bool{false, true} {
+		for _, inside := range eitherWay {
 			for _, c := range []struct{ workers, depth, buffer int }{{1, 0, 0}, {1, 1, 0}, {2, 2, 1}, {2, 128, 128}} {
 				t.Run(fmt.Sprint(name, inside, c), func(t *testing.T) {
-					eachSequenceWay(t, func(t *testing.T, feed sequenceWay) {
+					eachNamed(t, sequenceWays, func(t *testing.T, _ string, feed sequenceWay) {
 						p := newClosures(t, workpool.WithWorkers(c.workers), workpool.WithQueueDepth(c.depth), workpool.WithResultBuffer(c.buffer))
 						received := make(chan int)
 						go func() { received <- len(collect(p)) }()
 						var ran atomic.Int32
 						run := func(ctx context.Context) (int, error) {
 							return 0, feed(ctx, p, func(yield func(closure) bool) {
-								for range 5 {
-									if !yield(counted(&ran)) {
-										return
-									}
+								for i := 0; i < 5 && yield(counted(&ran)); i++ {
 									use(ctx, p, yield)
 								}
 							})
 						}
-						ended := make(chan struct{})
-						go func() {
-							defer close(ended)
+						var caller sync.WaitGroup
+						caller.Go(func() {
 							if inside {
 								_, _ = p.Do(context.Background(), run)
 							} else {
 								_, _ = run(context.Background())
 							}
-						}()
-						<-ended
+						})
+						caller.Wait()
 						require.NoError(t, p.Wait(context.Background()))
 						want := int32(5)
 						if name == "panic" || name == "Goexit" {
@@ -608,7 +541,7 @@ func TestRule8_TasksOfAMapInsideAHandlerMeet(t *testing.T) {
 // A task that a handler waits for comes again, also where its key is the handler's.
 func TestRetryAfter_InsideAHandler(t *testing.T) {
 	for name, use := range nested {
-		for _, keyed := range []bool{false, true} {
+		for _, keyed := range eitherWay {
 			for _, delay := range []time.Duration{0, time.Second} {
 				t.Run(fmt.Sprintf("%s/keyed=%v/delay=%v", name, keyed, delay), func(t *testing.T) {
 					eachTight(t, func(t *testing.T, opts []workpool.Option) {
@@ -650,46 +583,39 @@ func TestRule6_AContextThatHasOutlivedItsHandlerIsInsideNothing(t *testing.T) {
 			continue
 		}
 		for by, outlive := range outlived {
-			for _, through := range []bool{false, true} {
+			for _, through := range eitherWay {
 				bubble(t, fmt.Sprintf("%s/%s/through=%v", way, by, through), func(t *testing.T) {
 					p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithoutResults())
 					other := newClosures(t) // through which a context goes
 					var c crowd
 					over := make(chan struct{})
 					var left sync.WaitGroup
-					for range 3 {
-						left.Add(1)
-						_, err := p.Do(context.Background(), func(ctx context.Context) (int, error) {
-							late := func(ctx context.Context) {
-								defer left.Done()
-								<-over
-								_ = use(ctx, p, c.task)
-							}
-							if through {
-								answer := other.DoChan(context.WithoutCancel(ctx), func(ctx context.Context) (int, error) {
-									outlive(ctx, late)
-									return 0, nil
-								})
-								<-answer
-								return 0, nil
-							}
-							outlive(ctx, late)
-							return 0, nil
+					left.Add(3)
+					leave := func(ctx context.Context) (int, error) { //nolint:unparam // a task
+						outlive(ctx, func(ctx context.Context) {
+							defer left.Done()
+							<-over
+							_ = use(ctx, p, c.task)
 						})
-						require.NoError(t, err)
+						return 0, nil
 					}
-					var next sync.WaitGroup
-					next.Go(func() { _, _ = p.Do(context.Background(), c.task) })
-					synctest.Wait()
+					for range 3 {
+						gives(t, 0)(p.Do(context.Background(), func(ctx context.Context) (int, error) {
+							if through {
+								return doChan(context.WithoutCancel(ctx), other, leave)
+							}
+							return leave(ctx)
+						}))
+					}
+					next := inBackground(context.Background(), do, p, c.task)
 					close(over) // the worker has another task now
 					synctest.Wait()
-					assert.Equal(t, 1, p.Stats().Running)
-					assert.Equal(t, 1, p.Stats().Workers)
-					next.Wait()
+					assert.Equal(t, []int{1, 1}, []int{p.Stats().Running, p.Stats().Workers})
+					<-next
 					left.Wait()
 					_ = p.Wait(context.Background())
 					assert.Equal(t, int32(1), c.most.Load())
-					require.NoError(t, p.Shutdown(context.Background()))
+					closed(t, p)
 					closed(t, other)
 				})
 			}
@@ -706,19 +632,18 @@ func TestRule6_AContextThatHasOutlivedItsHandlerHoldsNoKey(t *testing.T) {
 			busy := order{1, c.task}
 			over := make(chan struct{})
 			var left sync.WaitGroup
+			left.Add(3)
 			for range 3 {
-				left.Add(1)
-				_, err := p.Do(context.Background(), order{1, func(ctx context.Context) (int, error) {
+				gives(t, 0)(p.Do(context.Background(), order{1, func(ctx context.Context) (int, error) {
 					outlive(ctx, func(ctx context.Context) {
 						defer left.Done()
 						<-over
 						_, _ = p.Do(context.WithoutCancel(ctx), busy)
 					})
 					return 0, nil
-				}})
-				require.NoError(t, err)
+				}}))
 			}
-			require.NoError(t, p.Submit(context.Background(), busy))
+			submit(t, p, busy)
 			synctest.Wait()
 			close(over)
 			left.Wait()
@@ -731,34 +656,23 @@ func TestRule6_AContextThatHasOutlivedItsHandlerHoldsNoKey(t *testing.T) {
 // Many goroutines of one handler call: the handler is one worker, and so one task runs in
 // its place at a time.
 func TestRule6_ManyCallsOfOneHandlerRunOneAtATime(t *testing.T) {
-	for name, run := range ways[closure, int]("Do", "DoChan", "Map") {
-		for _, workers := range []int{1, 2, 4} {
-			for _, handlers := range []int{1, 2} {
-				bubble(t, fmt.Sprintf("%s/workers=%d/handlers=%d", name, workers, handlers), func(t *testing.T) {
-					p := newClosures(t, workpool.WithWorkers(workers), workpool.WithQueueDepth(3))
-					var c crowd
-					var all sync.WaitGroup
-					for range handlers {
-						all.Go(func() {
-							_, err := p.Do(t.Context(), func(ctx context.Context) (int, error) {
-								var calls sync.WaitGroup
-								for range 500 {
-									calls.Go(func() {
-										_, err := run(ctx, p, c.task, c.task)
-										assert.NoError(t, err)
-									})
-								}
-								calls.Wait()
-								return 0, nil
-							})
-							assert.NoError(t, err)
-						})
+	for _, workers := range []int{1, 2, 4} {
+		for _, handlers := range []int{1, 2} {
+			eachNamed(t, ways[closure, int]("Do", "DoChan", "Map"), func(t *testing.T, _ string, run way[closure, int]) {
+				p := newClosures(t, workpool.WithWorkers(workers), workpool.WithQueueDepth(3))
+				var c crowd
+				handler := func(ctx context.Context) (int, error) {
+					var calls sync.WaitGroup
+					for range 500 {
+						calls.Go(func() { succeeds(t)(run(ctx, p, c.task, c.task)) })
 					}
-					all.Wait()
-					assert.LessOrEqual(t, int(c.most.Load()), workers, "each handler waits, and so one runs in its place")
-					assert.Positive(t, c.most.Load())
-				})
-			}
+					calls.Wait()
+					return 0, nil
+				}
+				succeeds(t)(doAtOnce(t.Context(), p, slices.Repeat([]closure{handler}, handlers)...))
+				assert.LessOrEqual(t, int(c.most.Load()), workers, "each handler waits, and so one runs in its place")
+				assert.Positive(t, c.most.Load())
+			})
 		}
 	}
 }

@@ -2,9 +2,9 @@ package workpool_test
 
 import (
 	"context"
+	"maps"
 	"math"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -104,17 +104,10 @@ func TestPause_KeepsWorkersFromTakingTasks(t *testing.T) {
 		release := occupy(t, p, 1)
 		p.Pause()
 		p.Pause() // twice is as good as once
-		for range 3 {
-			require.NoError(t, p.TrySubmit(t.Context(), returning(1, nil)))
-		}
-		require.ErrorIs(t, p.TrySubmit(t.Context(), returning(1, nil)), workpool.ErrQueueFull)
+		fill(t, p, 3, returning(1, nil))
 		release()
 		synctest.Wait()
-		stats := p.Stats()
-		assert.Equal(t, uint64(1), stats.Succeeded, "running tasks go on")
-		assert.Equal(t, 3, stats.Queued)
-		assert.Zero(t, stats.Running)
-
+		assert.Equal(t, workpool.Stats{Submitted: 4, Succeeded: 1, Queued: 3, Undelivered: 1}, counts(p.Stats()), "running tasks go on")
 		p.Resume()
 		p.Resume()
 		require.NoError(t, p.Wait(t.Context()))
@@ -124,10 +117,7 @@ func TestPause_KeepsWorkersFromTakingTasks(t *testing.T) {
 
 func TestPause_HoldsMapAndStreamWithoutLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, func(_ context.Context, i int) (int, error) {
-			time.Sleep(time.Second)
-			return i, nil
-		}, workpool.WithWorkers(2), workpool.WithQueueDepth(2))
+		p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(2))
 		go func() {
 			for range 5 {
 				time.Sleep(1500 * time.Millisecond)
@@ -136,8 +126,9 @@ func TestPause_HoldsMapAndStreamWithoutLoss(t *testing.T) {
 				p.Resume()
 			}
 		}()
-		gives(t, upTo(10))(p.Map(t.Context(), upTo(10)))
-		assert.Len(t, byIndex(t, streamed(p.Stream(t.Context(), count(10)))), 10)
+		tasks := slices.Repeat([]closure{napping}, 10)
+		gives(t, make([]int, 10))(p.Map(t.Context(), tasks))
+		assert.Len(t, byIndex(t, slices.Collect(p.Stream(t.Context(), slices.Values(tasks)))), 10)
 		closed(t, p)
 		synctest.Wait()
 		time.Sleep(time.Hour) // Pause and Resume do nothing on a closed pool
@@ -145,26 +136,19 @@ func TestPause_HoldsMapAndStreamWithoutLoss(t *testing.T) {
 }
 
 func TestResize_UpMakesRoomForWhoWaits(t *testing.T) {
-	eachWayIn(t, func(t *testing.T, submit wayIn) {
-		if strings.HasSuffix(t.Name(), "/TrySubmit") {
-			t.Skip("it does not wait")
-		}
+	uses := maps.Clone(waysIn)
+	delete(uses, "TrySubmit") // which does not wait
+	eachNamed(t, uses, func(t *testing.T, _ string, submit wayIn) {
 		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithoutResults())
 		release := occupy(t, p, 1)
-		var began atomic.Int32
-		task := func(context.Context) (int, error) {
-			began.Add(1)
-			time.Sleep(time.Second)
-			return 0, nil
-		}
-		go func() {
-			time.Sleep(time.Minute)
-			assert.Zero(t, began.Load())
+		var c crowd
+		time.AfterFunc(time.Minute, func() {
+			assert.Zero(t, c.most.Load())
 			assert.NoError(t, p.Resize(3))
 			synctest.Wait()
-			assert.EqualValues(t, 2, began.Load())
-		}()
-		submit(t, p, slices.Repeat([]closure{task}, 2))()
+			assert.EqualValues(t, 2, c.now.Load())
+		})
+		submit(t, p, []closure{c.task, c.task})()
 		release()
 	})
 }
@@ -177,13 +161,10 @@ func TestResume_StartsWorkersBesideSurplusOnes(t *testing.T) {
 		for i := range release {
 			release[i] = make(chan struct{})
 		}
-		for range 8 {
-			require.NoError(t, p.Submit(t.Context(), func(ctx context.Context) (int, error) {
-				info, _ := workpool.InfoFrom(ctx)
-				<-release[info.Worker]
-				return 0, nil
-			}))
-		}
+		submitN(t, p, 8, func(ctx context.Context) (int, error) {
+			info, _ := workpool.InfoFrom(ctx)
+			return until(release[info.Worker])(ctx)
+		})
 		synctest.Wait()
 		require.NoError(t, p.Resize(2))
 		close(release[1])
@@ -213,21 +194,16 @@ func TestResize_VeryManyWorkersStartWhenTasksWaitForThem(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(many), workpool.WithQueueDepth(0), workpool.WithoutResults())
 		assert.Equal(t, many, p.Stats().Workers)
 		assert.Equal(t, before, goroutinesOfBubble())
-		fill := func(n int) {
-			for range n {
-				require.NoError(t, p.TrySubmit(t.Context(), until(release)))
-			}
-			require.ErrorIs(t, p.TrySubmit(t.Context(), until(release)), workpool.ErrQueueFull)
-			synctest.Wait()
-		}
-		fill(many)
+		fill(t, p, many, until(release))
+		synctest.Wait()
 		assert.Equal(t, many, p.Stats().Running)
 		require.NoError(t, p.Resize(1))
 		require.NoError(t, p.Resize(2*many))
 		p.Pause()
-		require.ErrorIs(t, p.TrySubmit(t.Context(), until(release)), workpool.ErrQueueFull)
+		fill(t, p, 0, until(release))
 		p.Resume()
-		fill(many)
+		fill(t, p, many, until(release))
+		synctest.Wait()
 		assert.Equal(t, 2*many, p.Stats().Running)
 		close(release)
 		closed(t, p)
@@ -242,30 +218,29 @@ func sleepy(_ context.Context, n int) (int, error) {
 }
 
 func TestElastic_GrowsWithTheTasksAndShrinksAfterThem(t *testing.T) {
-	for minimum := range 4 {
-		synctest.Test(t, func(t *testing.T) {
-			before := goroutinesOfBubble()
-			p := mustNew(t, sleepy, workpool.WithWorkers(8), workpool.WithoutResults(), workpool.WithElastic(minimum, time.Second))
+	eachOf(t, upTo(4), func(t *testing.T, minimum int) {
+		before := goroutinesOfBubble()
+		p := mustNew(t, sleepy, workpool.WithWorkers(8), workpool.WithoutResults(), workpool.WithElastic(minimum, time.Second))
+		workers := func(want int, when string) {
+			t.Helper()
 			synctest.Wait()
-			assert.Equal(t, minimum, p.Stats().Workers, "at the beginning")
-			for n := range 5 {
-				require.NoError(t, p.Submit(t.Context(), 100))
-				synctest.Wait()
-				assert.Equal(t, max(minimum, n+1), p.Stats().Workers, "one for each task")
-			}
-			submitN(t, p, 19, 100)
-			synctest.Wait()
-			assert.Equal(t, 8, p.Stats().Workers, "and no more than there may be")
-			require.NoError(t, p.Wait(t.Context()))
-			time.Sleep(time.Second - time.Millisecond)
-			assert.Equal(t, 8, p.Stats().Workers, "they stay for a time")
-			time.Sleep(200 * time.Millisecond)
-			synctest.Wait()
-			assert.Equal(t, minimum, p.Stats().Workers, "and then leave")
-			assert.LessOrEqual(t, goroutinesOfBubble(), before+minimum, "with their goroutines")
-			gives(t, 1)(p.Do(t.Context(), 1))
-		})
-	}
+			assert.Equal(t, want, p.Stats().Workers, when)
+		}
+		workers(minimum, "at the beginning")
+		for n := range 5 {
+			submit(t, p, 100)
+			workers(max(minimum, n+1), "one for each task")
+		}
+		submitN(t, p, 19, 100)
+		workers(8, "and no more than there may be")
+		require.NoError(t, p.Wait(t.Context()))
+		time.Sleep(time.Second - time.Millisecond)
+		workers(8, "they stay for a time")
+		time.Sleep(200 * time.Millisecond)
+		workers(minimum, "and then leave")
+		assert.LessOrEqual(t, goroutinesOfBubble(), before+minimum, "with their goroutines")
+		gives(t, 1)(p.Do(t.Context(), 1))
+	})
 }
 
 // Each worker has something to do now and then, but two are enough for all.
@@ -289,7 +264,7 @@ func TestElastic_ASubmitThatRacesAnExpiryIsNotStranded(t *testing.T) {
 		const idle = 10 * time.Millisecond
 		p := mustNew(t, identity, workpool.WithWorkers(3), workpool.WithElastic(0, idle))
 		for n := range 5000 {
-			require.NoError(t, p.Submit(t.Context(), n))
+			submit(t, p, n)
 			require.Equal(t, n, receive(t, p).Value)
 			time.Sleep(idle - time.Duration(n%3) + 1)
 		}
@@ -304,8 +279,8 @@ func TestElastic_ManySubmittersAtTheEdge(t *testing.T) {
 			for n := range 2000 {
 				if n%2 == 0 {
 					assert.NoError(t, p.Submit(t.Context(), n))
-				} else if _, err := p.Do(t.Context(), n); err != nil {
-					t.Errorf("Do: %v", err)
+				} else {
+					succeeds(t)(p.Do(t.Context(), n))
 				}
 				if n%500 == 0 {
 					assert.NoError(t, p.Resize(1+n/500))
@@ -320,17 +295,10 @@ func TestElastic_ManySubmittersAtTheEdge(t *testing.T) {
 
 func TestElastic_WorkersThatAreNotStartedCountAsFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate()
-		p := mustNew(t, g.handle, workpool.WithWorkers(3), workpool.WithQueueDepth(0), workpool.WithElastic(0, time.Second),
-			workpool.WithoutResults())
-		for n := range 3 {
-			require.NoError(t, p.TrySubmit(t.Context(), n))
-		}
-		require.ErrorIs(t, p.TrySubmit(t.Context(), 3), workpool.ErrQueueFull)
-		for range 3 {
-			<-g.began
-		}
-		close(g.end)
+		p := newClosures(t, workpool.WithWorkers(3), workpool.WithQueueDepth(0), workpool.WithElastic(0, time.Second))
+		fill(t, p, 3, napping)
+		synctest.Wait()
+		assert.Equal(t, 3, p.Stats().Running)
 	})
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 func TestRule4_ClosingNeverWaitsForTheConsumer(t *testing.T) {
-	eachMode(t, func(t *testing.T, mode workpool.ShutdownMode) {
+	eachOf(t, modes, func(t *testing.T, mode workpool.ShutdownMode) {
 		p := mustNew(t, identity, workpool.WithWorkers(2), workpool.WithQueueDepth(4), workpool.WithResultBuffer(1),
 			workpool.WithShutdown(mode, 0))
 		accepted := 0
@@ -49,8 +49,7 @@ func TestResults_BreakLosesNothing(t *testing.T) {
 	for at := range n {
 		p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithResultBuffer(3))
 		go func() {
-			_, err := p.SubmitAll(context.Background(), count(n))
-			assert.NoError(t, err)
+			gives(t, n)(p.SubmitAll(context.Background(), count(n)))
 			assert.NoError(t, p.Close())
 		}()
 		var got []int
@@ -63,10 +62,7 @@ func TestResults_BreakLosesNothing(t *testing.T) {
 		for r := range p.Results() {
 			got = append(got, r.Task)
 		}
-		for i, task := range got {
-			assert.Equal(t, i, task)
-		}
-		assert.Len(t, got, n)
+		assert.Equal(t, upTo(n), got)
 	}
 }
 
@@ -98,9 +94,7 @@ func TestWithResultFunc(t *testing.T) {
 		gives(t, 8)(p.SubmitAll(t.Context(), count(8)))
 		<-entered
 		assert.Equal(t, 1, p.Stats().Running, "a task has ended when its function has")
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		cut := p.Shutdown(ctx)
+		cut := p.Shutdown(endedContext())
 		cutShort(t, 7, 1, cut)
 		close(leave)
 		require.ErrorIs(t, p.Close(), cut)
@@ -111,64 +105,60 @@ func TestWithResultFunc(t *testing.T) {
 				assert.Zero(t, r.Worker)
 			}
 		}
-		s := p.Stats()
-		assert.Equal(t, uint64(7), s.Aborted)
-		assert.Equal(t, uint64(1), s.Succeeded)
+		assert.Equal(t, workpool.Stats{Submitted: 8, Succeeded: 1, Aborted: 7}, counts(p.Stats()))
 	})
 }
 
 func TestWithResultFunc_FailureIsReportedAtTheEnd(t *testing.T) {
-	for _, aborted := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			calls := 0
-			p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithResultFunc(func(r workpool.Result[int, int]) {
-				calls++
-				switch r.Task {
-				case 1:
-					panic(errOdd)
-				case 2:
-					runtime.Goexit()
-				}
-			}), workpool.WithShutdown(map[bool]workpool.ShutdownMode{false: workpool.Drain, true: workpool.Abort}[aborted], 0))
-			if aborted {
-				p.Pause() // so that they are told of by another than a worker
+	eachOf(t, []workpool.ShutdownMode{workpool.Drain, workpool.Abort}, func(t *testing.T, mode workpool.ShutdownMode) {
+		calls := 0
+		p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithResultFunc(func(r workpool.Result[int, int]) {
+			calls++
+			switch r.Task {
+			case 1:
+				panic(errOdd)
+			case 2:
+				runtime.Goexit()
 			}
-			gives(t, 5)(p.SubmitAll(t.Context(), count(5)))
-			err := p.Close()
-			var panicked *workpool.PanicError
-			require.ErrorAs(t, err, &panicked)
-			require.ErrorIs(t, err, errOdd)
-			require.ErrorContains(t, err, "result of task 1")
-			assert.Equal(t, 5, calls)
-			assert.Equal(t, uint64(5), p.Stats().Succeeded+p.Stats().Aborted)
-			assert.ErrorIs(t, p.Shutdown(t.Context()), errOdd, "the same to all")
-		})
-	}
+		}), workpool.WithShutdown(mode, 0))
+		if mode == workpool.Abort {
+			p.Pause() // so that they are told of by another than a worker
+		}
+		gives(t, 5)(p.SubmitAll(t.Context(), count(5)))
+		err := p.Close()
+		panicked(t, errOdd, err)
+		require.ErrorIs(t, err, errOdd)
+		require.ErrorContains(t, err, "result of task 1")
+		assert.Equal(t, 5, calls)
+		assert.Equal(t, uint64(5), p.Stats().Succeeded+p.Stats().Aborted)
+		assert.ErrorIs(t, p.Shutdown(t.Context()), errOdd, "the same to all")
+	})
 }
 
 // A receiver that has taken several results and is at the first of them keeps none from
 // another, however its loop body ends.
 func TestResults_AnotherReceiverGetsWhatTheFirstHasNotComeTo(t *testing.T) {
-	const results = 5
-	ways := map[string]func(){
+	for name, end := range map[string]func(){
 		"return": func() {}, "break": nil, "panic": func() { panic("in the loop body") }, "Goexit": runtime.Goexit,
 		"another loop": func() {},
-	}
-	for name, end := range ways {
-		for _, early := range []bool{false, true} { // the second is there before the first ends
+	} {
+		for _, early := range eitherWay { // the second is there before the first ends
 			bubble(t, fmt.Sprintf("%s/early=%v", name, early), func(t *testing.T) {
-				p := newClosures(t, workpool.WithWorkers(1))
-				for i := range results {
-					require.NoError(t, p.Submit(t.Context(), returning(1+i, nil)))
-				}
+				p := mustNew(t, identity, workpool.WithWorkers(1))
+				submit(t, p, upTo(5)...)
 				synctest.Wait()
 				release := make(chan struct{})
 				var mu sync.Mutex
 				var got []int
-				note := func(r workpool.Result[closure, int]) {
+				note := func(r workpool.Result[int, int]) {
 					mu.Lock()
 					defer mu.Unlock()
 					got = append(got, r.Value)
+				}
+				noteAll := func() {
+					for r := range p.Results() {
+						note(r)
+					}
 				}
 				var receivers sync.WaitGroup
 				receivers.Go(func() {
@@ -181,33 +171,25 @@ func TestResults_AnotherReceiverGetsWhatTheFirstHasNotComeTo(t *testing.T) {
 							break
 						}
 						if n++; name == "another loop" && n == 1 {
-							for r := range p.Results() {
-								note(r)
-							}
+							noteAll()
 						}
 						end()
 					}
 				})
 				synctest.Wait()
-				assert.Equal(t, results-1, p.Stats().Undelivered)
-				other := func() {
-					receivers.Go(func() {
-						for r := range p.Results() {
-							note(r)
-						}
-					})
-					synctest.Wait()
-				}
+				assert.Equal(t, 4, p.Stats().Undelivered)
 				if early {
-					other()
-					assert.ElementsMatch(t, []int{1, 2, 3, 4, 5}, got)
+					receivers.Go(noteAll)
+					synctest.Wait()
+					assert.ElementsMatch(t, upTo(5), got)
 				}
 				close(release)
 				synctest.Wait()
 				if !early {
-					other()
+					receivers.Go(noteAll)
+					synctest.Wait()
 				}
-				assert.ElementsMatch(t, []int{1, 2, 3, 4, 5}, got)
+				assert.ElementsMatch(t, upTo(5), got)
 				assert.Zero(t, p.Stats().Undelivered)
 				closed(t, p)
 				receivers.Wait()
@@ -219,10 +201,8 @@ func TestResults_AnotherReceiverGetsWhatTheFirstHasNotComeTo(t *testing.T) {
 // A receiver is stuck in its loop body. Another one gets the results before newer ones.
 func TestResults_OfAReceiverThatIsStuckComeFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newClosures(t, workpool.WithWorkers(1))
-		for i := range 5 {
-			require.NoError(t, p.Submit(t.Context(), returning(i, nil)))
-		}
+		p := mustNew(t, identity, workpool.WithWorkers(1))
+		submit(t, p, upTo(5)...)
 		synctest.Wait()
 		release := make(chan struct{})
 		go func() {
@@ -233,7 +213,7 @@ func TestResults_OfAReceiverThatIsStuckComeFirst(t *testing.T) {
 		}()
 		synctest.Wait()
 		for n := range 100 {
-			require.NoError(t, p.Submit(t.Context(), returning(5+n, nil)))
+			submit(t, p, 5+n)
 			synctest.Wait()
 			assert.Equal(t, 1+n, receive(t, p).Value)
 		}
@@ -243,27 +223,21 @@ func TestResults_OfAReceiverThatIsStuckComeFirst(t *testing.T) {
 
 // Each order of ends: every task has its own, and on one worker they come in order.
 func TestRule1_EachOrderOfEnds(t *testing.T) {
-	again := func(ctx context.Context) (int, error) {
-		if info, _ := workpool.InfoFrom(ctx); info.Attempt == 1 {
-			return 0, workpool.RetryAfter(0, errOdd)
-		}
-		return 5, nil
-	}
+	again := func(ctx context.Context) (int, error) { return after(2, 0)(ctx, 5) }
+	type result = workpool.Result[closure, int]
 	kinds := []struct {
 		task closure
-		is   func(r workpool.Result[closure, int]) bool
-		adds workpool.Stats
+		is   func(r result) bool
+		adds [4]uint64 // succeeded, failed, panicked, retried
 	}{
-		{returning(1, nil), func(r workpool.Result[closure, int]) bool { return r.Value == 1 && r.Err == nil }, workpool.Stats{Succeeded: 1}},
-		{returning(2, errOdd), func(r workpool.Result[closure, int]) bool { return r.Value == 2 && r.Err == errOdd }, workpool.Stats{Failed: 1}},
-		{catchFire, func(r workpool.Result[closure, int]) bool {
+		{returning(1, nil), func(r result) bool { return r.Value == 1 && r.Err == nil }, [4]uint64{1, 0, 0, 0}},
+		{returning(2, errOdd), func(r result) bool { return r.Value == 2 && r.Err == errOdd }, [4]uint64{0, 1, 0, 0}},
+		{catchFire, func(r result) bool {
 			var panicked *workpool.PanicError
 			return r.Value == 0 && errors.As(r.Err, &panicked) && panicked.Value == "on fire"
-		}, workpool.Stats{Failed: 1, Panicked: 1}},
-		{exit, func(r workpool.Result[closure, int]) bool {
-			return r.Value == 0 && errors.Is(r.Err, workpool.ErrGoexit)
-		}, workpool.Stats{Failed: 1}},
-		{again, func(r workpool.Result[closure, int]) bool { return r.Value == 5 && r.Err == nil && r.Attempt == 2 }, workpool.Stats{Succeeded: 1, Retried: 1}},
+		}, [4]uint64{0, 1, 1, 0}},
+		{exit, func(r result) bool { return r.Value == 0 && errors.Is(r.Err, workpool.ErrGoexit) }, [4]uint64{0, 1, 0, 0}},
+		{again, func(r result) bool { return r.Value == 5 && r.Err == nil && r.Attempt == 2 }, [4]uint64{1, 0, 0, 1}},
 	}
 	const length = 4
 	for _, workers := range []int{1, 2} {
@@ -271,19 +245,19 @@ func TestRule1_EachOrderOfEnds(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newClosures(t, workpool.WithWorkers(workers))
 				var tasks []closure
-				want := workpool.Stats{Submitted: length, Undelivered: length}
-				digits := make([]int, length)
-				for i, rest := 0, program; i < length; i, rest = i+1, rest/5 {
-					digits[i] = rest % 5
-					kind := kinds[digits[i]]
-					tasks = append(tasks, kind.task)
-					want.Succeeded += kind.adds.Succeeded
-					want.Failed += kind.adds.Failed
-					want.Panicked += kind.adds.Panicked
-					want.Retried += kind.adds.Retried
+				var digits []int
+				var want [4]uint64
+				for rest := program; len(tasks) < length; rest /= 5 {
+					kind := kinds[rest%5]
+					digits, tasks = append(digits, rest%5), append(tasks, kind.task)
+					for i, n := range kind.adds {
+						want[i] += n
+					}
 				}
 				inOneGo(t, p, tasks...)
-				assert.Equal(t, want, counts(p.Stats()), "%v", digits)
+				assert.Equal(t, workpool.Stats{
+					Submitted: length, Undelivered: length, Succeeded: want[0], Failed: want[1], Panicked: want[2], Retried: want[3],
+				}, counts(p.Stats()), "%v", digits)
 				closed(t, p)
 				results := collect(p)
 				require.Len(t, results, length)
@@ -356,24 +330,14 @@ func usesAll[T, R any](t *testing.T, p *workpool.Pool[T, R], task T, want R) {
 func TestResults_InAHandlerEndAfterWhatIsReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(1))
-		for i := range 3 {
-			require.NoError(t, p.Submit(t.Context(), returning(i, nil)))
-		}
-		require.NoError(t, p.Submit(t.Context(), func(context.Context) (int, error) { return len(collect(p)), nil }))
+		ranges := func(context.Context) (int, error) { return len(collect(p)), nil } //nolint:unparam // a task
+		submitN(t, p, 3, returning(1, nil))
+		submit(t, p, ranges)
 		synctest.Wait()
-		r := receive(t, p)
-		assert.Equal(t, 3, r.Value)
-		value, err := p.Do(t.Context(), func(context.Context) (int, error) { return len(collect(p)), nil })
-		require.NoError(t, err)
-		assert.Zero(t, value)
-		values, err := p.Map(t.Context(), []closure{func(context.Context) (int, error) { return len(collect(p)), nil }})
-		require.NoError(t, err)
-		assert.Equal(t, []int{0}, values)
-		value, err = p.Do(t.Context(), func(ctx context.Context) (int, error) { // and in one that runs in its place
-			return p.Do(ctx, func(context.Context) (int, error) { return len(collect(p)), nil })
-		})
-		require.NoError(t, err)
-		assert.Zero(t, value)
+		assert.Equal(t, 3, receive(t, p).Value)
+		gives(t, 0)(p.Do(t.Context(), ranges))
+		gives(t, []int{0})(p.Map(t.Context(), []closure{ranges}))
+		gives(t, 0)(p.Do(t.Context(), func(ctx context.Context) (int, error) { return p.Do(ctx, ranges) })) // in its place
 		closed(t, p)
 		assert.Empty(t, collect(p))
 	})

@@ -2,6 +2,7 @@ package workpool_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -20,35 +21,24 @@ func TestRetryAfter_RunsTheTaskAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		p := mustNew(t, after(4, time.Minute), workpool.WithWorkers(1))
-		require.NoError(t, p.Submit(t.Context(), 7))
-		r := receive(t, p)
-		assert.Equal(t, workpool.Result[int, int]{Task: 7, Value: 7, Worker: 1, Attempt: 4}, r)
+		submit(t, p, 7)
+		assert.Equal(t, workpool.Result[int, int]{Task: 7, Value: 7, Worker: 1, Attempt: 4}, receive(t, p))
 		assert.Equal(t, 3*time.Minute, time.Since(begin))
 		closed(t, p)
-		stats := p.Stats()
-		assert.EqualValues(t, 3, stats.Retried)
-		assert.EqualValues(t, 1, stats.Succeeded)
-		assert.Zero(t, stats.Failed)
-		assert.Zero(t, stats.Parked)
+		assert.Equal(t, workpool.Stats{Submitted: 1, Succeeded: 1, Retried: 3}, counts(p.Stats()))
+		assert.Zero(t, p.Stats().Parked)
 	})
 }
 
 func TestRetryAfter_HoldsNoWorker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, func(ctx context.Context, n int) (int, error) {
-			if n < 0 {
-				return after(2, time.Hour)(ctx, n)
-			}
-			return n, nil
-		}, workpool.WithWorkers(1))
-		require.NoError(t, p.Submit(t.Context(), -1))
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithShutdown(workpool.Abort, 0))
+		submit(t, p, parked)
 		synctest.Wait()
 		assert.Equal(t, workpool.Stats{Queued: 1, Submitted: 1}, counts(p.Stats()))
 		assert.Equal(t, 1, p.Stats().Parked)
 		for n := range 100 {
-			value, err := p.Do(t.Context(), n)
-			require.NoError(t, err)
-			require.Equal(t, n, value)
+			gives(t, n)(p.Do(t.Context(), returning(n, nil)))
 		}
 	})
 }
@@ -63,11 +53,10 @@ func TestRetryAfter_ParkedTasksTakeRoom(t *testing.T) {
 		}
 		assert.LessOrEqual(t, accepted, 3+2)
 		assert.GreaterOrEqual(t, accepted, 3)
-		ctx := limited(t, time.Second)
-		err := p.Submit(ctx, 0)
+		err := p.Submit(limited(t, time.Second), 0)
 		require.ErrorIs(t, err, workpool.ErrQueueFull)
 		require.ErrorContains(t, err, "wait for their next attempt")
-		require.NoError(t, p.Submit(t.Context(), 0), "when the first are due")
+		submit(t, p, 0) // when the first are due
 		closed(t, p)
 		assert.Len(t, collect(p), accepted+1)
 	})
@@ -97,7 +86,7 @@ func TestRetryAfter_IsWaitedForByADrain(t *testing.T) {
 // were, whoever is told.
 func TestRetryAfter_AnAbortAnswersParkedTasksWithTheirLastAttempt(t *testing.T) {
 	for _, mode := range []workpool.ShutdownMode{workpool.FinishRunning, workpool.Abort} {
-		for _, tells := range []bool{false, true} {
+		for _, tells := range eitherWay {
 			for attempts := 1; attempts <= 3; attempts++ {
 				synctest.Test(t, func(t *testing.T) {
 					var results []workpool.Result[closure, int]
@@ -127,17 +116,16 @@ func TestRetryAfter_AnAbortAnswersParkedTasksWithTheirLastAttempt(t *testing.T) 
 
 func TestRetryAfter_AnAttemptAfterTheAbortIsTheLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, func(ctx context.Context, _ int) (int, error) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithShutdown(workpool.Abort, 0))
+		submit(t, p, func(ctx context.Context) (int, error) {
 			<-ctx.Done()
 			return 0, workpool.RetryAfter(0, errNotYet)
-		}, workpool.WithWorkers(1), workpool.WithShutdown(workpool.Abort, 0))
-		require.NoError(t, p.Submit(t.Context(), 1))
+		})
 		synctest.Wait()
 		closed(t, p)
-		results := collect(p)
-		require.Len(t, results, 1)
-		require.ErrorIs(t, results[0].Err, workpool.ErrAborted)
-		require.ErrorIs(t, results[0].Err, errNotYet)
+		r := receive(t, p)
+		fails(t, workpool.ErrAborted, errNotYet)(r.Value, r.Err)
+		assert.Empty(t, collect(p))
 	})
 }
 
@@ -165,16 +153,13 @@ func TestRetryAfter_CallersWaitForTheLastAttempt(t *testing.T) {
 }
 
 func TestRetryAfter_AParkedTaskIsTakenBackWhenItsCallerLeaves(t *testing.T) {
-	for way, run := range ways[int, int]() {
-		bubble(t, way, func(t *testing.T) {
-			p := mustNew(t, after(2, time.Hour), workpool.WithWorkers(1))
-			begin := time.Now()
-			fails(t, context.DeadlineExceeded)(run(limited(t, time.Second), p, upTo(3)...))
-			assert.Equal(t, time.Second, time.Since(begin))
-			require.NoError(t, p.Wait(t.Context()))
-			assert.Equal(t, time.Second, time.Since(begin), "nothing is parked any more")
-		})
-	}
+	eachNamed(t, ways[int, int](), func(t *testing.T, _ string, run way[int, int]) {
+		p := mustNew(t, after(2, time.Hour), workpool.WithWorkers(1))
+		begin := time.Now()
+		fails(t, context.DeadlineExceeded)(run(limited(t, time.Second), p, upTo(3)...))
+		require.NoError(t, p.Wait(t.Context()))
+		assert.Equal(t, time.Second, time.Since(begin), "nothing is parked any more")
+	})
 }
 
 // The caller leaves while an attempt runs, which then asks for another one.
@@ -223,10 +208,8 @@ func TestRetryAfter_WithoutDelayGoesToTheEndOfTheQueue(t *testing.T) {
 
 func TestRetryAfter_ANegativeDelayIsAMistake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, after(2, -time.Second))
-		_, err := p.Do(t.Context(), 1)
-		require.ErrorIs(t, err, workpool.ErrInvalidOption)
-		require.ErrorIs(t, err, errNotYet)
+		_, err := mustNew(t, after(2, -time.Second)).Do(t.Context(), 1)
+		fails(t, workpool.ErrInvalidOption, errNotYet)(0, err)
 		require.ErrorContains(t, err, "RetryAfter(-1s)")
 		require.ErrorIs(t, workpool.RetryAfter(-1, nil), workpool.ErrInvalidOption)
 		require.ErrorContains(t, workpool.RetryAfter(time.Second, errNotYet), "retry after 1s: not yet")
@@ -237,10 +220,7 @@ func TestRetryAfter_ANegativeDelayIsAMistake(t *testing.T) {
 func TestRetryAfter_AnAbortTellsMapTheLastErrorToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, after(3, time.Minute), workpool.WithShutdown(workpool.Abort, 0))
-		go func() {
-			time.Sleep(90 * time.Second)
-			assert.NoError(t, p.Close())
-		}()
+		time.AfterFunc(90*time.Second, func() { assert.NoError(t, p.Close()) })
 		fails(t, workpool.ErrAborted, errNotYet)(p.Map(t.Context(), upTo(1)))
 		synctest.Wait()
 	})
@@ -282,11 +262,10 @@ func TestRetryAfter_AnAttemptInPlaceOfAHandlerLeavesItsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(0))
 		inner := func(ctx context.Context) (int, error) {
-			if info, _ := workpool.InfoFrom(ctx); info.Attempt == 1 {
-				return 0, workpool.RetryAfter(time.Second, nil)
+			if _, err := after(2, time.Second)(ctx, 0); err != nil {
+				return 0, err
 			}
-			time.Sleep(10 * time.Second)
-			return 0, nil
+			return sleeping(10*time.Second, 0)(ctx)
 		}
 		submit(t, p, func(ctx context.Context) (int, error) { return p.Do(ctx, inner) })
 		synctest.Wait()
@@ -304,33 +283,30 @@ func TestRetryAfter_AParkedTaskThatIsTakenBackLeavesNothingBehind(t *testing.T) 
 	all := ways[int, int]("Do", "DoChan")
 	all["SubmitCancel"] = func(ctx context.Context, p *workpool.Pool[int, int], tasks ...int) ([]int, error) {
 		cancel, err := p.SubmitCancel(ctx, tasks[0])
-		assert.NoError(t, err)
 		synctest.Wait()
 		cancel()
-		return nil, context.DeadlineExceeded
+		return nil, errors.Join(err, context.DeadlineExceeded)
 	}
-	for name, run := range all {
-		bubble(t, name, func(t *testing.T) {
-			var ended atomic.Int32
-			p := mustNew(t, func(ctx context.Context, _ int) (int, error) {
-				context.AfterFunc(ctx, func() { ended.Add(1) })
-				return 0, workpool.RetryAfter(time.Hour, nil)
-			}, workpool.WithoutResults())
-			runs := func(n int) {
-				for range n {
-					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-					fails(t, context.DeadlineExceeded)(run(ctx, p, 1))
-					cancel()
-				}
+	eachNamed(t, all, func(t *testing.T, _ string, run way[int, int]) {
+		var ended atomic.Int32
+		p := mustNew(t, func(ctx context.Context, _ int) (int, error) {
+			context.AfterFunc(ctx, func() { ended.Add(1) })
+			return 0, workpool.RetryAfter(time.Hour, nil)
+		}, workpool.WithoutResults())
+		runs := func(n int) {
+			for range n {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				fails(t, context.DeadlineExceeded)(run(ctx, p, 1))
+				cancel()
 			}
-			runs(200)
-			before := heap()
-			runs(2000)
-			synctest.Wait()
-			assert.Less(t, (heap()-before)/2000, 50, "bytes a call")
-			assert.EqualValues(t, 2200, ended.Load(), "contexts of handlers that ended")
-		})
-	}
+		}
+		runs(200)
+		before := heap()
+		runs(2000)
+		synctest.Wait()
+		assert.Less(t, (heap()-before)/2000, 50, "bytes a call")
+		assert.EqualValues(t, 2200, ended.Load(), "contexts of handlers that ended")
+	})
 }
 
 // The same where closing ends the task, and the caller's context lives on.
@@ -355,25 +331,18 @@ func TestRetryAfter_AClosedPoolLeavesNothingWithTheCaller(t *testing.T) {
 // worker that comes to it then tells of the last attempt as well.
 func TestRetryAfter_CancelledBeforeItsNextAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, func(ctx context.Context, n int) (int, error) {
-			if n == 1 {
-				return after(2, time.Minute)(ctx, n)
-			}
-			return n, nil
-		}, workpool.WithWorkers(1), workpool.WithResultBuffer(1))
-		cancel, err := p.SubmitCancel(t.Context(), 1)
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithResultBuffer(1))
+		cancel, err := p.SubmitCancel(t.Context(), returning(1, workpool.RetryAfter(time.Minute, errNotYet)))
 		require.NoError(t, err)
 		synctest.Wait()
-		require.NoError(t, p.Submit(t.Context(), 2))
+		submit(t, p, returning(2, nil))
 		synctest.Wait()
 		cancel()
 		time.Sleep(time.Hour)
-		assert.Equal(t, 2, receive(t, p).Task)
+		assert.Equal(t, 2, receive(t, p).Value)
 		r := receive(t, p)
-		assert.Equal(t, 1, r.Task)
-		assert.ErrorIs(t, r.Err, context.Canceled)
-		assert.ErrorIs(t, r.Err, errNotYet)
-		assert.Equal(t, 1, r.Attempt)
+		fails(t, context.Canceled, errNotYet)(r.Value, r.Err)
+		assert.Equal(t, []int{1, 1}, []int{r.Value, r.Attempt})
 	})
 }
 
@@ -381,7 +350,7 @@ func TestRetry_RunsAFailedTaskAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		p := mustNew(t, workpool.Retry(failing(4), 5, seconds), workpool.WithWorkers(1))
-		require.NoError(t, p.Submit(t.Context(), 7))
+		submit(t, p, 7)
 		r := receive(t, p)
 		require.NoError(t, r.Err)
 		assert.Equal(t, 4, r.Attempt)
@@ -392,7 +361,7 @@ func TestRetry_RunsAFailedTaskAgain(t *testing.T) {
 func TestRetry_EndsWithTheLastError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, workpool.Retry(failing(9), 3, seconds))
-		require.NoError(t, p.Submit(t.Context(), 7))
+		submit(t, p, 7)
 		r := receive(t, p)
 		assert.Equal(t, errFailed, r.Err)
 		assert.Equal(t, 3, r.Attempt)
@@ -403,46 +372,40 @@ func TestRetry_EndsWithTheLastError(t *testing.T) {
 }
 
 func TestRetry_CountsAttemptsThatTheHandlerAsksFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for _, handler := range []workpool.Handler[int, int]{
-			after(9, time.Second),
-			func(ctx context.Context, n int) (int, error) {
-				value, err := after(9, time.Second)(ctx, n)
-				return value, fmt.Errorf("wrapped: %w", err)
-			},
-		} {
+	for _, format := range []string{"%w", "wrapped: %w"} {
+		bubble(t, format, func(t *testing.T) {
 			begin := time.Now()
-			p := mustNew(t, workpool.Retry(handler, 3, seconds))
-			require.NoError(t, p.Submit(t.Context(), 1))
+			p := mustNew(t, workpool.Retry(func(ctx context.Context, n int) (int, error) {
+				value, err := after(9, time.Second)(ctx, n)
+				return value, fmt.Errorf(format, err)
+			}, 3, seconds))
+			submit(t, p, 1)
 			r := receive(t, p)
 			require.ErrorIs(t, r.Err, errNotYet)
 			require.ErrorContains(t, r.Err, "no attempt left")
 			assert.Equal(t, 3, r.Attempt)
 			assert.Equal(t, 2*time.Second, time.Since(begin), "the delays are the handler's")
-			closed(t, p)
-		}
-	})
+		})
+	}
 }
 
 func TestRetry_NotWhenTheContextHasEndedNorAfterAPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, workpool.Retry(func(ctx context.Context, n int) (int, error) {
-			if n == 0 {
-				panic("zero")
-			}
+		p := mustNew(t, workpool.Retry(workpool.Call[int], 3, seconds))
+		cancel, err := p.SubmitCancel(t.Context(), func(ctx context.Context) (int, error) {
 			<-ctx.Done()
 			return 0, errFailed
-		}, 3, seconds))
-		cancel, err := p.SubmitCancel(t.Context(), 1)
+		})
 		require.NoError(t, err)
 		synctest.Wait()
 		cancel()
 		r := receive(t, p)
 		assert.Equal(t, errFailed, r.Err)
 		assert.Equal(t, 1, r.Attempt)
-		_, err = p.Do(t.Context(), 0)
-		var panicked *workpool.PanicError
-		require.ErrorAs(t, err, &panicked)
+		submit(t, p, catchFire)
+		r = receive(t, p)
+		panicked(t, "on fire", r.Err)
+		assert.Equal(t, 1, r.Attempt)
 	})
 }
 
@@ -480,21 +443,12 @@ func TestExponentialBackoff_IsRandomBelowADoublingLimit(t *testing.T) {
 func TestTimeout_EndsTheContextOfAnAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
-		p := mustNew(t, workpool.Timeout(func(ctx context.Context, n int) (int, error) {
-			select {
-			case <-time.After(time.Duration(n) * time.Second):
-				return n, nil
-			case <-ctx.Done():
-				return 0, context.Cause(ctx)
-			}
-		}, time.Second))
-		_, err := p.Do(t.Context(), 5)
+		p := mustNew(t, workpool.Timeout(workpool.Call[int], time.Second))
+		_, err := p.Do(t.Context(), lasting(5*time.Second, 5))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, "took longer than 1s")
 		assert.Equal(t, time.Second, time.Since(begin))
-		value, err := p.Do(t.Context(), 0)
-		require.NoError(t, err)
-		assert.Zero(t, value)
+		gives(t, 7)(p.Do(t.Context(), lasting(time.Second/2, 7)))
 	})
 }
 
@@ -550,11 +504,9 @@ func TestHandlers_MistakesAreErrorsOfTheTasks(t *testing.T) {
 		"Timeout(handler, -1s)":  workpool.Timeout(identity, -time.Second),
 		"Limit(handler, nil)":    workpool.Limit(identity, nil),
 	} {
-		p := mustNew(t, handler)
-		_, err := p.Do(t.Context(), 1)
+		_, err := mustNew(t, handler).Do(t.Context(), 1)
 		require.ErrorIs(t, err, workpool.ErrInvalidOption)
 		require.ErrorContains(t, err, text)
-		closed(t, p)
 	}
 }
 
@@ -571,21 +523,20 @@ func TestHandlers_AroundANilHandlerAreNil(t *testing.T) {
 
 func TestPermanent_IsNotRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, wrap := range []func(error) error{
-			workpool.Permanent,
-			func(err error) error { return fmt.Errorf("wrapped: %w", workpool.Permanent(err)) },
-			func(err error) error { return workpool.Permanent(workpool.RetryAfter(time.Hour, err)) },
+		p := mustNew(t, workpool.Retry(workpool.Call[int], 5, seconds))
+		begin := time.Now()
+		for _, err := range []error{
+			workpool.Permanent(errFailed),
+			fmt.Errorf("wrapped: %w", workpool.Permanent(errFailed)),
+			workpool.Permanent(workpool.RetryAfter(time.Hour, errFailed)),
 		} {
-			begin := time.Now()
-			p := mustNew(t, workpool.Retry(func(context.Context, int) (int, error) { return 0, wrap(errFailed) }, 5, seconds))
-			require.NoError(t, p.Submit(t.Context(), 1))
+			submit(t, p, returning(0, err))
 			r := receive(t, p)
 			require.ErrorIs(t, r.Err, errFailed)
 			assert.True(t, workpool.IsPermanent(r.Err))
 			assert.Equal(t, 1, r.Attempt)
-			assert.Zero(t, time.Since(begin))
-			closed(t, p)
 		}
+		assert.Zero(t, time.Since(begin))
 	})
 	require.NoError(t, workpool.Permanent(nil))
 	assert.False(t, workpool.IsPermanent(errFailed))

@@ -198,14 +198,10 @@ var scales = []struct {
 		_ = p.Shutdown(endedContext())
 	}},
 	{"keys", 10_000, func(b *testing.B, n int) {
-		p := newClosures(b, workpool.WithWorkers(1), workpool.WithQueueDepth(n+10), workpool.WithoutResults(), keysPerTask(1))
-		release := make(chan struct{})
-		submit(b, p, until(release))
-		submitN(b, p, n, nothing)
+		p, end := crowded(b, n, false, keysPerTask(1))
 		runtime.GC() // it is not what is measured
 		dropOldest(b, p)
-		close(release)
-		closed(b, p)
+		end()
 	}},
 	{"keys-each-task-its-own", 10_000, func(b *testing.B, n int) {
 		p := newClosures(b, workpool.WithWorkers(2), workpool.WithQueueDepth(n), workpool.WithoutResults(), keysPerTask(1))
@@ -456,11 +452,9 @@ func streaming(b *testing.B, n int, task closure, opts ...workpool.Option) (p *c
 		require.NoError(b, p.Submit(ctx, until(release)))
 	}
 	var stream sync.WaitGroup
-	stream.Go(func() { streamed(p.Stream(ctx, slices.Values(slices.Repeat([]closure{task}, n-1)))) })
+	stream.Go(func() { _ = slices.Collect(p.Stream(ctx, slices.Values(slices.Repeat([]closure{task}, n-1)))) })
 	await(func() bool { return p.Stats().Queued >= n-1 })
-	for p.Stats().Running > 0 && p.Stats().Parked > 0 {
-		time.Sleep(time.Millisecond)
-	}
+	await(func() bool { return p.Stats().Running == 0 || p.Stats().Parked == 0 })
 	if p.Stats().Running == 0 {
 		require.NoError(b, p.Submit(ctx, until(release)))
 	}
@@ -547,9 +541,7 @@ func inLine(b *testing.B, n int, opts ...workpool.Option) {
 		for range n {
 			submitters.Go(func() { _ = p.Submit(context.Background(), nothing) })
 		}
-		for s := p.Stats(); s.Waiting+s.Queued < n; s = p.Stats() {
-			time.Sleep(time.Millisecond)
-		}
+		await(func() bool { return p.Stats().Waiting+p.Stats().Queued >= n })
 		b.StartTimer()
 		close(release)
 		submitters.Wait()
@@ -570,14 +562,13 @@ func lateConsumer(b *testing.B, n int, opts ...workpool.Option) {
 				continue
 			}
 			first = false
-			for base := p.Stats().Submitted; ; {
-				time.Sleep(time.Millisecond)
+			last := uint64(0) // as it was a millisecond before
+			await(func() bool {
 				s := p.Stats()
-				if s.Queued+s.Running == 0 && s.Submitted == base {
-					break
-				}
-				base = s.Submitted
-			}
+				before := last
+				last = s.Submitted
+				return s.Queued+s.Running == 0 && s.Submitted == before
+			})
 		}
 	})
 	closed(b, p)
@@ -585,7 +576,7 @@ func lateConsumer(b *testing.B, n int, opts ...workpool.Option) {
 
 func lateReceiver(b *testing.B, n int, opts ...workpool.Option) {
 	b.Helper()
-	p := newClosures(b, append([]workpool.Option{workpool.WithWorkers(2), workpool.WithResultBuffer(2 * n)}, opts...)...)
+	p := newClosures(b, append(opts, workpool.WithWorkers(2), workpool.WithResultBuffer(2*n))...)
 	all(b, n, func() {
 		for range n {
 			_ = p.Submit(context.Background(), nothing)
@@ -598,51 +589,42 @@ func lateReceiver(b *testing.B, n int, opts ...workpool.Option) {
 
 // BenchmarkNew is what a pool costs that hardly does anything.
 func BenchmarkNew(b *testing.B) {
-	once := func(b *testing.B, opts ...workpool.Option) {
-		b.ReportAllocs()
-		for b.Loop() {
+	measure := func(what string, f func() error) {
+		b.Run("what="+what, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := f(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	once := func(what string, opts ...workpool.Option) {
+		measure(what, func() error {
 			p, err := workpool.New(identity, opts...)
 			if err != nil {
-				b.Fatal(err)
+				return err
 			}
 			if _, err := p.Do(context.Background(), 1); err != nil {
-				b.Fatal(err)
+				return err
 			}
-			if err := p.Close(); err != nil {
-				b.Fatal(err)
-			}
-		}
+			return p.Close()
+		})
 	}
-	b.Run("what=defaults", func(b *testing.B) { once(b) })
-	b.Run("what=workers-65536", func(b *testing.B) { once(b, workpool.WithWorkers(1<<16)) })
-	b.Run("what=elastic", func(b *testing.B) { once(b, workpool.WithElastic(0, time.Second)) })
-	b.Run("what=context", func(b *testing.B) {
-		ctx := b.Context()
-		once(b, workpool.WithContext(ctx))
+	once("defaults")
+	once("workers-65536", workpool.WithWorkers(1<<16))
+	once("elastic", workpool.WithElastic(0, time.Second))
+	once("context", workpool.WithContext(b.Context()))
+	measure("new-alone", func() error {
+		_, err := workpool.New(identity)
+		return err
 	})
-	b.Run("what=new-alone", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := workpool.New(identity); err != nil {
-				b.Fatal(err)
-			}
-		}
+	tasks := upTo(8)
+	measure("map-of-8", func() error {
+		_, err := workpool.Map(context.Background(), tasks, identity)
+		return err
 	})
-	b.Run("what=map-of-8", func(b *testing.B) {
-		b.ReportAllocs()
-		tasks := upTo(8)
-		for b.Loop() {
-			if _, err := workpool.Map(context.Background(), tasks, identity); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("what=foreach-of-8", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if err := workpool.ForEach(context.Background(), count(8), func(context.Context, int) error { return nil }); err != nil {
-				b.Fatal(err)
-			}
-		}
+	measure("foreach-of-8", func() error {
+		return workpool.ForEach(context.Background(), count(8), func(context.Context, int) error { return nil })
 	})
 }

@@ -20,24 +20,14 @@ import (
 
 // obedient returns when its context ends, stubborn does not look at it. Both
 // take an hour.
-func obedient(ctx context.Context, n int) (int, error) {
-	select {
-	case <-time.After(time.Hour):
-		return n, nil
-	case <-ctx.Done():
-		return n, context.Cause(ctx)
-	}
-}
+func obedient(ctx context.Context, n int) (int, error) { return lasting(time.Hour, n)(ctx) }
 
-func stubborn(_ context.Context, n int) (int, error) {
-	time.Sleep(time.Hour)
-	return n, nil
-}
+func stubborn(ctx context.Context, n int) (int, error) { return sleeping(time.Hour, n)(ctx) }
 
 func TestRule5_ShutdownRunsEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, obedient, workpool.WithWorkers(2), workpool.WithQueueDepth(4))
-		gives(t, 6)(p.SubmitAll(t.Context(), count(6)))
+		submit(t, p, upTo(6)...)
 		waiting := make(chan error)
 		go func() { waiting <- p.Submit(context.Background(), 7) }()
 		synctest.Wait()
@@ -47,7 +37,6 @@ func TestRule5_ShutdownRunsEverything(t *testing.T) {
 		require.ErrorIs(t, <-waiting, workpool.ErrClosed, "at once")
 		require.ErrorIs(t, p.Submit(t.Context(), 8), workpool.ErrClosed)
 		require.ErrorIs(t, p.TrySubmit(t.Context(), 8), workpool.ErrClosed)
-		fails(t, workpool.ErrClosed)(p.Do(t.Context(), 8))
 		require.NoError(t, <-ended)
 		assert.Equal(t, 3*time.Hour, time.Since(start))
 		assert.Equal(t, uint64(6), p.Stats().Succeeded)
@@ -55,18 +44,60 @@ func TestRule5_ShutdownRunsEverything(t *testing.T) {
 	})
 }
 
+// What becomes of a running and of a queued task, and of one that waits in line, when the
+// pool ends.
+func TestRule5_EachWayAtTheEndOfThePool(t *testing.T) {
+	for name, c := range map[string]struct {
+		mode            workpool.ShutdownMode
+		end             func(p *closures) error
+		running, queued error
+	}{
+		"Drain":                      {workpool.Drain, (*closures).Close, nil, nil},
+		"FinishRunning":              {workpool.FinishRunning, (*closures).Close, nil, workpool.ErrAborted},
+		"Abort":                      {workpool.Abort, (*closures).Close, workpool.ErrAborted, workpool.ErrAborted},
+		"Shutdown that is cut short": {workpool.Drain, func(p *closures) error { return p.Shutdown(endedContext()) }, workpool.ErrAborted, workpool.ErrAborted},
+	} {
+		for way, run := range ways[closure, int]() {
+			bubble(t, name+"/"+way, func(t *testing.T) {
+				p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithShutdown(c.mode, 0))
+				call := func(ctx context.Context, p *closures, task closure) (int, error) {
+					values, err := run(ctx, p, task)
+					return len(values), err
+				}
+				running := inBackground(t.Context(), call, p, lasting(time.Second, 1))
+				queued := inBackground(t.Context(), call, p, returning(2, nil))
+				inLine := inBackground(t.Context(), call, p, returning(3, nil))
+				err := c.end(p)
+				require.ErrorIs(t, (<-running).err, c.running)
+				require.ErrorIs(t, (<-queued).err, c.queued)
+				refused := func(_ any, err error) {
+					t.Helper()
+					aborted := (way == "Map" || way == "Stream") && c.running != nil && errors.Is(err, workpool.ErrAborted) // as a whole
+					assert.True(t, aborted || errors.Is(err, workpool.ErrClosed), "%v", err)
+				}
+				if late := <-inLine; way == "TryDo" { // is never in line
+					require.ErrorIs(t, late.err, workpool.ErrQueueFull)
+				} else {
+					refused(late.value, late.err)
+				}
+				assert.Equal(t, err, p.Close())
+				refused(call(t.Context(), p, catchFire))
+			})
+		}
+	}
+}
+
 func TestRule5_ShutdownCutShort(t *testing.T) {
 	for _, handler := range []workpool.Handler[int, int]{obedient, stubborn} {
 		synctest.Test(t, func(t *testing.T) {
 			p := mustNew(t, handler, workpool.WithWorkers(2))
-			gives(t, 5)(p.SubmitAll(t.Context(), count(5)))
+			submit(t, p, upTo(5)...)
 			start := time.Now()
 			ctx := limited(t, time.Minute)
 			err := p.Shutdown(ctx)
 			assert.Equal(t, time.Minute, time.Since(start), "at once")
 			assert.Equal(t, &workpool.ShutdownError{Aborted: 3, Running: 2, Cause: context.DeadlineExceeded}, err)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
-
 			assert.Same(t, err, p.Close(), "waits for what still runs")
 			assert.Same(t, err, p.Shutdown(ctx))
 			for _, r := range collect(p) {
@@ -81,8 +112,7 @@ func TestRule5_ShutdownCutShort(t *testing.T) {
 				}
 			}
 			s := p.Stats()
-			assert.Equal(t, uint64(3), s.Aborted)
-			assert.Equal(t, uint64(2), s.Succeeded+s.Failed)
+			assert.Equal(t, []uint64{3, 2}, []uint64{s.Aborted, s.Succeeded + s.Failed})
 		})
 	}
 }
@@ -103,24 +133,21 @@ func TestRule5_CloseDoesWhatItIsTold(t *testing.T) {
 		{workpool.Abort, 0, 0, 0, false},
 		{workpool.Abort, time.Minute, 0, 0, false},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble(t, fmt.Sprint(c), func(t *testing.T) {
 			p := mustNew(t, obedient, workpool.WithWorkers(2), workpool.WithShutdown(c.mode, c.timeout))
-			gives(t, 4)(p.SubmitAll(t.Context(), count(4)))
+			submit(t, p, upTo(4)...)
 			synctest.Wait()
 			start := time.Now()
 			err := p.Close()
-			assert.Equal(t, c.takes, time.Since(start), "%+v", c)
+			assert.Equal(t, c.takes, time.Since(start))
 			if c.cut {
-				var cut *workpool.ShutdownError
-				require.ErrorAs(t, err, &cut)
-				require.ErrorIs(t, err, context.DeadlineExceeded)
-				assert.Equal(t, 2, cut.Running)
+				cutShort(t, int(2-c.succeeded), 2, err, context.DeadlineExceeded)
 			} else {
 				require.NoError(t, err)
 			}
 			assert.Equal(t, err, p.Close())
 			assert.Len(t, collect(p), 4)
-			assert.Equal(t, c.succeeded, p.Stats().Succeeded, "%+v", c)
+			assert.Equal(t, c.succeeded, p.Stats().Succeeded)
 		})
 	}
 }
@@ -128,7 +155,7 @@ func TestRule5_CloseDoesWhatItIsTold(t *testing.T) {
 func TestShutdown_AllAgree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := mustNew(t, obedient, workpool.WithWorkers(1), workpool.WithShutdown(workpool.FinishRunning, time.Minute))
-		gives(t, 3)(p.SubmitAll(t.Context(), count(3)))
+		submit(t, p, upTo(3)...)
 		synctest.Wait()
 		outcomes := make(chan error)
 		for range 3 {
@@ -139,22 +166,18 @@ func TestShutdown_AllAgree(t *testing.T) {
 			go func() { outcomes <- p.Close() }() // cuts the drain short
 		}
 		first := <-outcomes
-		var cut *workpool.ShutdownError
-		require.ErrorAs(t, first, &cut)
-		assert.Equal(t, 2, cut.Aborted)
+		cutShort(t, 2, 1, first)
 		for range 5 {
-			assert.Same(t, cut, <-outcomes)
+			assert.Same(t, first, <-outcomes)
 		}
 	})
 }
 
 func TestShutdown_EndedContextOnAnIdlePool(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
 	for range 1000 {
 		p := mustNew(t, identity)
-		require.NoError(t, p.Shutdown(ctx), "there is nothing to abort")
-		require.NoError(t, p.Shutdown(ctx))
+		require.NoError(t, p.Shutdown(endedContext()), "there is nothing to abort")
+		require.NoError(t, p.Shutdown(endedContext()))
 	}
 }
 
@@ -205,20 +228,12 @@ func TestStress_SubmitAgainstShutdown(t *testing.T) {
 // All who ask when everything has ended get one error, also where it is made of two.
 func TestShutdown_AllAgreeOnTheFailureOfAResultFunction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, func(ctx context.Context, n int) (int, error) {
-			<-ctx.Done()
-			time.Sleep(time.Second)
-			return n, nil
-		}, workpool.WithResultFunc(func(workpool.Result[int, int]) { panic("result function") }))
-		require.NoError(t, p.Submit(t.Context(), 1))
-		ctx := limited(t, time.Second)
-		var cut *workpool.ShutdownError
-		require.ErrorAs(t, p.Shutdown(ctx), &cut)
-
+		p := newClosures(t, workpool.WithResultFunc(func(workpool.Result[closure, int]) { panic("result function") }))
+		submit(t, p, sleeping(2*time.Second, 1))
+		cutShort(t, 0, 1, p.Shutdown(limited(t, time.Second)))
 		err := p.Shutdown(t.Context())
-		var panicked *workpool.PanicError
-		require.ErrorAs(t, err, &cut)
-		require.ErrorAs(t, err, &panicked)
+		cutShort(t, 0, 1, err)
+		panicked(t, "result function", err)
 		assert.True(t, err == p.Shutdown(t.Context()), "the same error")
 		assert.True(t, err == p.Close(), "the same error")
 	})
@@ -231,8 +246,6 @@ func TestRule1_ATaskInTheMiddleIsInterrupted(t *testing.T) {
 		end     context.CancelFunc // of its context
 		release func()             // ends the second task
 	}
-	ended, cancel := context.WithCancel(context.Background())
-	cancel()
 	mode := func(mode workpool.ShutdownMode, timeout time.Duration) []workpool.Option {
 		return []workpool.Option{workpool.WithShutdown(mode, timeout)}
 	}
@@ -277,10 +290,10 @@ func TestRule1_ATaskInTheMiddleIsInterrupted(t *testing.T) {
 		}, 2},
 		"Abort":                         {mode(workpool.Abort, 0), func(t *testing.T, p pool) { assert.NoError(t, p.Close()) }, 1},
 		"timeout":                       {mode(workpool.Drain, time.Second), func(t *testing.T, p pool) { cutShort(t, 3, 1, p.Close()) }, 1},
-		"Shutdown with an ended ctx":    {nil, func(t *testing.T, p pool) { cutShort(t, 3, 1, p.Shutdown(ended)) }, 1},
+		"Shutdown with an ended ctx":    {nil, func(t *testing.T, p pool) { cutShort(t, 3, 1, p.Shutdown(endedContext())) }, 1},
 		"the end of the pool's context": {nil, func(_ *testing.T, p pool) { p.end() }, 1},
 		"Wait": {nil, func(t *testing.T, p pool) {
-			err := p.Wait(ended)
+			err := p.Wait(endedContext())
 			require.ErrorIs(t, err, context.Canceled)
 			assert.ErrorContains(t, err, "3 tasks queued, 1 running")
 			time.AfterFunc(time.Second, p.release)
@@ -326,7 +339,7 @@ func TestRule1_ATaskInTheMiddleIsInterrupted(t *testing.T) {
 // The pool closes while an input is blocked, with tasks handed in. What was accepted
 // ends, and the input is told with its next task.
 func TestShutdown_WhileAnInputIsBlocked(t *testing.T) {
-	eachMode(t, func(t *testing.T, mode workpool.ShutdownMode) {
+	eachOf(t, modes, func(t *testing.T, mode workpool.ShutdownMode) {
 		for _, feed := range sequenceWays {
 			for _, fed := range []int{0, 1, 2, 30} {
 				p := newClosures(t, workpool.WithWorkers(1), workpool.WithShutdown(mode, 0),
@@ -360,34 +373,14 @@ func TestWait_ReturnsWhenAllIsQuiet(t *testing.T) {
 		require.NoError(t, p.Wait(t.Context()), "nothing to wait for")
 		for round := range 3 {
 			begin := time.Now()
-			var c crowd
-			submitN(t, p, 6, c.task)
-			p.DoChan(t.Context(), c.task)
+			submitN(t, p, 6, napping)
+			p.DoChan(t.Context(), napping)
 			require.NoError(t, p.Wait(t.Context()))
 			assert.Equal(t, 4*time.Second, time.Since(begin), "round %d", round)
 			stats := p.Stats()
 			assert.Zero(t, stats.Queued+stats.Running)
 			assert.Equal(t, 6*(1+round), stats.Undelivered, "receivers are not waited for")
 		}
-	})
-}
-
-func TestWait_ManyAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newClosures(t, workpool.WithWorkers(1))
-		release := occupy(t, p, 1)
-		var returned atomic.Int32
-		for range 5 {
-			go func() {
-				assert.NoError(t, p.Wait(t.Context()))
-				returned.Add(1)
-			}()
-		}
-		synctest.Wait()
-		assert.Zero(t, returned.Load())
-		release()
-		synctest.Wait()
-		assert.Equal(t, int32(5), returned.Load())
 	})
 }
 
@@ -399,12 +392,8 @@ func TestWait_ContextEnds(t *testing.T) {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, reason)
 		defer cancel()
 		begin := time.Now()
-		err := p.Wait(ctx)
+		fails(t, context.DeadlineExceeded, reason)(0, p.Wait(ctx))
 		assert.Equal(t, time.Second, time.Since(begin))
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.ErrorIs(t, err, reason)
-		var none context.Context
-		require.Error(t, p.Wait(none))
 		release()
 		require.NoError(t, p.Wait(t.Context()), "the pool goes on")
 		closed(t, p)
@@ -412,16 +401,21 @@ func TestWait_ContextEnds(t *testing.T) {
 	})
 }
 
+// Several wait at once, during a shutdown.
 func TestWait_DuringAShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newClosures(t, workpool.WithWorkers(1))
-		var c crowd
-		submitN(t, p, 3, c.task)
+		submitN(t, p, 3, napping)
 		begin := time.Now()
-		go func() { assert.NoError(t, p.Shutdown(t.Context())) }()
-		require.NoError(t, p.Wait(t.Context()))
-		assert.Equal(t, 3*time.Second, time.Since(begin))
-		synctest.Wait()
+		var all sync.WaitGroup
+		for _, wait := range []func(context.Context) error{p.Shutdown, p.Wait, p.Wait, p.Wait} {
+			all.Go(func() {
+				assert.NoError(t, wait(t.Context()))
+				assert.Equal(t, 3*time.Second, time.Since(begin))
+			})
+			synctest.Wait()
+		}
+		all.Wait()
 	})
 }
 
@@ -457,46 +451,37 @@ func TestWait_CoversTheResultFunction(t *testing.T) {
 // handlers have ended.
 func TestWithContext_ItsEndIsNoticedAtOnce(t *testing.T) {
 	for way, run := range callers {
-		for _, bound := range []bool{false, true} {
+		for _, bound := range eitherWay {
 			bubble(t, fmt.Sprintf("%s/bound=%v", way, bound), func(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(context.Background())
 				p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(3), workpool.WithContext(ctx))
 				own := context.Background()
 				if bound {
-					var end context.CancelFunc
-					own, end = context.WithCancel(own)
-					defer end()
+					own = limited(t, time.Hour)
 				}
 				contexts := make(chan context.Context, 2)
 				release := make(chan struct{})
 				ran := new(atomic.Int32)
 				var all sync.WaitGroup
-				for range 2 {
-					all.Go(func() {
-						_ = run(own, p, func(ctx context.Context) (int, error) {
-							contexts <- ctx
-							<-release
-							return 0, nil
-						})
-					})
+				hand := func(n int, task closure) {
+					for range n {
+						all.Go(func() { _ = run(own, p, task) })
+					}
+					synctest.Wait()
 				}
-				synctest.Wait()
-				for range 4 { // one of them in line
-					all.Go(func() { _ = run(own, p, counted(ran)) })
-				}
-				synctest.Wait()
+				hand(2, func(ctx context.Context) (int, error) {
+					contexts <- ctx
+					return until(release)(ctx)
+				})
+				hand(4, counted(ran)) // one of them in line
 				s := p.Stats()
-				require.Equal(t, 2, s.Running)
-				require.Equal(t, 3, s.Queued)
-				require.Equal(t, 1, s.Waiting)
-
+				require.Equal(t, []int{2, 3, 1}, []int{s.Running, s.Queued, s.Waiting})
 				cause := errors.New("the machine goes down")
 				cancel(cause)
 				for range 2 {
 					ctx := <-contexts
 					assert.Error(t, ctx.Err())
-					assert.ErrorIs(t, context.Cause(ctx), workpool.ErrAborted)
-					assert.ErrorIs(t, context.Cause(ctx), cause)
+					fails(t, workpool.ErrAborted, cause)(0, context.Cause(ctx))
 				}
 				assert.ErrorIs(t, p.Submit(context.Background(), counted(ran)), workpool.ErrClosed)
 				assert.ErrorIs(t, p.TrySubmit(context.Background(), counted(ran)), workpool.ErrClosed)

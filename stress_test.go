@@ -83,7 +83,7 @@ type stress struct {
 	keys     [stressKeys]atomic.Int32 // how many run
 	left     sync.WaitGroup           // goroutines that handlers leave behind
 	mu       sync.Mutex
-	accepted map[int]bool // whose results are for Results
+	accepted map[int]int // how often; whose results are for Results
 	answered map[int]int
 	rng      *rand.Rand // guarded by mu
 
@@ -99,9 +99,10 @@ type stress struct {
 const stressKeys = 6
 
 func newStress(t *testing.T, seed uint64, unit time.Duration) *stress {
-	s := &stress{t: t, unit: unit, seed: seed, busy: 1, rng: rand.New(rand.NewPCG(seed, 1)), accepted: map[int]bool{}, answered: map[int]int{}}
-	s.cancel = func() {}
-	return s
+	return &stress{
+		t: t, unit: unit, seed: seed, busy: 1, rng: rand.New(rand.NewPCG(seed, 1)),
+		accepted: map[int]int{}, answered: map[int]int{}, cancel: func() {},
+	}
 }
 
 // n returns a random number below most.
@@ -277,27 +278,42 @@ func (s *stress) got(r stressResult) {
 	defer s.mu.Unlock()
 	s.answered[r.Task.id]++
 	assert.Positive(s.t, r.Attempt)
-	attempts, value := 1, stressValue{r.Task.id, workpool.Info{Index: r.Index, Worker: r.Worker, Attempt: r.Attempt}}
-	switch kind := r.Task.kind; {
-	case errors.Is(r.Err, workpool.ErrAborted) || errors.Is(r.Err, workpool.ErrDropped) || errors.Is(r.Err, context.Canceled):
+	if gaveUp(r.Err) {
 		assert.Equal(s.t, errors.Is(r.Err, errNotYet), r.Value != stressValue{}, "%+v: that of its last attempt", r)
 		return
-	case kind == 4:
-		assert.Equal(s.t, errFailed, r.Err)
-	case kind == 5:
-		panicked(s.t, "on fire", r.Err)
-		value = stressValue{}
-	case kind == 6:
-		assert.Equal(s.t, workpool.ErrGoexit, r.Err)
-		value = stressValue{}
-	case kind == 9 || kind == 10:
-		attempts = 3
-		fallthrough
-	default:
-		assert.NoError(s.t, r.Err)
 	}
+	attempts, value := 1, stressValue{r.Task.id, workpool.Info{Index: r.Index, Worker: r.Worker, Attempt: r.Attempt}}
+	switch r.Task.kind {
+	case 5, 6:
+		value = stressValue{}
+	case 9, 10:
+		attempts = 3
+	}
+	s.endedAs(r.Task, r.Err)
 	assert.Equal(s.t, value, r.Value, "%+v", r)
 	assert.Equal(s.t, attempts, r.Attempt, "%+v", r)
+}
+
+// gaveUp tells whether this is the error of a task that was not accepted, or did not come to
+// its own end.
+func gaveUp(err error) bool {
+	return slices.ContainsFunc([]error{
+		workpool.ErrAborted, workpool.ErrDropped, workpool.ErrClosed, workpool.ErrQueueFull, context.Canceled, context.DeadlineExceeded,
+	}, func(one error) bool { return errors.Is(err, one) })
+}
+
+// endedAs checks that a task has ended as its kind does.
+func (s *stress) endedAs(task stressTask, err error) {
+	switch task.kind {
+	case 4:
+		assert.Equal(s.t, errFailed, err)
+	case 5:
+		panicked(s.t, "on fire", err)
+	case 6:
+		assert.Equal(s.t, workpool.ErrGoexit, err)
+	default:
+		assert.NoError(s.t, err)
+	}
 }
 
 // receive receives all results, in loops that end in every way.
@@ -333,13 +349,28 @@ func (s *stress) submitted(err error, tasks ...stressTask) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, task := range tasks {
-		s.accepted[task.id] = true
+		s.accepted[task.id]++
 	}
 }
 
 func (s *stress) answer(task stressTask, value stressValue, err error) {
+	if !gaveUp(err) && (err == nil || task.kind != 8) { // which may return any cause
+		s.endedAs(task, err)
+	}
 	if err == nil {
 		assert.Equal(s.t, task.id, value.id)
+	}
+}
+
+// answers checks what tasks that belong together have returned.
+func (s *stress) answers(tasks []stressTask, values []stressValue, err error) {
+	if err == nil && assert.Len(s.t, values, len(tasks)) {
+		for i, value := range values {
+			s.answer(tasks[i], value, nil)
+		}
+	} else if !gaveUp(err) {
+		fails := func(task stressTask) bool { return slices.Contains([]int{4, 5, 6, 8}, task.kind) }
+		assert.True(s.t, slices.ContainsFunc(tasks, fails), "%v", err)
 	}
 }
 
@@ -387,17 +418,14 @@ func (s *stress) use(ctx context.Context, floor, depth int) {
 	case 8:
 		tasks := s.tasks(floor, depth)
 		values, err := p.Map(ctx, tasks)
-		if err == nil && assert.Len(s.t, values, len(tasks)) {
-			for i, value := range values {
-				s.answer(tasks[i], value, nil)
-			}
-		}
+		s.answers(tasks, values, err)
 	case 9:
 		tasks := s.tasks(floor, depth)
 		seen := map[uint64]bool{}
-		stops := s.n(8)
+		stops, cut := s.n(8), false
 		for r := range p.Stream(ctx, slices.Values(tasks)) {
-			if r.Attempt == 0 {
+			assert.False(s.t, cut, "that was the last Result")
+			if cut = r.Attempt == 0; cut {
 				assert.Error(s.t, r.Err)
 				continue
 			}
@@ -406,24 +434,21 @@ func (s *stress) use(ctx context.Context, floor, depth int) {
 			assert.Equal(s.t, tasks[r.Index], r.Task)
 			s.answer(r.Task, r.Value, r.Err)
 			if stops--; stops == 0 {
-				break
+				return
 			}
 		}
+		assert.True(s.t, cut || len(seen) == len(tasks), "some are missing")
 	case 10:
 		tasks := s.tasks(floor, depth)
 		g := p.Group(ctx)
-		var refused error
+		var accepted []stressTask
 		for _, task := range tasks {
-			if err := g.Submit(task); err != nil {
-				refused = err
+			if err := g.Submit(task); err == nil {
+				accepted = append(accepted, task)
 			}
 		}
 		values, err := g.Wait()
-		if err == nil && refused == nil && assert.Len(s.t, values, len(tasks)) {
-			for i, value := range values {
-				s.answer(tasks[i], value, nil)
-			}
-		}
+		s.answers(accepted, values, err)
 	case 11:
 		if err := p.Wait(ctx); err != nil && ctx.Err() == nil {
 			assert.ErrorIs(s.t, err, workpool.ErrReentrant)
@@ -526,18 +551,8 @@ func (s *stress) live() {
 	if s.observed {
 		assert.Equal(s.t, [2]int64{s.ran.Load(), s.ran.Load()}, [2]int64{s.begun.Load(), s.ended.Load()}, "attempts begun and ended")
 	}
-	for id := range s.accepted {
-		if s.results || len(s.answered) > 0 {
-			if !assert.Equal(s.t, 1, s.answered[id], "answers to task %d", id) {
-				break
-			}
-		}
-	}
-	for id, n := range s.answered {
-		if !s.accepted[id] || n != 1 {
-			assert.Fail(s.t, "wrong answer", "task %d was accepted: %v; answered %d times", id, s.accepted[id], n)
-			break
-		}
+	if s.results || len(s.answered) > 0 {
+		assert.Equal(s.t, s.accepted, s.answered, "how often each task was accepted, and answered")
 	}
 	if s.t.Failed() {
 		s.t.Logf("seed %d: %+v", s.seed, after)
@@ -545,219 +560,17 @@ func (s *stress) live() {
 	require.False(s.t, s.t.Failed())
 }
 
-// The same lives of each run, with more to do in each.
+// The same lives of each run, with more to do in each, on few and on many processors.
 func TestRule1_RandomLives(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	for seed := range uint64(150) {
+		runtime.GOMAXPROCS([]int{1, 2, 8}[seed%3])
 		within(t, func() {
 			s := newStress(t, seed, 10*time.Microsecond)
 			s.busy = 8
 			s.live()
 		})
 	}
-}
-
-// Traffic of all kinds at once, on real goroutines: each accepted task is
-// answered once, to the one who asked.
-func TestRule1_RandomTraffic(t *testing.T) {
-	const producers = 8
-	for name, opts := range map[string][]workpool.Option{
-		"defaults": nil,
-		"narrow":   {workpool.WithQueueDepth(3), workpool.WithResultBuffer(2)},
-		"least":    {workpool.WithQueueDepth(0), workpool.WithResultBuffer(0)},
-	} {
-		for _, procs := range []int{1, 2, 8} {
-			t.Run(fmt.Sprintf("%s/procs=%d", name, procs), func(t *testing.T) {
-				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
-				within(t, func() { randomTraffic(t, producers, rounds(400, 4000), opts...) })
-			})
-		}
-	}
-}
-
-// errMood is how one in some tasks of randomTraffic ends.
-var errMood = errors.New("bad mood")
-
-func randomTraffic(t *testing.T, producers, rounds int, opts ...workpool.Option) {
-	var runs []atomic.Int32 // by task
-	moods := func(ctx context.Context, n int) (int, error) {
-		runs[n].Add(1)
-		switch n % 61 {
-		case 7:
-			for range 20 {
-				runtime.Gosched()
-			}
-		case 13:
-			panic(n)
-		case 23:
-			runtime.Goexit()
-		case 31:
-			return n, errMood
-		case 41:
-			if info, _ := workpool.InfoFrom(ctx); info.Attempt == 1 {
-				runs[n].Add(-1)
-				return n, workpool.RetryAfter(0, errMood)
-			}
-		}
-		if n%997 == 5 {
-			time.Sleep(time.Millisecond)
-		}
-		return n, nil
-	}
-	right := func(n, value int, err error) bool {
-		var panicked *workpool.PanicError
-		switch n % 61 {
-		case 13:
-			return errors.As(err, &panicked) && panicked.Value == n
-		case 23:
-			return errors.Is(err, workpool.ErrGoexit)
-		case 31:
-			return errors.Is(err, errMood)
-		}
-		return err == nil && value == n
-	}
-	const size = 16 // of what a round of SubmitAll, Map or Stream hands in
-	runs = make([]atomic.Int32, producers*rounds*size)
-	toResults := make([]atomic.Int32, len(runs)) // 1 when accepted, 0 when answered
-	p := mustNew(t, moods, append(slices.Clip(opts), workpool.WithWorkers(4))...)
-	var accepted, unstarted atomic.Int64
-	background := context.Background()
-	enter := func(n int) { toResults[n].Add(1); accepted.Add(1) }
-	retract := func(n int) { toResults[n].Add(-1); accepted.Add(-1) }
-
-	produce := []func(first int){
-		func(n int) { enter(n); assert.NoError(t, p.Submit(background, n)) },
-		func(n int) {
-			enter(n)
-			if err := p.TrySubmit(context.Background(), n); err != nil {
-				assert.ErrorIs(t, err, workpool.ErrQueueFull)
-				retract(n)
-			}
-		},
-		func(first int) {
-			tasks := make([]int, size)
-			for i := range tasks {
-				tasks[i] = first + i
-				enter(first + i)
-			}
-			gives(t, size)(p.SubmitAll(background, slices.Values(tasks)))
-		},
-		func(n int) {
-			value, err := p.Do(background, n)
-			assert.True(t, right(n, value, err), "%d: %d, %v", n, value, err)
-		},
-		func(n int) {
-			ctx, cancel := context.WithCancelCause(background)
-			reason := fmt.Errorf("call %d is not needed any more", n)
-			go cancel(reason)
-			value, err := p.Do(ctx, n)
-			assert.True(t, errors.Is(err, context.Canceled) && errors.Is(err, reason) || right(n, value, err), "%d: %d, %v", n, value, err)
-			if err != nil {
-				unstarted.Add(1)
-			}
-		},
-		func(n int) {
-			r := <-p.DoChan(background, n)
-			assert.True(t, right(n, r.Value, r.Err), "%+v", r)
-			assert.Equal(t, n, r.Task)
-		},
-		func(first int) {
-			tasks := make([]int, size)
-			fails := false
-			for i := range tasks {
-				tasks[i] = first + i
-				fails = fails || slices.Contains([]int{13, 23, 31}, (first+i)%61)
-			}
-			values, err := p.Map(background, tasks)
-			assert.Equal(t, fails, err != nil, "%v", err)
-			if !fails {
-				assert.Equal(t, tasks, values)
-			}
-		},
-		func(first int) {
-			seen := 0
-			for r := range p.Stream(background, func(yield func(int) bool) {
-				for i := 0; i < size && yield(first+i); i++ {
-				}
-			}) {
-				assert.Equal(t, first+int(r.Index), r.Task)
-				assert.True(t, right(r.Task, r.Value, r.Err), "%+v", r)
-				seen |= 1 << r.Index
-			}
-			assert.Equal(t, 1<<size-1, seen)
-		},
-	}
-	var producing, rest sync.WaitGroup
-	stop := make(chan struct{})
-	for k := range producers {
-		producing.Go(func() {
-			for i := range rounds {
-				if k >= 4 && i%8 != 0 {
-					continue // those that take more
-				}
-				produce[k](((k*rounds + i) * size))
-			}
-		})
-	}
-	var received atomic.Int64
-	for k := range 3 {
-		rest.Go(func() {
-			for {
-				n := 0
-				for r := range p.Results() {
-					received.Add(1)
-					assert.Zero(t, toResults[r.Task].Add(-1), "%+v", r)
-					assert.True(t, right(r.Task, r.Value, r.Err), "%+v", r)
-					if n++; k > 0 && n%(k*50) == 0 {
-						runtime.Gosched()
-						n = -1
-						break
-					}
-				}
-				if n >= 0 {
-					return // they have come to their end
-				}
-			}
-		})
-	}
-	var meddler sync.WaitGroup
-	meddler.Go(func() { // what goes on meanwhile
-		var last workpool.Stats
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				p.Resume()
-				return
-			default:
-			}
-			switch i % 4 {
-			case 0:
-				assert.NoError(t, p.Resize(1+i/4%6))
-			case 1:
-				p.Pause()
-				runtime.Gosched()
-				p.Resume()
-			case 2:
-				last = assertFollows(t, last, p.Stats())
-			case 3:
-				time.Sleep(50 * time.Microsecond)
-			}
-		}
-	})
-	producing.Wait()
-	close(stop)
-	meddler.Wait()
-	assert.NoError(t, p.Wait(background))
-	closed(t, p)
-	rest.Wait()
-	assert.Equal(t, accepted.Load(), received.Load())
-	for n := range runs {
-		if toResults[n].Load() != 0 || runs[n].Load() > 1 {
-			assert.Fail(t, "not once", "task %d: ran %d times, answers missing: %d", n, runs[n].Load(), toResults[n].Load())
-		}
-	}
-	s := p.Stats()
-	assert.Equal(t, s.Submitted, s.Succeeded+s.Failed+s.Aborted)
-	assert.LessOrEqual(t, int64(s.Aborted), unstarted.Load()+int64(rounds*size)) // and what Map has called off
 }
 
 // More workers wake at once, and more callers come at once, than are let into the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -21,79 +22,61 @@ import (
 
 func TestRule3_SubmitWaitsForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate()
-		p := mustNew(t, g.handle, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults())
-		submit(t, p, 1, 2)
-		<-g.began
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithoutResults())
+		release := occupy(t, p, 1)
+		submit(t, p, napping)
 		submitted := make(chan error, 1)
-		go func() { submitted <- p.Submit(context.Background(), 3) }()
-		synctest.Wait()
-		require.Empty(t, submitted)
-		g.end <- 1
+		hand := func(ctx context.Context) {
+			go func() { submitted <- p.Submit(ctx, napping) }()
+			synctest.Wait()
+			require.Empty(t, submitted)
+		}
+		hand(context.Background())
+		release()
 		require.NoError(t, <-submitted)
 
 		ctx, cancel := context.WithCancelCause(t.Context())
-		go func() { submitted <- p.Submit(ctx, 4) }()
-		synctest.Wait()
+		hand(ctx)
 		because := errors.New("no longer needed")
 		cancel(because)
 		err := <-submitted
-		require.ErrorIs(t, err, context.Canceled)
-		require.ErrorIs(t, err, because)
-		require.ErrorIs(t, err, workpool.ErrQueueFull)
+		fails(t, context.Canceled, because, workpool.ErrQueueFull)(0, err)
 		require.ErrorContains(t, err, "1 tasks queued, 1 running, 0 of 1 workers wait for a receiver")
-		require.ErrorIs(t, p.Submit(ctx, 5), context.Canceled)
+		require.ErrorIs(t, p.Submit(ctx, napping), context.Canceled)
 
-		go func() { submitted <- p.Submit(context.Background(), 6) }()
-		synctest.Wait()
-		go func() {
-			for range g.began { //revive:disable-line:empty-block // the queued task begins too
-			}
-		}()
-		close(g.end)
+		hand(context.Background())
 		closed(t, p)
-		close(g.began)
-		if err := <-submitted; err != nil {
-			require.ErrorIs(t, err, workpool.ErrClosed)
-		}
+		require.ErrorIs(t, <-submitted, workpool.ErrClosed)
 	})
 }
 
 // The room and the end of the context come at the same time: the task is either accepted
 // or refused.
 func TestRule3_ContextThatEndsAsRoomComes(t *testing.T) {
-	for i := range 200 {
-		synctest.Test(t, func(t *testing.T) {
-			g := newGate()
-			p := mustNew(t, g.handle, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithoutResults())
-			require.NoError(t, p.Submit(t.Context(), 1))
-			<-g.began
-			ctx, cancel := context.WithCancel(t.Context())
-			submitted := make(chan error)
-			go func() { submitted <- p.Submit(ctx, 2) }()
-			synctest.Wait()
-			cancel()
-			if i == 0 {
-				synctest.Wait() // so that the end comes first
-			}
-			g.end <- 1
-			accepted := uint64(1)
-			if err := <-submitted; err == nil {
-				assert.NotZero(t, i, "an ended context never enqueues")
-				accepted++
-				<-g.began
-				g.end <- 2
-			} else {
-				require.ErrorIs(t, err, context.Canceled)
-			}
-			synctest.Wait()
-			assert.Equal(t, accepted, p.Stats().Submitted)
-			require.ErrorIs(t, p.Submit(ctx, 3), context.Canceled)
-			require.NoError(t, p.TrySubmit(t.Context(), 4), "the room that it left is free")
-			<-g.began
-			g.end <- 4
-		})
-	}
+	eachOf(t, upTo(200), func(t *testing.T, i int) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithoutResults())
+		release := occupy(t, p, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		submitted := make(chan error)
+		go func() { submitted <- p.Submit(ctx, returning(2, nil)) }()
+		synctest.Wait()
+		cancel()
+		if i == 0 {
+			synctest.Wait() // so that the end comes first
+		}
+		release()
+		accepted := uint64(1)
+		if err := <-submitted; err == nil {
+			assert.NotZero(t, i, "an ended context never enqueues")
+			accepted++
+		} else {
+			require.ErrorIs(t, err, context.Canceled)
+		}
+		synctest.Wait()
+		assert.Equal(t, accepted, p.Stats().Submitted)
+		require.ErrorIs(t, p.Submit(ctx, returning(3, nil)), context.Canceled)
+		require.NoError(t, p.TrySubmit(t.Context(), returning(4, nil)), "the room that it left is free")
+	})
 }
 
 func TestRule3_ValuesReachTheHandlerAndTheEndDoesNot(t *testing.T) {
@@ -108,8 +91,7 @@ func TestRule3_ValuesReachTheHandlerAndTheEndDoesNot(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, "of the task"), time.Minute)
 		require.NoError(t, p.Submit(ctx, 0))
 		require.NoError(t, p.TrySubmit(ctx, 0))
-		_, err := p.SubmitCancel(ctx, 0)
-		require.NoError(t, err)
+		succeeds(t)(p.SubmitCancel(ctx, 0))
 		cancel()
 		stop, err := p.SubmitCancel(ctx, 0)
 		require.ErrorIs(t, err, context.Canceled)
@@ -118,8 +100,7 @@ func TestRule3_ValuesReachTheHandlerAndTheEndDoesNot(t *testing.T) {
 		require.NoError(t, p.TrySubmit(t.Context(), 1))
 		closed(t, p)
 		for _, r := range collect(p) {
-			require.NoError(t, r.Err)
-			assert.Equal(t, []string{"of the task", "of the pool"}[r.Task], r.Value)
+			gives(t, []string{"of the task", "of the pool"}[r.Task])(r.Value, r.Err)
 		}
 	})
 }
@@ -211,7 +192,7 @@ func TestRule3_ContextsOfAllKindsSideBySide(t *testing.T) {
 }
 
 func TestSubmitAll_AcceptsEverything(t *testing.T) {
-	eachShape(t, 1, func(t *testing.T, opts []workpool.Option) {
+	eachShape(t, func(t *testing.T, opts []workpool.Option) {
 		p := mustNew(t, square, opts...)
 		go func() {
 			gives(t, 300)(p.SubmitAll(t.Context(), count(300)))
@@ -220,8 +201,7 @@ func TestSubmitAll_AcceptsEverything(t *testing.T) {
 		results := byIndex(t, collect(p))
 		require.Len(t, results, 300)
 		for i, r := range results {
-			assert.Equal(t, i, r.Task, "accepted in order")
-			assert.Equal(t, i*i, r.Value)
+			assert.Equal(t, []int{i, i * i}, []int{r.Task, r.Value}, "accepted in order")
 		}
 		synctest.Wait()
 	})
@@ -229,30 +209,21 @@ func TestSubmitAll_AcceptsEverything(t *testing.T) {
 
 func TestSubmitAll_TakesNoMoreThanThereIsRoomFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newClosures(t, workpool.WithWorkers(2), workpool.WithQueueDepth(3))
-		release := make(chan struct{})
+		p := mustNew(t, stubborn, workpool.WithWorkers(2), workpool.WithQueueDepth(3))
 		var pulled atomic.Int32
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan outcome, 1)
 		go func() {
-			accepted, err := p.SubmitAll(ctx, func(yield func(closure) bool) {
-				for {
-					if pulled.Add(1); !yield(until(release)) {
-						return
-					}
-				}
-			})
+			accepted, err := p.SubmitAll(ctx, numbers(func() { pulled.Add(1) }))
 			done <- outcome{value: accepted, err: err}
 		}()
 		synctest.Wait()
 		assert.Equal(t, int32(6), pulled.Load(), "two run, three are queued, one waits")
-
 		cancel()
 		got := <-done
 		assert.Equal(t, 5, got.value)
 		require.ErrorIs(t, got.err, context.Canceled)
 		assert.Equal(t, int32(6), pulled.Load())
-		close(release)
 		closed(t, p)
 		assert.Equal(t, uint64(5), p.Stats().Succeeded)
 	})
@@ -260,143 +231,107 @@ func TestSubmitAll_TakesNoMoreThanThereIsRoomFor(t *testing.T) {
 
 func TestSubmitAll_StopsWhenThePoolCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, func(_ context.Context, i int) (int, error) {
-			time.Sleep(time.Second)
-			return i, nil
-		}, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithoutResults())
-		go func() {
-			time.Sleep(2500 * time.Millisecond)
-			assert.NoError(t, p.Shutdown(t.Context()))
-		}()
-		accepted, err := p.SubmitAll(t.Context(), count(100))
-		require.ErrorIs(t, err, workpool.ErrClosed)
-		assert.Equal(t, 3, accepted)
+		p := mustNew(t, stubborn, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithoutResults())
+		time.AfterFunc(150*time.Minute, func() { assert.NoError(t, p.Shutdown(context.Background())) })
+		for _, want := range []int{3, 0} {
+			accepted, err := p.SubmitAll(t.Context(), count(100))
+			require.ErrorIs(t, err, workpool.ErrClosed)
+			assert.Equal(t, want, accepted)
+		}
 		closed(t, p)
 		assert.Equal(t, uint64(3), p.Stats().Succeeded)
-
-		accepted, err = p.SubmitAll(t.Context(), count(100))
-		require.ErrorIs(t, err, workpool.ErrClosed)
-		assert.Zero(t, accepted)
 	})
 }
 
-func TestSubmitAll_PanicOfTheSequence(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, square)
-		cause := errors.New("the file ended")
-		accepted, err := p.SubmitAll(t.Context(), func(yield func(int) bool) {
-			_ = yield(1) && yield(2)
-			panic(cause)
-		})
-		var panicked *workpool.PanicError
-		require.ErrorAs(t, err, &panicked)
-		require.ErrorIs(t, err, cause)
-		assert.Equal(t, 2, accepted)
-		closed(t, p)
-		assert.Len(t, collect(p), 2)
-	})
-}
-
-func TestSubmitAll_GoexitOfTheSequenceEndsItsCaller(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := mustNew(t, square)
-		var caller sync.WaitGroup
-		caller.Go(func() {
-			_, _ = p.SubmitAll(t.Context(), func(yield func(int) bool) {
-				_ = yield(1)
-				runtime.Goexit()
+// A Goexit ends the caller.
+func TestSubmitAll_PanicAndGoexitOfTheSequence(t *testing.T) {
+	for exits, end := range map[bool]func(){false: func() { panic(errFailed) }, true: runtime.Goexit} {
+		synctest.Test(t, func(t *testing.T) {
+			p := mustNew(t, square)
+			var caller sync.WaitGroup
+			caller.Go(func() {
+				accepted, err := p.SubmitAll(t.Context(), func(yield func(int) bool) {
+					_ = yield(1) && yield(2)
+					end()
+				})
+				assert.False(t, exits, "Goexit ends the goroutine that calls it")
+				panicked(t, errFailed, err)
+				assert.Equal(t, 2, accepted)
 			})
-			assert.Fail(t, "Goexit ends the goroutine that calls it")
+			caller.Wait()
+			closed(t, p)
+			assert.Len(t, collect(p), 2)
 		})
-		caller.Wait()
-		closed(t, p)
-		assert.Len(t, collect(p), 1)
-	})
+	}
 }
 
 // Each task has the Index that says when it was accepted, whichever way it comes, also
 // beside inputs that take their time.
 func TestRule1_IndexIsTheOrderOfAcceptance(t *testing.T) {
-	for name, submit := range waysIn {
-		if slices.Contains([]string{"Map", "Stream", "Group"}, name) { // whose Index is the position
-			continue
+	ways := maps.Clone(waysIn)
+	maps.DeleteFunc(ways, func(name string, _ wayIn) bool { // whose Index is the position
+		return slices.Contains([]string{"Map", "Stream", "Group"}, name)
+	})
+	eachNamed(t, ways, func(t *testing.T, _ string, submit wayIn) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(100), workpool.WithoutResults())
+		release := occupy(t, p, 1)
+		var ran []int
+		var indexes []uint64
+		task := func(n int) closure {
+			return func(ctx context.Context) (int, error) {
+				info, _ := workpool.InfoFrom(ctx)
+				ran, indexes = append(ran, n), append(indexes, info.Index)
+				return 0, nil
+			}
 		}
-		bubble(t, name, func(t *testing.T) {
-			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(100), workpool.WithoutResults())
-			release := occupy(t, p, 1)
-			var ran []int
-			var indexes []uint64
-			task := func(n int) closure {
-				return func(ctx context.Context) (int, error) {
-					info, _ := workpool.InfoFrom(ctx)
-					ran, indexes = append(ran, n), append(indexes, info.Index)
-					return 0, nil
-				}
+		one, endOne := feeding(t, p, sequenceWays["SubmitAll"])
+		two, endTwo := feeding(t, p, sequenceWays["SubmitAll"])
+		waits := []func(){endOne, endTwo, release}
+		var expected []uint64
+		for n := range 30 {
+			switch n % 3 {
+			case 0:
+				one <- task(n)
+			case 1:
+				two <- task(n)
+			case 2:
+				waits = append(waits, submit(t, p, []closure{task(n)}))
 			}
-			one, endOne := feeding(t, p, sequenceWays["SubmitAll"])
-			two, endTwo := feeding(t, p, sequenceWays["SubmitAll"])
-			var waits []func()
-			var order []int
-			var expected []uint64
-			for n := range 30 {
-				switch n % 3 {
-				case 0:
-					one <- task(n)
-				case 1:
-					two <- task(n)
-				case 2:
-					waits = append(waits, submit(t, p, []closure{task(n)}))
-				}
-				synctest.Wait()
-				order, expected = append(order, n), append(expected, uint64(1+n))
-			}
-			endOne()
-			endTwo()
-			release()
-			for _, wait := range waits {
-				wait()
-			}
-			closed(t, p)
-			assert.Equal(t, order, ran)
-			assert.Equal(t, expected, indexes)
-		})
-	}
+			synctest.Wait()
+			expected = append(expected, uint64(1+n))
+		}
+		for _, wait := range waits {
+			wait()
+		}
+		closed(t, p)
+		assert.Equal(t, upTo(30), ran)
+		assert.Equal(t, expected, indexes)
+	})
 }
 
 // While an input is blocked, all room that there is can be had by others.
 func TestRule2_RoomBesideABlockedInputIsThereForOthers(t *testing.T) {
-	ctx := context.Background()
 	for _, c := range []struct{ workers, depth, busy, fed int }{
 		{1, 0, 0, 0}, {1, 0, 1, 0}, {2, 0, 1, 0}, {2, 0, 0, 1}, {1, 1, 1, 0}, {1, 1, 1, 1}, {2, 2, 2, 1}, {2, 2, 1, 3}, {1, 128, 1, 70}, {2, 128, 2, 128},
 	} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
-			eachSequenceWay(t, func(t *testing.T, feed sequenceWay) {
+			eachNamed(t, sequenceWays, func(t *testing.T, _ string, feed sequenceWay) {
 				p := newClosures(t, workpool.WithWorkers(c.workers), workpool.WithQueueDepth(c.depth), workpool.WithoutResults())
 				release := make(chan struct{})
-				for range c.busy {
-					require.NoError(t, p.Submit(ctx, until(release)))
-				}
+				submitN(t, p, c.busy, until(release))
 				tasks, end := feeding(t, p, feed)
 				for range c.fed {
 					tasks <- until(release)
 				}
 				synctest.Wait()
-				free := c.depth + c.workers - c.busy - c.fed
-				for i := range free {
-					require.NoError(t, p.TrySubmit(t.Context(), until(release)), "%d of %d", i, free)
-				}
-				require.ErrorIs(t, p.TrySubmit(t.Context(), until(release)), workpool.ErrQueueFull)
+				fill(t, p, c.depth+c.workers-c.busy-c.fed, until(release))
 				synctest.Wait()
 				s := p.Stats()
-				assert.Equal(t, []int{c.depth, c.workers}, []int{s.Queued, s.Running})
-				assert.EqualValues(t, c.depth+c.workers, s.Submitted)
-
-				short, cancel := context.WithTimeout(ctx, time.Second)
-				assert.ErrorIs(t, p.Wait(short), context.DeadlineExceeded)
-				cancel()
+				assert.Equal(t, []int{c.depth, c.workers, c.depth + c.workers}, []int{s.Queued, s.Running, int(s.Submitted)})
+				assert.ErrorIs(t, p.Wait(limited(t, time.Second)), context.DeadlineExceeded)
 				close(release)
 				synctest.Wait()
-				require.NoError(t, p.Wait(ctx))
+				require.NoError(t, p.Wait(t.Context()))
 				end()
 			})
 		})
@@ -406,20 +341,17 @@ func TestRule2_RoomBesideABlockedInputIsThereForOthers(t *testing.T) {
 // Cancelled tasks leave no more results behind than others.
 func TestRule2_CancelledTasksAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate()
-		p := mustNew(t, g.handle, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithResultBuffer(1))
-		require.NoError(t, p.Submit(t.Context(), 0))
-		<-g.began
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithResultBuffer(1))
+		release := occupy(t, p, 1)
 		ctx, giveUp := context.WithCancel(t.Context())
 		var loop sync.WaitGroup
 		accepted := 1
 		loop.Go(func() {
-			for n := 1; ; n++ {
-				cancel, err := p.SubmitCancel(ctx, n)
+			for ; ; accepted++ {
+				cancel, err := p.SubmitCancel(ctx, returning(1, nil))
 				if err != nil {
 					return
 				}
-				accepted++
 				cancel()
 			}
 		})
@@ -428,13 +360,15 @@ func TestRule2_CancelledTasksAreBounded(t *testing.T) {
 		assert.LessOrEqual(t, s.Queued+s.Running+s.Undelivered, 2+1+1)
 		giveUp()
 		loop.Wait()
-		close(g.end)
+		release()
 		closed(t, p)
-		results := collect(p)
-		assert.Len(t, results, accepted)
-		for _, r := range results {
-			assert.Equal(t, r.Task > 0, errors.Is(r.Err, context.Canceled))
+		cancelled := 0
+		for _, r := range collect(p) {
+			if errors.Is(r.Err, context.Canceled) {
+				cancelled++
+			}
 		}
+		assert.Equal(t, accepted-1, cancelled)
 	})
 }
 
@@ -443,28 +377,26 @@ func TestRule2_CancelledTasksAreBounded(t *testing.T) {
 func TestRule2_HoldsExactlyWhatItMay(t *testing.T) {
 	for _, workers := range []int{1, 2, 3} {
 		for _, depth := range []int{0, 1, 4, 9} {
-			for _, buffer := range []int{0, 1, 3, 7} {
-				bubble(t, fmt.Sprintf("workers=%d/depth=%d/buffer=%d", workers, depth, buffer), func(t *testing.T) {
-					p := newClosures(t, workpool.WithWorkers(workers), workpool.WithQueueDepth(depth), workpool.WithResultBuffer(buffer))
-					var others sync.WaitGroup
-					others.Go(func() {
-						for i := 0; p.Submit(t.Context(), returning(i, nil)) == nil; i++ {
-						}
-					})
-					synctest.Wait()
-					for received := range 40 {
-						s := p.Stats()
-						require.Equal(t, workers+depth+buffer, int(s.Submitted)-received, "%+v", s)
-						require.Equal(t, []int{depth, 0, buffer + workers, workers, 1}, []int{s.Queued, s.Running, s.Undelivered, s.Held, s.Waiting})
-						require.ErrorIs(t, p.TrySubmit(t.Context(), returning(0, nil)), workpool.ErrQueueFull)
-						receive(t, p)
-						synctest.Wait()
+			eachOf(t, []int{0, 1, 3, 7}, func(t *testing.T, buffer int) {
+				p := newClosures(t, workpool.WithWorkers(workers), workpool.WithQueueDepth(depth), workpool.WithResultBuffer(buffer))
+				var others sync.WaitGroup
+				others.Go(func() {
+					for i := 0; p.Submit(t.Context(), returning(i, nil)) == nil; i++ {
 					}
-					closed(t, p)
-					others.Wait()
-					assert.Len(t, collect(p), int(p.Stats().Submitted)-40)
 				})
-			}
+				synctest.Wait()
+				for received := range 40 {
+					s := p.Stats()
+					require.Equal(t, workers+depth+buffer, int(s.Submitted)-received, "%+v", s)
+					require.Equal(t, []int{depth, 0, buffer + workers, workers, 1}, []int{s.Queued, s.Running, s.Undelivered, s.Held, s.Waiting})
+					fill(t, p, 0, returning(0, nil))
+					receive(t, p)
+					synctest.Wait()
+				}
+				closed(t, p)
+				others.Wait()
+				assert.Len(t, collect(p), int(p.Stats().Submitted)-40)
+			})
 		}
 	}
 }
@@ -494,52 +426,45 @@ func TestRule2_AReceiverThatIsAheadHoldsNothing(t *testing.T) {
 
 // Each task that begins leaves room for one: for who waits in line, or for TrySubmit.
 func TestRule2_EachTaskThatBeginsLeavesRoomForOne(t *testing.T) {
-	const depth = 4
-	for _, waiting := range []int{0, 1, 5} {
-		bubble(t, fmt.Sprintf("waiting=%d", waiting), func(t *testing.T) {
-			p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(depth), workpool.WithoutResults())
-			step := make(chan struct{})
-			task := func(context.Context) (int, error) { //nolint:unparam // a task
-				<-step
-				return 0, nil
-			}
-			full := func() {
-				t.Helper()
-				synctest.Wait()
-				require.ErrorIs(t, p.TrySubmit(t.Context(), task), workpool.ErrQueueFull)
-				require.Equal(t, depth, p.Stats().Queued)
-			}
-			p.Pause()
-			for range depth {
-				require.NoError(t, p.TrySubmit(t.Context(), task))
-			}
-			full()
-			var submitters sync.WaitGroup
-			for range waiting {
-				submitters.Go(func() { assert.NoError(t, p.Submit(t.Context(), task)) })
-			}
+	eachOf(t, []int{0, 1, 5}, func(t *testing.T, waiting int) {
+		const depth = 4
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(depth), workpool.WithoutResults())
+		step := make(chan struct{})
+		task := until(step)
+		roomFor := func(n int) {
+			t.Helper()
 			synctest.Wait()
-			require.Equal(t, waiting, p.Stats().Waiting)
-			p.Resume()
-			for begun := 1; begun <= 7; begun++ {
-				synctest.Wait()
-				require.Equal(t, max(0, waiting-begun), p.Stats().Waiting)
-				if begun > waiting {
-					require.NoError(t, p.TrySubmit(t.Context(), task))
-				}
-				full()
-				step <- struct{}{}
-			}
+			fill(t, p, n, task)
+			require.Equal(t, depth, p.Stats().Queued)
+		}
+		p.Pause()
+		roomFor(depth)
+		var submitters sync.WaitGroup
+		for range waiting {
+			submitters.Go(func() { assert.NoError(t, p.Submit(t.Context(), task)) })
+		}
+		synctest.Wait()
+		require.Equal(t, waiting, p.Stats().Waiting)
+		p.Resume()
+		for begun := 1; begun <= 7; begun++ {
 			synctest.Wait()
-			require.NoError(t, p.Resize(3))
-			for range 3 {
-				require.NoError(t, p.TrySubmit(t.Context(), task))
+			require.Equal(t, max(0, waiting-begun), p.Stats().Waiting)
+			if begun > waiting {
+				roomFor(1)
+			} else {
+				roomFor(0)
 			}
-			full()
-			close(step)
-			submitters.Wait()
-		})
-	}
+			step <- struct{}{}
+		}
+		synctest.Wait()
+		require.NoError(t, p.Resize(3))
+		for range 3 {
+			require.NoError(t, p.TrySubmit(t.Context(), task))
+		}
+		roomFor(0)
+		close(step)
+		submitters.Wait()
+	})
 }
 
 // What an input may hand in is what there is room for at that moment.
@@ -549,7 +474,7 @@ func TestRule2_APauseAndAResizeTakeRoomFromABlockedInput(t *testing.T) {
 		"Resize": func(p *closures) { _ = p.Resize(1) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			eachSequenceWay(t, func(t *testing.T, feed sequenceWay) {
+			eachNamed(t, sequenceWays, func(t *testing.T, _ string, feed sequenceWay) {
 				const depth = 2
 				p := newClosures(t, workpool.WithWorkers(8), workpool.WithQueueDepth(depth), workpool.WithoutResults())
 				release := make(chan struct{})
@@ -578,9 +503,7 @@ func fates(t *testing.T, results []workpool.Result[int, int]) map[int]int {
 	t.Helper()
 	m := map[int]int{}
 	for _, r := range results {
-		if _, twice := m[r.Task]; twice {
-			t.Errorf("task %d is answered twice", r.Task)
-		}
+		assert.NotContains(t, m, r.Task, "answered twice")
 		m[r.Task] = r.Value
 		if r.Err != nil {
 			require.ErrorIs(t, r.Err, workpool.ErrDropped)
@@ -594,8 +517,7 @@ func fates(t *testing.T, results []workpool.Result[int, int]) map[int]int {
 // overflowing returns a paused pool, whose queue of 2 is full of tasks 0 and 1.
 func overflowing(t *testing.T, opts ...workpool.Option) *workpool.Pool[int, int] {
 	t.Helper()
-	opts = append([]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(2)}, opts...)
-	p := mustNew(t, func(_ context.Context, n int) (int, error) { return n, nil }, opts...)
+	p := mustNew(t, identity, append([]workpool.Option{workpool.WithWorkers(1), workpool.WithQueueDepth(2)}, opts...)...)
 	p.Pause()
 	submit(t, p, 0, 1)
 	return p
@@ -607,14 +529,15 @@ func TestOverflow_Submit(t *testing.T) {
 		overflow workpool.Overflow
 		err      error
 		fates    map[int]int
+		dropped  uint64
 	}{
-		{workpool.Block, context.DeadlineExceeded, map[int]int{0: 0, 1: 1}},
-		{workpool.Reject, workpool.ErrQueueFull, map[int]int{0: 0, 1: 1}},
-		{workpool.DropOldest, nil, map[int]int{0: -1, 1: -1, 2: -1, 3: 3, 4: 4}},
-		{workpool.DropNewest, nil, map[int]int{0: 0, 1: 1, 2: -1, 3: -1, 4: -1}},
-		{workpool.CallerRuns, nil, map[int]int{0: 0, 1: 1, 2: 2, 3: 3, 4: 4}},
+		{workpool.Block, context.DeadlineExceeded, map[int]int{0: 0, 1: 1}, 0},
+		{workpool.Reject, workpool.ErrQueueFull, map[int]int{0: 0, 1: 1}, 0},
+		{workpool.DropOldest, nil, map[int]int{0: -1, 1: -1, 2: -1, 3: 3, 4: 4}, 3},
+		{workpool.DropNewest, nil, map[int]int{0: 0, 1: 1, 2: -1, 3: -1, 4: -1}, 3},
+		{workpool.CallerRuns, nil, map[int]int{0: 0, 1: 1, 2: 2, 3: 3, 4: 4}, 0},
 	} {
-		for _, tells := range []bool{false, true} {
+		for _, tells := range eitherWay {
 			bubble(t, fmt.Sprintf("%v/resultFunc=%v", c.overflow, tells), func(t *testing.T) {
 				opts := []workpool.Option{workpool.WithOverflow(c.overflow)}
 				var mu sync.Mutex
@@ -633,20 +556,14 @@ func TestOverflow_Submit(t *testing.T) {
 				accepted, err := p.SubmitAll(ctx, slices.Values([]int{4}))
 				require.ErrorIs(t, err, c.err)
 				assert.Equal(t, c.err == nil, accepted == 1)
-				require.ErrorIs(t, p.TrySubmit(t.Context(), 5), workpool.ErrQueueFull)
+				fill(t, p, 0, 5)
 				synctest.Wait()
-				dropped := uint64(0)
-				for _, fate := range c.fates {
-					if fate < 0 {
-						dropped++
-					}
-				}
 				s := p.Stats()
-				assert.Equal(t, []uint64{uint64(len(c.fates)), dropped, dropped}, []uint64{s.Submitted, s.Aborted, s.Dropped})
+				assert.Equal(t, []uint64{uint64(len(c.fates)), c.dropped, c.dropped}, []uint64{s.Submitted, s.Aborted, s.Dropped})
 				assert.Equal(t, 2, s.Queued)
 				if !tells && c.overflow == workpool.CallerRuns {
-					assert.Equal(t, workpool.Result[int, int]{Index: 2, Task: 2, Value: 2, Attempt: 1}, receive(t, p), "on no worker")
-					results = append(results, workpool.Result[int, int]{Task: 2, Value: 2})
+					results = append(results, receive(t, p))
+					assert.Equal(t, workpool.Result[int, int]{Index: 2, Task: 2, Value: 2, Attempt: 1}, results[0], "on no worker")
 				}
 				closed(t, p)
 				results = append(results, collect(p)...) // none with a result function
@@ -658,26 +575,21 @@ func TestOverflow_Submit(t *testing.T) {
 
 // Results of dropped tasks are bounded like all others.
 func TestOverflow_ADropNeedsRoomForItsResult(t *testing.T) {
-	for _, overflow := range []workpool.Overflow{workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns} {
-		bubble(t, overflow.String(), func(t *testing.T) {
-			p := overflowing(t, workpool.WithOverflow(overflow), workpool.WithResultBuffer(3))
-			for n := 2; n < 5; n++ {
-				require.NoError(t, p.Submit(t.Context(), n))
-			}
-			ctx := limited(t, time.Second)
-			require.ErrorIs(t, p.Submit(ctx, 5), context.DeadlineExceeded)
-			receive(t, p)
-			require.NoError(t, p.Submit(t.Context(), 6))
-			closed(t, p)
-			assert.Len(t, collect(p), 5)
-		})
-	}
+	eachOf(t, overflows[2:], func(t *testing.T, overflow workpool.Overflow) {
+		p := overflowing(t, workpool.WithOverflow(overflow), workpool.WithResultBuffer(3))
+		submit(t, p, 2, 3, 4)
+		require.ErrorIs(t, p.Submit(limited(t, time.Second), 5), context.DeadlineExceeded)
+		receive(t, p)
+		submit(t, p, 6)
+		closed(t, p)
+		assert.Len(t, collect(p), 5)
+	})
 }
 
 func TestOverflow_TasksOfMapAndStreamAreNotDropped(t *testing.T) {
 	for name, run := range ways[int, int]("Map", "Stream") {
-		for _, overflow := range []workpool.Overflow{workpool.Reject, workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns} {
-			bubble(t, fmt.Sprintf("%s/%v", name, overflow), func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
+			eachOf(t, overflows[1:], func(t *testing.T, overflow workpool.Overflow) {
 				p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(2), workpool.WithOverflow(overflow))
 				p.Pause()
 				done := make(chan error, 1)
@@ -686,78 +598,61 @@ func TestOverflow_TasksOfMapAndStreamAreNotDropped(t *testing.T) {
 					done <- err
 				}()
 				synctest.Wait()
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				ctx := limited(t, time.Second)
 				for n := range 4 { // DropOldest waits, since there is nothing to drop
 					if err := p.Submit(ctx, n); err != nil {
-						assert.Condition(t, func() bool { return errors.Is(err, workpool.ErrQueueFull) || errors.Is(err, context.DeadlineExceeded) }, "%v", err)
+						assert.True(t, errors.Is(err, workpool.ErrQueueFull) || errors.Is(err, context.DeadlineExceeded), "%v", err)
 					}
 				}
-				cancel()
 				require.Empty(t, done)
 				p.Resume()
 				require.NoError(t, <-done)
 			})
-		}
+		})
 	}
 }
 
 func TestOverflow_DropOldestKeepsToKeyAndPriority(t *testing.T) {
-	byTens := func(n int) int { return n / 10 }
-	t.Run("key", func(t *testing.T) {
-		p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(3),
-			workpool.WithOverflow(workpool.DropOldest), workpool.WithKey(byTens))
+	byTens := workpool.WithKey(func(n int) int { return n / 10 })
+	for _, c := range []struct {
+		option  workpool.Option
+		depth   int
+		tasks   []int
+		dropped int
+	}{
+		{byTens, 3, []int{1, 11, 12, 13}, 12}, // behind 11 of the same key
+		{workpool.WithPriority(sign), 2, []int{-1, -2, 1, 2, 3}, 1},
+	} {
+		p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(c.depth), workpool.WithOverflow(workpool.DropOldest), c.option)
 		p.Pause()
-		submit(t, p, 1, 11, 12, 13)
+		submit(t, p, c.tasks...)
 		closed(t, p)
-		assert.Equal(t, map[int]int{1: 1, 11: 11, 12: -1, 13: 13}, fates(t, collect(p)), "behind 11 of the same key")
-	})
-	t.Run("priority", func(t *testing.T) {
-		p := mustNew(t, identity, workpool.WithWorkers(1), workpool.WithQueueDepth(2),
-			workpool.WithOverflow(workpool.DropOldest), workpool.WithPriority(sign))
-		p.Pause()
-		submit(t, p, -1, -2, 1, 2, 3)
-		closed(t, p)
-		assert.Equal(t, []int{1}, dropped(collect(p)))
-	})
-}
-
-// dropped returns the tasks that were dropped.
-func dropped(results []workpool.Result[int, int]) (tasks []int) {
-	for _, r := range results {
-		if r.Err != nil {
-			tasks = append(tasks, r.Task)
+		for task, fate := range fates(t, collect(p)) {
+			assert.Equal(t, task == c.dropped, fate == -1 && task != -1, task)
 		}
+		assert.Equal(t, uint64(len(c.tasks)-1), p.Stats().Succeeded)
 	}
-	return tasks
 }
 
 func TestOverflow_FromInsideAHandler(t *testing.T) {
-	for _, overflow := range []workpool.Overflow{workpool.Block, workpool.Reject, workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns} {
-		bubble(t, overflow.String(), func(t *testing.T) {
-			var p *workpool.Pool[int, int]
-			p = mustNew(t, func(ctx context.Context, n int) (int, error) {
-				if n == 0 {
-					return 0, p.Submit(ctx, 1)
-				}
-				return n, nil
-			}, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithOverflow(overflow))
-			require.NoError(t, p.Submit(t.Context(), 0))
-			require.NoError(t, p.Wait(t.Context()))
-			closed(t, p)
-			results := collect(p)
-			switch overflow {
-			case workpool.Reject:
-				require.Len(t, results, 1)
-				require.ErrorIs(t, results[0].Err, workpool.ErrQueueFull)
-			case workpool.DropNewest:
-				require.Len(t, results, 2)
-				require.ErrorIs(t, results[0].Err, workpool.ErrDropped)
-			default:
-				require.Len(t, results, 2)
-				assert.Equal(t, 1, results[0].Value)
-			}
-		})
-	}
+	eachOf(t, overflows, func(t *testing.T, overflow workpool.Overflow) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithOverflow(overflow))
+		submit(t, p, func(ctx context.Context) (int, error) { return 0, p.Submit(ctx, returning(1, nil)) })
+		require.NoError(t, p.Wait(t.Context()))
+		closed(t, p)
+		results := collect(p)
+		switch overflow {
+		case workpool.Reject:
+			require.Len(t, results, 1)
+			require.ErrorIs(t, results[0].Err, workpool.ErrQueueFull)
+		case workpool.DropNewest:
+			require.Len(t, results, 2)
+			require.ErrorIs(t, results[0].Err, workpool.ErrDropped)
+		default:
+			require.Len(t, results, 2)
+			assert.Equal(t, 1, results[0].Value)
+		}
+	})
 }
 
 func TestOverflow_NamesOfConstants(t *testing.T) {
@@ -770,16 +665,16 @@ func TestOverflow_NamesOfConstants(t *testing.T) {
 
 func TestSubmitCancel_CancelsARunningTaskAndARetry(t *testing.T) {
 	for name, c := range map[string]struct {
-		handler workpool.Handler[int, int]
-		want    []error
+		task closure
+		want []error
 	}{
-		"running": {func(ctx context.Context, _ int) (int, error) { return untilEnd(ctx) }, []error{context.Canceled}},
-		"parked":  {after(2, time.Hour), []error{context.Canceled, errNotYet}},
+		"running": {untilEnd, []error{context.Canceled}},
+		"parked":  {returning(0, workpool.RetryAfter(time.Hour, errNotYet)), []error{context.Canceled, errNotYet}},
 	} {
 		bubble(t, name, func(t *testing.T) {
 			begin := time.Now()
-			p := mustNew(t, c.handler, workpool.WithWorkers(2))
-			cancel, err := p.SubmitCancel(t.Context(), 1)
+			p := newClosures(t, workpool.WithWorkers(2))
+			cancel, err := p.SubmitCancel(t.Context(), c.task)
 			require.NoError(t, err)
 			synctest.Wait()
 			cancel()
@@ -802,7 +697,7 @@ func TestSubmitCancel_LeavesOtherTasksAlone(t *testing.T) {
 			require.NoError(t, err)
 			cancels = append(cancels, cancel)
 			require.NoError(t, receive(t, p).Err)
-			require.NoError(t, p.Submit(t.Context(), n)) // perhaps on the same job
+			submit(t, p, n) // perhaps on the same job
 			for _, late := range cancels[max(0, n-3):] {
 				late()
 			}
@@ -814,91 +709,61 @@ func TestSubmitCancel_LeavesOtherTasksAlone(t *testing.T) {
 // Without a buffer a dropped task needs a receiver that waits, or the pool would
 // hold more than it may.
 func TestOverflow_ADropWithoutResultBufferNeedsAReceiver(t *testing.T) {
-	for _, overflow := range []workpool.Overflow{workpool.DropOldest, workpool.DropNewest, workpool.CallerRuns} {
-		bubble(t, overflow.String(), func(t *testing.T) {
-			end := make(chan struct{})
-			p := mustNew(t, func(_ context.Context, n int) (int, error) {
-				if n == 1 {
-					<-end
-				}
-				return n, nil
-			}, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithResultBuffer(0), workpool.WithOverflow(overflow))
-			require.NoError(t, p.Submit(t.Context(), 1))
-			synctest.Wait()
-			require.NoError(t, p.Submit(t.Context(), 2))
-			ctx := limited(t, time.Second)
-			require.ErrorIs(t, p.Submit(ctx, 3), context.DeadlineExceeded)
-			assert.Equal(t, 2, p.Stats().Queued+p.Stats().Running+p.Stats().Undelivered)
-
-			results := make(chan workpool.Result[int, int], 9)
-			go func() {
-				for r := range p.Results() {
-					results <- r
-				}
-				close(results)
-			}()
-			synctest.Wait()
-			require.NoError(t, p.Submit(t.Context(), 4))
-			first := <-results
-			switch overflow {
-			case workpool.DropOldest:
-				assert.Equal(t, 2, first.Task)
-			default:
-				assert.Equal(t, 4, first.Task)
+	eachOf(t, overflows[2:], func(t *testing.T, overflow workpool.Overflow) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithResultBuffer(0), workpool.WithOverflow(overflow))
+		release := occupy(t, p, 1)
+		submit(t, p, returning(2, nil))
+		require.ErrorIs(t, p.Submit(limited(t, time.Second), returning(3, nil)), context.DeadlineExceeded)
+		assert.Equal(t, 2, p.Stats().Queued+p.Stats().Running+p.Stats().Undelivered)
+		results := make(chan workpool.Result[closure, int], 9)
+		go func() {
+			for r := range p.Results() {
+				results <- r
 			}
-			close(end)
-			closed(t, p)
-			n := 1
-			for range results {
-				n++
-			}
-			assert.Equal(t, 3, n)
-		})
-	}
+			close(results)
+		}()
+		synctest.Wait()
+		submit(t, p, returning(4, nil))
+		first := <-results
+		assert.Equal(t, map[bool]uint64{true: 1, false: 2}[overflow == workpool.DropOldest], first.Index)
+		release()
+		closed(t, p)
+		synctest.Wait()
+		assert.Len(t, results, 2)
+	})
 }
 
 // Tasks that run beside the workers come again, handed in from outside and from handlers.
 func TestOverflow_CallerRunsTasksThatComeAgain(t *testing.T) {
-	for _, mode := range []workpool.ShutdownMode{workpool.Drain, workpool.FinishRunning, workpool.Abort} {
+	for _, mode := range modes {
 		for _, delay := range []time.Duration{0, time.Second} {
-			for _, closeAfter := range []time.Duration{0, 500 * time.Millisecond, time.Second, 10 * time.Second} {
-				synctest.Test(t, func(t *testing.T) {
-					var p *workpool.Pool[int, int]
-					p = mustNew(t, func(ctx context.Context, n int) (int, error) {
-						if n == 1 {
-							for range 5 {
-								_ = p.Submit(ctx, 2)
-							}
-							return 1, nil
-						}
+			eachOf(t, []time.Duration{0, 500 * time.Millisecond, time.Second, 10 * time.Second}, func(t *testing.T, closeAfter time.Duration) {
+				p := newSelfUsing(t, func(ctx context.Context, p *workpool.Pool[int, int], n int) (int, error) {
+					if n != 1 {
 						return after(3, delay)(ctx, n)
-					}, workpool.WithWorkers(2), workpool.WithQueueDepth(1), workpool.WithOverflow(workpool.CallerRuns), workpool.WithShutdown(mode, 0))
-					done := make(chan int)
-					go func() {
-						n := 0
-						for r := range p.Results() {
-							n++
-							assert.NotZero(t, r.Task)
-						}
-						done <- n
-					}()
-					var submitters sync.WaitGroup
-					for n := range 3 {
-						submitters.Go(func() {
-							for p.Submit(context.Background(), 1+n%2) == nil && n > 0 {
-								time.Sleep(100 * time.Millisecond)
-							}
-						})
 					}
-					time.Sleep(closeAfter)
-					synctest.Wait()
-					require.NoError(t, p.Close())
-					s := p.Stats()
-					assert.Equal(t, s.Submitted, s.Succeeded+s.Failed+s.Aborted)
-					assert.EqualValues(t, s.Submitted, <-done)
-					submitters.Wait()
-				})
-			}
+					for range 5 {
+						_ = p.Submit(ctx, 2)
+					}
+					return 1, nil
+				}, workpool.WithWorkers(2), workpool.WithQueueDepth(1), workpool.WithOverflow(workpool.CallerRuns), workpool.WithShutdown(mode, 0))
+				done := make(chan int)
+				go func() { done <- len(collect(p)) }()
+				var submitters sync.WaitGroup
+				for n := range 3 {
+					submitters.Go(func() {
+						for p.Submit(context.Background(), 1+n%2) == nil && n > 0 {
+							time.Sleep(100 * time.Millisecond)
+						}
+					})
+				}
+				time.Sleep(closeAfter)
+				synctest.Wait()
+				require.NoError(t, p.Close())
+				assertSum(t, p.Stats())
+				assert.EqualValues(t, p.Stats().Submitted, <-done)
+				submitters.Wait()
+			})
 		}
 	}
 }

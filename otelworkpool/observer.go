@@ -24,7 +24,8 @@ var bounds = []float64{0.00001, 0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5
 
 // Observer returns an observer, to be given to pools with [workpool.WithObserver], that makes
 // a span for each attempt of a task, and measures how long it waited and ran. See the
-// package documentation. One observer may be given to several pools.
+// package documentation. One observer may be given to several pools. It keeps something for each
+// name of a pool, so let there be few names.
 func Observer(opts ...Option) workpool.Observer {
 	o := &observer{config: newConfig(opts)}
 	o.tracer = o.tracers.Tracer(scope)
