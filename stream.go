@@ -19,7 +19,7 @@ import (
 //   - a [*PanicError] if the sequence panicked
 //   - the error of ctx if that ended; queued tasks yield it too, without
 //     running, and running ones are cancelled and waited for
-//   - [ErrClosed] if the pool closed first
+//   - [ErrClosed] if the pool closed first, or [ErrAborted] if it was aborted
 //
 // A task that was taken from the sequence and not accepted has a Result of its own
 // before that, which says why.

@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"golang.org/x/term"
 )
 
 // benchtimes says how much is run of each benchmark at a time: numbers rather
@@ -68,7 +70,7 @@ func measure(rounds int, only *regexp.Regexp) ([]byte, error) {
 	begin := time.Now()
 	for round := range rounds {
 		for i, name := range names {
-			fmt.Fprintf(os.Stderr, "\r\033[Kround %d of %d, %d of %d, %v: %s", round+1, rounds, i+1, len(names), time.Since(begin).Round(time.Second), name)
+			progress("round %d of %d, %d of %d, %v: %s", round+1, rounds, i+1, len(names), time.Since(begin).Round(time.Second), name)
 			n, err := benchtime(name)
 			if err != nil {
 				return nil, err
@@ -84,14 +86,21 @@ func measure(rounds int, only *regexp.Regexp) ([]byte, error) {
 			keepResults(&runs, printed)
 		}
 		if only.MatchString("Languages/") {
-			fmt.Fprint(os.Stderr, "\r\033[K")
+			progress("")
 			if err := runLanguages(&runs, dir, round == 0); err != nil {
 				return nil, err
 			}
 		}
 	}
-	fmt.Fprint(os.Stderr, "\r\033[K")
+	progress("")
 	return runs.Bytes(), nil
+}
+
+// progress replaces the last line of a terminal. Elsewhere there is none to replace.
+func progress(format string, args ...any) {
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		fmt.Fprintf(os.Stderr, "\r\033[K"+format, args...)
+	}
 }
 
 func keepResults(runs *bytes.Buffer, printed []byte) {
