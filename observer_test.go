@@ -140,7 +140,7 @@ func TestWithObserver_HowAnAttemptEnds(t *testing.T) {
 		require.Equal(t, workpool.ErrGoexit, err)
 
 		last, err = ends(func(context.Context) (int, error) {
-			defer catchFire(context.Background())
+			defer func() { panic("on fire") }()
 			runtime.Goexit()
 			return 0, nil
 		})
