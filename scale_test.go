@@ -331,7 +331,7 @@ func prioritiesInTurn() workpool.Option {
 // await waits until something is so.
 func await(is func() bool) {
 	for !is() {
-		time.Sleep(time.Millisecond)
+		runtime.Gosched()
 	}
 }
 

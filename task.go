@@ -208,11 +208,12 @@ type store[T, R any] struct {
 
 const (
 	storeBytes          = 1 << 20 // at least
-	storeBytesPerWorker = 256
+	storeBytesPerWorker = 256     // for up to storeWorkers of them
+	storeWorkers        = 1 << 16
 )
 
 func newStore[T, R any](workers int) store[T, R] {
-	bytes := max(storeBytes, min(workers, 1<<16)*storeBytesPerWorker)
+	bytes := max(storeBytes, min(workers, storeWorkers)*storeBytesPerWorker)
 	return store[T, R]{most: max(1, bytes/int(reflect.TypeFor[job[T, R]]().Size()))}
 }
 
