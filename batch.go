@@ -12,7 +12,8 @@ import (
 type batch[T, R any] struct {
 	pool    *Pool[T, R]
 	ctx     *batchContext
-	origin  origin
+	origin  *origin
+	at      time.Duration // when it began, on the observer's clock
 	signal  chan struct{} // capacity 1; tells whoever waits for the batch to look again
 	entered func()        // called when a task has been accepted or refused
 
@@ -29,28 +30,23 @@ type batch[T, R any] struct {
 }
 
 // begin makes b a batch of a call with ctx.
-func (b *batch[T, R]) begin(ctx context.Context, p *Pool[T, R], way Way) (err error) {
-	if err := endedContext(ctx); err != nil {
-		return err
-	}
-	if p.life.ctx == nil {
-		return ErrClosed // the zero Pool
-	}
-	if b.origin, err = p.origin(ctx, way); err != nil {
+func (b *batch[T, R]) begin(ctx context.Context, p *Pool[T, R], way Way) error {
+	var c caller[T, R]
+	if err := c.begin(ctx, p, way); err != nil {
 		return err
 	}
 	b.pool, b.ctx, b.signal = p, newBatchContext(ctx, &p.life), make(chan struct{}, 1)
-	inside := p.handlerOf(ctx)
+	b.origin, b.at = c.origin, p.observer.now()
 	p.lock()
-	b.join(p.placeOfLocked(inside))
+	b.join(p.placeOfLocked(c.inside))
 	p.unlock()
 	return nil
 }
 
 // newJobLocked returns a job for one task, whose answer goes to to.
-func (b *batch[T, R]) newJobLocked(to owner[T, R], task T, o origin) *job[T, R] {
+func (b *batch[T, R]) newJobLocked(to owner[T, R], task T, at time.Duration) *job[T, R] {
 	j := b.pool.spare.get()
-	b.pool.cameFrom(j, o)
+	j.origin, j.at = b.origin, at
 	j.ctx, j.bound, j.to, j.task, j.batch = b.ctx, true, to, task, b
 	return j
 }
@@ -65,37 +61,44 @@ func (b *batch[T, R]) handIn(to owner[T, R], task T, how policy) error {
 	if err != nil {
 		return p.refused(err)
 	}
-	o := p.another(b.origin)
+	at := p.observer.now()
 	p.lock()
-	j := b.newJobLocked(to, task, o)
+	j := b.newJobLocked(to, task, at)
 	b.pending++
 	p.classLocked(j, c)
-	if b.place == nil && b.ctx.Context.Err() == nil && p.life.open && p.mayEnterLocked(j) {
-		b.add(j)
-		p.acceptLocked(j)
-		b.enteredLocked()
-		p.unlock()
-		return nil
+	b.add(j)
+	waits, err := p.offerLocked(j, b.place, how)
+	if waits {
+		err = b.awaitRoomLocked(j)
+	} else if err != nil {
+		p.dismissLocked(j)
 	}
-	p.unclassLocked(j)
-	p.unlock()
-	err = p.enter(b.ctx, j, c, b, how)
-	p.lock()
-	defer p.unlock()
 	switch {
 	case err != nil:
 		b.endedLocked()
 	case b.ctx.Context.Err() != nil: // ctx has ended since, and the other tasks may have been taken back already
 		b.takeBackLocked(stdError(b.ctx.Context))
 	}
-	b.enteredLocked()
-	return err
-}
-
-func (b *batch[T, R]) enteredLocked() {
 	if b.entered != nil {
 		b.entered()
 	}
+	p.unlock()
+	return err
+}
+
+// awaitRoomLocked waits until j, one of b, has been accepted. Meanwhile, tasks of b may run in
+// place.
+func (b *batch[T, R]) awaitRoomLocked(j *job[T, R]) error {
+	p := b.pool
+	if !b.feeds {
+		p.awaitLocked(b)
+	}
+	err := p.awaitRoomLocked(b.ctx, j)
+	p.lock()
+	if !b.feeds {
+		b.waits--
+	}
+	return err
 }
 
 // endedLocked notes that a task has ended, or was not accepted.
@@ -194,16 +197,17 @@ type unbegun[T, R any] struct{ first, last *job[T, R] }
 
 // add adds j, which no worker has begun, to b.
 func (b *batch[T, R]) add(j *job[T, R]) {
-	j.batch, j.linked = b, &b.unbegun[0]
+	j.batch, j.linked = b, 1
 	if j.state == parked {
-		j.linked = &b.unbegun[1]
+		j.linked = 2
 	}
-	if j.prevInBatch = j.linked.last; j.prevInBatch == nil {
-		j.linked.first = j
+	l := &b.unbegun[j.linked-1]
+	if j.prevInBatch = l.last; j.prevInBatch == nil {
+		l.first = j
 	} else {
 		j.prevInBatch.nextInBatch = j
 	}
-	j.linked.last = j
+	l.last = j
 }
 
 // inBatch reports whether j shares a context with other tasks.
@@ -211,10 +215,10 @@ func (j *job[T, R]) inBatch() bool { return j.batch != nil && !j.batch.once }
 
 // begun removes j from its list, because a worker has begun it.
 func (b *batch[T, R]) begun(j *job[T, R]) {
-	l := j.linked
-	if l == nil {
+	if j.linked == 0 {
 		return
 	}
+	l := &b.unbegun[j.linked-1]
 	if j.prevInBatch == nil {
 		l.first = j.nextInBatch
 	} else {
@@ -225,7 +229,7 @@ func (b *batch[T, R]) begun(j *job[T, R]) {
 	} else {
 		j.nextInBatch.prevInBatch = j.prevInBatch
 	}
-	j.nextInBatch, j.prevInBatch, j.linked = nil, nil, nil
+	j.nextInBatch, j.prevInBatch, j.linked = nil, nil, 0
 }
 
 // remove removes j from b.

@@ -111,25 +111,17 @@ func (p *Pool[T, R]) await(ctx context.Context, j *job[T, R], ended func()) Resu
 
 // call submits a task whose answer goes to the caller, on a job of its own.
 func (p *Pool[T, R]) call(ctx context.Context, task T, results chan<- Result[T, R], how policy) (*job[T, R], error) {
-	if err := endedContext(ctx); err != nil {
+	var from caller[T, R]
+	if err := from.begin(ctx, p, ByCall); err != nil {
 		return nil, p.refused(err)
 	}
 	class, err := p.classify(task)
 	if err != nil {
 		return nil, p.refused(err)
 	}
-	if p.life.ctx == nil {
-		return nil, p.refused(ErrClosed) // the zero Pool
-	}
-	o, err := p.origin(ctx, ByCall)
-	if err != nil {
-		return nil, p.refused(err)
-	}
-	inside := p.handlerOf(ctx)
 	j, c := p.getCall()
 	j.ctx, j.bound = p.callContextFor(ctx)
-	j.task = task
-	p.cameFrom(j, o)
+	j.task, j.origin, j.at = task, from.origin, p.observer.now()
 	canEnd := ctx.Done() != nil
 	if results != nil && !canEnd {
 		c.results = results
@@ -137,7 +129,7 @@ func (p *Pool[T, R]) call(ctx context.Context, task T, results chan<- Result[T, 
 	p.lock()
 	defer p.unlock()
 	p.classLocked(j, class)
-	if _, err := p.offerLocked(j, p.placeOfLocked(inside), how); err != nil {
+	if _, err := p.offerLocked(j, p.placeOfLocked(from.inside), how); err != nil {
 		p.count.refused++
 		p.dropLocked(j)
 		p.putCall(j, c)

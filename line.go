@@ -190,6 +190,21 @@ func (p *Pool[T, R]) releaseSubmitterLocked(j *job[T, R], err error) {
 	}
 }
 
+// awaitRoomLocked leaves the mutex and waits until j has been accepted, or ctx ends. In a handler,
+// or with CallerRuns, it waits until j has run in the place of the caller.
+func (p *Pool[T, R]) awaitRoomLocked(ctx context.Context, j *job[T, R]) error {
+	s, ok := p.submitters.Get().(*submitter)
+	if !ok {
+		s = &submitter{waiter: waiter{wake: make(chan struct{}, 1)}}
+	}
+	j.submitter = s
+	p.unlock()
+	err := p.awaitRoom(ctx, j, s)
+	s.err = nil
+	p.submitters.Put(s)
+	return err
+}
+
 // awaitRoom waits until s, the submitter of j, is released or ctx ends.
 func (p *Pool[T, R]) awaitRoom(ctx context.Context, j *job[T, R], s *submitter) error {
 	select {

@@ -99,7 +99,7 @@ func (m *mapping[T, R]) handInEntry() error {
 	p := m.pool
 	p.lock()
 	defer p.unlock()
-	m.entry = m.newJobLocked(m, m.tasks[0], m.origin)
+	m.entry = m.newJobLocked(m, m.tasks[0], m.at)
 	m.entry.positioned = true
 	m.add(m.entry)
 	m.pending++
@@ -135,7 +135,7 @@ func (m *mapping[T, R]) nextLocked() *job[T, R] {
 		j.index, j.task = uint64(i), m.tasks[i]
 		return j
 	}
-	one := m.newJobLocked(m, m.tasks[i], m.origin)
+	one := m.newJobLocked(m, m.tasks[i], m.at)
 	one.index, one.positioned = uint64(i), true
 	m.pending++
 	p.countLocked(one)

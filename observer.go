@@ -117,9 +117,14 @@ func newObserver(observers []Observer) *observer {
 	return &observer{joined(observers), time.Now().Add(-1)}
 }
 
-// now returns the time since the pool was made. That takes half as long as reading the time
-// of day.
-func (o *observer) now() time.Duration { return time.Since(o.base) }
+// now returns the time since the pool was made, or 0 without an observer. That takes half as
+// long as reading the time of day.
+func (o *observer) now() time.Duration {
+	if o == nil {
+		return 0
+	}
+	return time.Since(o.base)
+}
 
 // joined combines several Observers into one. The value of a task is a slice of theirs.
 func joined(observers []Observer) Observer {
@@ -177,48 +182,33 @@ func tellEnd(ctx context.Context, e Event, observers []Observer, values []any) {
 	}
 }
 
-// An origin is what an observer is told about how a task was submitted.
+// An origin is what an observer is told about how tasks were submitted. It does not change.
 type origin struct {
 	way   Way
 	value any
-	at    time.Duration // when it was handed in, or its next attempt was due
 }
 
-// origin returns the origin of tasks that are submitted with ctx.
-func (p *Pool[T, R]) origin(ctx context.Context, way Way) (o origin, err error) {
+// origins are those of tasks about which the observer has said nothing.
+var origins = [...]origin{{way: BySubmit}, {way: ByCall}, {way: ByMap}, {way: ByStream}, {way: ByGroup}}
+
+// origin returns the origin of tasks that are submitted with ctx, or nil without an observer.
+func (p *Pool[T, R]) origin(ctx context.Context, way Way) (*origin, error) {
 	if p.observer == nil {
-		return o, nil
+		return nil, nil
 	}
-	o = origin{way: way, at: p.observer.now()}
-	if p.observer.Submit == nil {
-		return o, nil
+	return p.observer.origin(ctx, way)
+}
+
+func (o *observer) origin(ctx context.Context, way Way) (_ *origin, err error) {
+	if o.Submit == nil {
+		return &origins[way], nil
 	}
 	defer func() {
 		if v := recover(); v != nil {
 			err = from("observer", newPanicError(v))
 		}
 	}()
-	o.value = p.observer.Submit(ctx)
-	return o, nil
-}
-
-// another returns the origin of the next task of the same call.
-func (p *Pool[T, R]) another(o origin) origin {
-	if p.observer != nil {
-		o.at = p.observer.now()
-	}
-	return o
-}
-
-// cameFrom sets the origin of j.
-func (p *Pool[T, R]) cameFrom(j *job[T, R], o origin) {
-	if p.observer == nil {
-		return
-	}
-	if j.origin == nil {
-		j.origin = new(origin)
-	}
-	*j.origin = o
+	return &origin{way, o.Submit(ctx)}, nil
 }
 
 // callObserved calls the handler for j and reports the beginning and end of the attempt to
@@ -236,7 +226,7 @@ func (w *worker[T, R]) callObserved(j *job[T, R]) {
 	a := attempt[T, R]{worker: w, ctx: ctx}
 	a.Info, a.Way, a.Value = ctx.info(), j.origin.way, j.origin.value
 	a.began = o.now()
-	a.Waited = a.began - j.origin.at
+	a.Waited = a.began - j.at
 	if o.Begin != nil {
 		if changed := o.Begin(ctx, a.Event); changed != nil && changed != a.ctx {
 			a.ctx = &observedContext{changed, ctx}
@@ -281,7 +271,7 @@ func (w *worker[T, R]) working(events []Event) []Event {
 			Info:   Info{Pool: w.pool.name, Worker: int(w.number), Index: index, Attempt: int(j.attempt)},
 			Way:    j.origin.way,
 			Value:  j.origin.value,
-			Waited: began - j.origin.at,
+			Waited: began - j.at,
 			Took:   w.pool.observer.now() - began,
 		})
 	}

@@ -16,7 +16,6 @@ type Pool[T, R any] struct {
 	functions functions[T, R] // given with options
 	config
 	observer   *observer // nil without WithObserver
-	plain      bool      // results go to Results as they come, and tasks have no key, no priority and no observer
 	life       life
 	calls      sync.Pool // spare jobs of Do
 	submitters sync.Pool // spare submitters
@@ -62,7 +61,6 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	p.crew.idle.woken, p.crew.held.woken, p.results.readers.woken = &p.woken, &p.woken, &p.woken
 	p.line.lanes = c.ordered
 	p.spare = newStore[T, R](c.workers)
-	p.plain = p.results.on && !c.ordered && !f.classifies() && p.observer == nil
 	p.life.begin(c.ctx, c.own)
 	if p.life.tied {
 		p.mu.Lock() // if ctx has ended already, another goroutine aborts the pool at once

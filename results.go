@@ -135,10 +135,7 @@ func (r *receiver[T, R]) giveBackLocked() {
 
 // answerLocked hands a job that has ended to its owner, or to Results.
 func (p *Pool[T, R]) answerLocked(j *job[T, R]) {
-	j.ctx, j.state = nil, outside
-	if j.origin != nil {
-		j.origin.value = nil // the job may wait for a receiver
-	}
+	j.ctx, j.origin, j.state = nil, nil, outside // the job may wait for a receiver
 	if j.batch != nil {
 		j.batch.remove(j)
 	}

@@ -181,9 +181,7 @@ func (p *Pool[T, R]) calledOffLocked(j *job[T, R]) error {
 func (p *Pool[T, R]) nextAttemptLocked(j *job[T, R]) {
 	p.unparkLocked(j)
 	j.attempt++
-	if j.origin != nil {
-		j.origin.at = p.observer.now()
-	}
+	j.at = p.observer.now()
 	k := j.key
 	switch {
 	case k == nil || k.turn == j:

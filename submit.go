@@ -22,50 +22,23 @@ import (
 // and says what the pool was busy with. [WithOverflow] sets what it does instead of
 // waiting.
 func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
-	if err := endedContext(ctx); err != nil {
+	var c caller[T, R]
+	if err := c.begin(ctx, p, BySubmit); err != nil {
 		return p.refused(err)
 	}
-	values := p.carried(ctx)
-	if p.plain {
-		return p.submitPlain(ctx, values, task)
-	}
-	o, err := p.origin(ctx, BySubmit)
-	if err != nil {
-		return p.refused(err)
-	}
-	_, err = p.submit(ctx, values, o, task, false, false)
+	_, err := p.submit(&c, task, policy{overflows: true})
 	return err
-}
-
-// submitPlain is a fast path for submit in a plain pool.
-func (p *Pool[T, R]) submitPlain(ctx, values context.Context, task T) error {
-	p.lock()
-	j := p.spare.get()
-	j.ctx, j.task = values, task
-	if p.life.open && p.tasks.hasRoom(normal, true, p.crew.free()) {
-		j.attempt, j.index = 1, p.count.index
-		p.count.index++
-		p.count.submitted++
-		p.tasks.push(j)
-		p.unlock()
-		return nil
-	}
-	p.unlock()
-	return p.enter(ctx, j, class{}, nil, policy{overflows: true})
 }
 
 // TrySubmit is like [Pool.Submit], but never waits: if there is no room, it returns
 // [ErrQueueFull] at once, also in a handler of the same pool and with
 // [WithOverflow].
 func (p *Pool[T, R]) TrySubmit(ctx context.Context, task T) error {
-	if err := endedContext(ctx); err != nil {
+	var c caller[T, R]
+	if err := c.begin(ctx, p, BySubmit); err != nil {
 		return p.refused(err)
 	}
-	o, err := p.origin(ctx, BySubmit)
-	if err != nil {
-		return p.refused(err)
-	}
-	_, err = p.submit(ctx, p.carried(ctx), o, task, false, true)
+	_, err := p.submit(&c, task, policy{try: true})
 	return err
 }
 
@@ -78,19 +51,14 @@ func (p *Pool[T, R]) TrySubmit(ctx context.Context, task T) error {
 // the task has ended, it does nothing. It is never nil, and need not be called. As
 // in Submit, ctx bounds only the wait for room.
 func (p *Pool[T, R]) SubmitCancel(ctx context.Context, task T) (cancel func(), err error) {
-	if err := endedContext(ctx); err != nil {
-		return func() {}, p.refused(err)
-	}
-	if p.life.ctx == nil {
-		return func() {}, p.refused(ErrClosed) // the zero Pool
-	}
-	o, err := p.origin(ctx, BySubmit)
-	if err != nil {
+	var c caller[T, R]
+	if err := c.begin(ctx, p, BySubmit); err != nil {
 		return func() {}, p.refused(err)
 	}
 	own, end := context.WithCancel(context.Background())
-	bound := &callContext{caller: own, values: p.carried(ctx), pool: &p.life}
-	j, err := p.submit(ctx, bound, o, task, true, false)
+	bound := &callContext{caller: own, values: c.values, pool: &p.life}
+	c.values, c.bound = bound, true
+	j, err := p.submit(&c, task, policy{overflows: true})
 	if err != nil {
 		end()
 		return func() {}, err
@@ -113,7 +81,8 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 	if tasks == nil {
 		return 0, errNilTasks
 	}
-	if err := endedContext(ctx); err != nil {
+	var c caller[T, R]
+	if err := c.begin(ctx, p, BySubmit); err != nil {
 		return 0, err
 	}
 	defer func() {
@@ -121,21 +90,11 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 			err = from("input sequence", newPanicError(v))
 		}
 	}()
-	values := p.carried(ctx)
-	o, err := p.origin(ctx, BySubmit)
-	if err != nil {
-		return 0, err
-	}
 	for task := range tasks {
-		if err = endedContext(ctx); err != nil {
-			return accepted, p.refused(err)
+		if ctx.Err() != nil {
+			return accepted, p.refused(contextError(ctx))
 		}
-		if p.plain {
-			err = p.submitPlain(ctx, values, task)
-		} else {
-			_, err = p.submit(ctx, values, p.another(o), task, false, false)
-		}
-		if err != nil {
+		if _, err = p.submit(&c, task, policy{overflows: true}); err != nil {
 			break
 		}
 		accepted++
@@ -143,68 +102,58 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 	return accepted, err
 }
 
-// submit submits a task whose answer goes to Results. The handler's context gets the values
-// of values, and if bound is true also ends with it.
-func (p *Pool[T, R]) submit(ctx, values context.Context, o origin, task T, bound, try bool) (*job[T, R], error) {
-	c, err := p.classify(task)
+// A caller is what the pool knows of a call that submits tasks.
+type caller[T, R any] struct {
+	ctx    context.Context
+	values context.Context       // where the handlers' contexts get their values from, or nil
+	bound  bool                  // they also end with it
+	inside *handlerContext[T, R] // of the handler that makes the call, or nil
+	origin *origin
+}
+
+// begin is the first step of each call that submits tasks.
+func (c *caller[T, R]) begin(ctx context.Context, p *Pool[T, R], way Way) (err error) {
+	switch {
+	case ctx == nil:
+		return errNilContext
+	case ctx.Err() != nil:
+		return contextError(ctx)
+	case p.life.ctx == nil: // the zero Pool
+		return ErrClosed
+	}
+	if c.ctx = ctx; ctx != context.Background() {
+		c.values, c.inside = p.carried(ctx), p.handlerOf(ctx)
+	}
+	c.origin, err = p.origin(ctx, way)
+	return err
+}
+
+// submit submits a task whose answer goes to Results.
+func (p *Pool[T, R]) submit(c *caller[T, R], task T, how policy) (*job[T, R], error) {
+	class, err := p.classify(task)
 	if err != nil {
 		return nil, p.refused(err)
 	}
+	at := p.observer.now()
 	p.lock()
-	j := p.newJobLocked(values, task, c)
-	j.bound = bound
-	p.cameFrom(j, o)
-	if p.life.open && p.mayEnterLocked(j) {
-		p.acceptLocked(j)
-		p.unlock()
-		return j, nil
+	j := p.spare.get()
+	j.ctx, j.task, j.bound, j.origin, j.at = c.values, task, c.bound, c.origin, at
+	p.classLocked(j, class)
+	waits, err := p.offerLocked(j, p.placeOfLocked(c.inside), how)
+	if waits {
+		return j, p.awaitRoomLocked(c.ctx, j)
 	}
-	p.unclassLocked(j)
-	p.unlock() // enter looks for a handler in ctx, which may call user code
-	return j, p.enter(ctx, j, c, nil, policy{try: try, overflows: !try})
+	if err != nil {
+		p.dismissLocked(j)
+	}
+	p.unlock()
+	return j, err
 }
 
 // A policy says what happens to a task for which there is no room.
 type policy struct {
 	try       bool // it is refused
 	overflows bool // WithOverflow decides first
-}
-
-// enter gets j accepted, and waits in line if necessary. j belongs to b, unless b is nil.
-// If j is not accepted, it is freed.
-func (p *Pool[T, R]) enter(ctx context.Context, j *job[T, R], c class, b *batch[T, R], how policy) error {
-	inside := p.handlerOf(ctx)
-	p.lock()
-	p.classLocked(j, c)
-	if b != nil {
-		b.add(j)
-	}
-	waits, err := p.offerLocked(j, p.placeOfLocked(inside), how)
-	if err != nil {
-		p.dismissLocked(j)
-	}
-	if !waits {
-		p.unlock()
-		return err
-	}
-	if b != nil && !b.feeds {
-		p.awaitLocked(b)
-		defer func() {
-			p.lock()
-			b.waits--
-			p.unlock()
-		}()
-	}
-	s, ok := p.submitters.Get().(*submitter)
-	if !ok {
-		s = &submitter{waiter: waiter{wake: make(chan struct{}, 1)}}
-	}
-	j.submitter = s
-	p.unlock()
-	err = p.awaitRoom(ctx, j, s)
-	s.err = nil
-	p.submitters.Put(s)
-	return err
 }
 
 // offerLocked does what can be done at once with a submitted task: accept it, refuse it, or
@@ -300,13 +249,6 @@ func (p *Pool[T, R]) enqueueLocked(j *job[T, R]) {
 	p.tasks.push(j)
 }
 
-func (p *Pool[T, R]) newJobLocked(ctx context.Context, task T, c class) *job[T, R] {
-	j := p.spare.get()
-	j.ctx, j.task = ctx, task
-	p.classLocked(j, c)
-	return j
-}
-
 func (p *Pool[T, R]) classLocked(j *job[T, R], c class) {
 	j.level = c.level
 	if c.key != nil {
@@ -320,17 +262,6 @@ func (p *Pool[T, R]) unclassLocked(j *job[T, R]) {
 		j.key = nil
 		p.keys.forget(k)
 	}
-}
-
-// endedContext returns an error if ctx is nil or has ended.
-func endedContext(ctx context.Context) error {
-	if ctx == nil {
-		return errNilContext
-	}
-	if ctx.Err() != nil {
-		return contextError(ctx)
-	}
-	return nil
 }
 
 // A class is what the user's functions say about a task.

@@ -3,6 +3,7 @@ package workpool
 import (
 	"context"
 	"reflect"
+	"time"
 )
 
 // A Handler does the work of one task. Many workers call it at once.
@@ -70,6 +71,7 @@ type job[T, R any] struct {
 	bound      bool  // its handler's context ends with the context of a caller
 	positioned bool  // its batch has set index, to the position of the task
 	unrun      unrun // why it has not run
+	linked     uint8 // 1 + the index of the list of its batch that it is in, or 0
 	attempt    int32
 	worker     int32
 	index      uint64
@@ -81,9 +83,9 @@ type job[T, R any] struct {
 
 	to        owner[T, R]     // who gets the answer; nil for Results
 	batch     *batch[T, R]    // the tasks that are cancelled together with it, or nil
-	linked    *unbegun[T, R]  // the list of its batch that it is in, or nil
 	key       *keyQueue[T, R] // the tasks of its key, or nil
 	origin    *origin         // what an observer is told about it, or nil
+	at        time.Duration   // when it was handed in, or its next attempt was due, on the observer's clock
 	submitter *submitter      // who waits until it is accepted or has run in place, or nil
 }
 
@@ -137,10 +139,7 @@ func (j *job[T, R]) forget() {
 
 // clear makes j ready to be reused. It leaves the owner alone.
 func (j *job[T, R]) clear() {
-	j.state, j.level, j.bound, j.positioned, j.unrun, j.worker, j.ctx = outside, 0, false, false, 0, 0, nil
-	if j.origin != nil {
-		*j.origin = origin{}
-	}
+	j.state, j.level, j.bound, j.positioned, j.unrun, j.worker, j.ctx, j.origin = outside, 0, false, false, 0, 0, nil, nil
 }
 
 // A list is a first-in, first-out queue of jobs, which can be removed from anywhere.

@@ -140,10 +140,6 @@ func (w *worker[T, R]) next() bool {
 	}
 	p.lock()
 	if w.phase != idle {
-		if w.exchangeLocked() {
-			p.unlock()
-			return true
-		}
 		w.finishLocked()
 	}
 	more := w.takeLocked()
@@ -152,23 +148,6 @@ func (w *worker[T, R]) next() bool {
 	}
 	p.unlock()
 	return more
-}
-
-// exchangeLocked is a fast path for finishLocked and takeLocked in the common case. In any
-// other case it does nothing and reports false.
-func (w *worker[T, R]) exchangeLocked() bool {
-	p, j := w.pool, w.job
-	if !p.plain || j.err != nil || j.to != nil || j.submitter != nil || j.attempt != 1 || // the task ends in another way
-		p.results.list.n+maxTake > p.results.buffer || // its result may have no room
-		!w.seated || w.place != nil || !w.mayBeginLocked() { // w may not begin another task
-		return false
-	}
-	p.count.succeeded++
-	j.ctx = nil
-	p.results.list.push(j)
-	p.count.running--
-	w.beginLocked(p.tasks.pop())
-	return true
 }
 
 // run calls the handler for the task of w. If that is a task of a Map and nothing else is
