@@ -181,7 +181,7 @@ func (b *batch[T, R]) takeBackLocked(err error) {
 			switch {
 			case j.waits():
 				p.endQueuedLocked(j, err, cancelled)
-			case j.isInLine() && j.submitter == nil: // the entry of a Map; other callers in line see ctx end themselves
+			case j.state == inLine && j.submitter == nil: // the entry of a Map; other callers in line see ctx end themselves
 				p.leaveLineLocked(j, false)
 				p.count.refused++
 				p.dropLocked(j)

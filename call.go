@@ -31,15 +31,15 @@ func (p *Pool[T, R]) TryDo(ctx context.Context, task T) (R, error) {
 // with the context of a running handler of the same pool, the task runs as with Do.
 func (p *Pool[T, R]) DoChan(ctx context.Context, task T) <-chan Result[T, R] {
 	results := make(chan Result[T, R], 1)
-	j, err := p.call(ctx, task, results, policy{overflows: true})
+	j, done, err := p.call(ctx, task, results, policy{overflows: true})
 	switch {
 	case err != nil:
 		results <- Result[T, R]{Task: task, Err: err, Attempt: 1}
-	case ctx.Done() != nil:
+	case done != nil:
 		go func() {
 			result := Result[T, R]{Task: task, Err: ErrGoexit, Attempt: 1} // of a method of ctx
 			defer func() { results <- result }()
-			result = p.await(ctx, j, p.leave)
+			result = p.await(ctx, done, j, p.leave)
 		}()
 	}
 	return results
@@ -77,31 +77,27 @@ func (c *call[T, R]) answerLocked(j *job[T, R]) {
 }
 
 func (p *Pool[T, R]) do(ctx context.Context, task T, how policy) (R, error) {
-	j, err := p.call(ctx, task, nil, how)
+	j, done, err := p.call(ctx, task, nil, how)
 	if err != nil {
 		var none R
 		return none, err
 	}
-	r := p.await(ctx, j, func() {})
+	r := p.await(ctx, done, j, func() {})
 	return r.Value, r.Err
 }
 
-// await waits for the answer to a call, or until ctx ends. Then, before it may call user
-// code, it calls ended.
-func (p *Pool[T, R]) await(ctx context.Context, j *job[T, R], ended func()) Result[T, R] {
+// await waits for the answer to a call, or until done of ctx is closed. Then, before it may call
+// user code, it calls ended.
+func (p *Pool[T, R]) await(ctx context.Context, done <-chan struct{}, j *job[T, R], ended func()) Result[T, R] {
 	c, task := j.to.(*call[T, R]), j.task
-	if done := ctx.Done(); done == nil {
-		<-c.wake
-	} else {
-		select {
-		case <-c.wake:
-		case <-done:
-			ended()
-			if err := p.takeBack(ctx, j, c); err != nil {
-				return Result[T, R]{Task: task, Err: err, Attempt: 1}
-			}
-			ended = func() {}
+	select {
+	case <-c.wake:
+	case <-done:
+		ended()
+		if err := p.takeBack(ctx, j, c); err != nil {
+			return Result[T, R]{Task: task, Err: err, Attempt: 1}
 		}
+		ended = func() {}
 	}
 	defer ended()
 	result := j.result()
@@ -109,21 +105,21 @@ func (p *Pool[T, R]) await(ctx context.Context, j *job[T, R], ended func()) Resu
 	return result
 }
 
-// call submits a task whose answer goes to the caller, on a job of its own.
-func (p *Pool[T, R]) call(ctx context.Context, task T, results chan<- Result[T, R], how policy) (*job[T, R], error) {
+// call submits a task whose answer goes to the caller, on a job of its own. done is that of ctx.
+func (p *Pool[T, R]) call(ctx context.Context, task T, results chan<- Result[T, R], how policy) (j *job[T, R], done <-chan struct{}, err error) {
 	var from caller[T, R]
 	if err := from.begin(ctx, p, ByCall); err != nil {
-		return nil, p.refused(err)
+		return nil, nil, p.refused(err)
 	}
 	class, err := p.classify(task)
 	if err != nil {
-		return nil, p.refused(err)
+		return nil, nil, p.refused(err)
 	}
+	done = ctx.Done()
 	j, c := p.getCall()
 	j.ctx, j.bound = p.callContextFor(ctx)
 	j.task, j.origin, j.at = task, from.origin, p.observer.now()
-	canEnd := ctx.Done() != nil
-	if results != nil && !canEnd {
+	if done == nil {
 		c.results = results
 	}
 	p.lock()
@@ -133,12 +129,12 @@ func (p *Pool[T, R]) call(ctx context.Context, task T, results chan<- Result[T, 
 		p.count.refused++
 		p.dropLocked(j)
 		p.putCall(j, c)
-		return nil, err
+		return nil, nil, err
 	}
-	if results != nil && canEnd {
+	if results != nil && done != nil {
 		p.life.goroutines++ // of await
 	}
-	return j, nil
+	return j, done, nil
 }
 
 // takeBack drops a job whose caller no longer waits because ctx has ended, and returns the
@@ -153,7 +149,7 @@ func (p *Pool[T, R]) takeBack(ctx context.Context, j *job[T, R], c *call[T, R]) 
 		return nil
 	}
 	c.abandoned = true
-	if j.isInLine() {
+	if j.state == inLine {
 		p.leaveLineLocked(j, false)
 		p.count.refused++
 		p.dropLocked(j)

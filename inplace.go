@@ -11,7 +11,7 @@ import linked "container/list"
 // run. An inPlace has a worker, the helper, while it has tasks.
 type inPlace[T, R any] struct {
 	worker  *worker[T, R] // the worker whose handler waits, or nil
-	own     list[T, R]    // tasks that nobody else may take
+	own     list[T, R]    // tasks that nobody else may take: those that are untold
 	batches linked.List   // the batches that the handler has submitted
 	helper  *worker[T, R] // runs the tasks; nil while none runs
 }
@@ -101,9 +101,6 @@ func (s *inPlace[T, R]) nextLocked(p *Pool[T, R]) *job[T, R] {
 	if s.own.n > 0 {
 		j := s.own.pop()
 		p.tasks.setAside(j.level, -1)
-		if j.state == untold {
-			p.tasks.untold--
-		}
 		return j
 	}
 	for e := s.batches.Front(); e != nil; e = e.Next() {
@@ -114,7 +111,7 @@ func (s *inPlace[T, R]) nextLocked(p *Pool[T, R]) *job[T, R] {
 				p.tasks.remove(j)
 				return j
 			case j.state == reserved:
-				p.tasks.setAside(j.level, -1)
+				p.takeFromBehindLocked(j)
 				return j
 			case j.state == ahead && j.key.turn.waits(): // no other of its key runs
 				p.takeFromBehindLocked(j)
@@ -131,19 +128,10 @@ func (s *inPlace[T, R]) nextLocked(p *Pool[T, R]) *job[T, R] {
 func (p *Pool[T, R]) runBesideLocked(j *job[T, R]) {
 	p.countLocked(j)
 	if k := j.key; k != nil {
-		k.tasks++
 		k.turn = j
 		p.placeHeadLocked(k)
 	}
-	j.state = beside
-	new(inPlace[T, R]).addLocked(p, j)
-}
-
-// addLocked adds a task that runs here and nowhere else.
-func (s *inPlace[T, R]) addLocked(p *Pool[T, R], j *job[T, R]) {
-	p.tasks.setAside(j.level, 1)
-	s.own.push(j)
-	p.helpLocked(s)
+	p.helpWithLocked(new(inPlace[T, R]), j)
 }
 
 // closePlaceLocked ends the inPlace of w, whose handler has returned. Tasks that have not
@@ -157,7 +145,8 @@ func (w *worker[T, R]) closePlaceLocked() bool {
 		b.leave()
 		for j := b.unbegun[0].first; j != nil; j = j.nextInBatch {
 			if j.state == reserved {
-				p.unreserveLocked(j)
+				p.takeFromBehindLocked(j)
+				p.queueLocked(j)
 			}
 		}
 	}
@@ -172,17 +161,4 @@ func (w *worker[T, R]) closePlaceLocked() bool {
 		w.serves.helper = helper
 	}
 	return true
-}
-
-// unreserveLocked makes a reserved task wait like any other.
-func (p *Pool[T, R]) unreserveLocked(j *job[T, R]) {
-	p.tasks.setAside(j.level, -1)
-	if k := j.key; k != nil && k.turn != j {
-		if k.turn != nil {
-			p.queueBehindLocked(j)
-			return
-		}
-		k.turn = j
-	}
-	p.enqueueLocked(j)
 }

@@ -38,28 +38,27 @@ func (k *keyQueue[T, R]) invariants(p *Pool[T, R]) error {
 	case k.head == nil:
 		return nil
 	}
-	want := inLine
-	switch {
-	case p.keys.isFull(k):
-		want = inKey
-	case k.turn != nil:
-		want = inBusyLine
+	want := p.line.laneOf(k.head)
+	if p.keys.isFull(k) {
+		want = noLane
 	}
-	if k.head.state != want {
-		return fmt.Errorf("the first in line is in state %d instead of %d", k.head.state, want)
+	if k.head.state != inLine || k.head.lane != want {
+		return fmt.Errorf("the first in line is in state %d and lane %d instead of %d", k.head.state, k.head.lane, want)
 	}
 	return nil
 }
 
 func (p *Pool[T, R]) countInvariantsLocked() error {
-	n, aside := 0, p.tasks.untold+p.parking.list.n
+	n, aside := 0, p.untold.own.n+p.parking.list.n
 	for _, l := range p.tasks.levels {
 		n += l.n
 	}
 	inLine := 0
-	p.line.each(func(waiting *list[T, R]) { inLine += waiting.n })
+	for _, waiting := range p.line.lists {
+		inLine += waiting.n
+	}
 	for _, k := range p.keys.queue {
-		aside += k.ahead.n + k.behind.n
+		aside += k.ahead.n + k.behind.n + k.reserved.n
 		inLine += k.after.n
 		if k.head != nil && p.keys.isFull(k) {
 			inLine++
@@ -68,7 +67,7 @@ func (p *Pool[T, R]) countInvariantsLocked() error {
 	switch counted := p.tasks.queued() - p.tasks.n; {
 	case n != p.tasks.n:
 		return fmt.Errorf("%d tasks in the channel, %d counted", n, p.tasks.n)
-	case counted < aside: // those that are kept for a handler are in no list
+	case counted != aside:
 		return fmt.Errorf("%d tasks aside, %d counted", aside, counted)
 	case inLine != p.line.n:
 		return fmt.Errorf("%d in line, %d counted", inLine, p.line.n)

@@ -71,14 +71,15 @@ const manyKeys = 1 << 10
 
 // A keyQueue is the tasks of one key.
 type keyQueue[T, R any] struct {
-	key    any
-	tasks  int             // accepted and not ended
-	turn   *job[T, R]      // the one that runs, or will next; nil if there is none
-	ahead  list[T, R]      // accepted, a handler waits for them
-	behind dropList[T, R]  // accepted
-	head   *job[T, R]      // the first that waits to be accepted; in the line, unless the key is full
-	after  list[T, R]      // those that wait after it
-	late   *linked.Element // in the keys that have tasks behind another
+	key      any
+	tasks    int             // accepted and not ended
+	turn     *job[T, R]      // the one that runs, or will next; nil if there is none
+	ahead    list[T, R]      // accepted, a handler waits for them
+	behind   dropList[T, R]  // accepted
+	reserved list[T, R]      // accepted, run only in the place of a handler that has the turn
+	head     *job[T, R]      // the first that waits to be accepted; in the line, unless the key is full
+	after    list[T, R]      // those that wait after it
+	late     *linked.Element // in the keys that have tasks behind another
 }
 
 func newKeys[T, R any](depth int) keys[T, R] { return keys[T, R]{depth: depth} }
@@ -139,31 +140,13 @@ func (ks *keys[T, R]) oldest(level level) *job[T, R] {
 
 // placeHeadLocked puts the first task of k that waits to be accepted where it belongs.
 func (p *Pool[T, R]) placeHeadLocked(k *keyQueue[T, R]) {
-	j := k.head
-	if j == nil {
-		return
-	}
-	switch full := p.keys.isFull(k); {
-	case full && j.state == inKey, !full && j.state == inLine && k.turn == nil, !full && j.state == inBusyLine && k.turn != nil:
+	switch {
+	case k.head == nil:
+	case p.keys.isFull(k):
+		p.line.move(k.head, noLane)
 	default:
-		p.line.remove(j)
-		if !full {
-			p.line.push(j)
-		}
+		p.line.move(k.head, p.line.laneOf(k.head))
 	}
-}
-
-// acceptKeyedLocked makes an accepted task one of its key.
-func (p *Pool[T, R]) acceptKeyedLocked(j *job[T, R]) {
-	k := j.key
-	k.tasks++
-	if k.turn == nil {
-		k.turn = j
-		p.enqueueLocked(j)
-	} else {
-		p.queueBehindLocked(j)
-	}
-	p.placeHeadLocked(k)
 }
 
 // queueBehindLocked lets an accepted task wait, because another one of its key has the
@@ -177,6 +160,7 @@ func (p *Pool[T, R]) queueBehindLocked(j *job[T, R]) {
 		p.keys.noteLate(j.key, p.tasks.drops)
 	case j.batch.place.holds(j.key): // it runs in place, or never
 		j.state = reserved
+		j.key.reserved.push(j)
 		p.helpForLocked(j.batch)
 	default:
 		j.state = ahead
@@ -209,9 +193,12 @@ func (p *Pool[T, R]) giveTurnLocked(j *job[T, R]) {
 
 // takeFromBehindLocked removes a task that waits for its turn.
 func (p *Pool[T, R]) takeFromBehindLocked(j *job[T, R]) {
-	if j.state == ahead {
+	switch j.state {
+	case ahead:
 		j.key.ahead.remove(j)
-	} else {
+	case reserved:
+		j.key.reserved.remove(j)
+	default:
 		j.key.behind.remove(j)
 		p.keys.noteLate(j.key, p.tasks.drops)
 	}
@@ -265,6 +252,5 @@ func (p *Pool[T, R]) nextTurnLocked(k *keyQueue[T, R]) {
 		return
 	}
 	p.takeFromBehindLocked(next)
-	k.turn = next
-	p.enqueueLocked(next)
+	p.queueLocked(next)
 }

@@ -10,42 +10,45 @@ import (
 //
 // Of each key, only the first task is in one of the lists. The others wait behind it.
 type line[T, R any] struct {
-	n     int               // the number of jobs that wait
-	ready [lanes]list[T, R] // jobs that a free worker could take
-	busy  [lanes]list[T, R] // jobs whose key is busy
-	lanes bool              // WithOrdered: jobs for Results have lists of their own, since they also wait for receivers
+	n       int               // the number of jobs that wait
+	lists   [lanes]list[T, R] // in the order in which room is given to them; noLane stays empty
+	ordered bool              // WithOrdered: jobs for Results have lanes of their own, since they also wait for receivers
 }
 
-// lanes is the number of lists: one for each level, and with WithOrdered a second one for jobs
-// whose answers go to Results.
-const lanes = 2 * levels
+// A lane says which list of the line a job is in.
+type lane uint8
 
-func (l *line[T, R]) lane(j *job[T, R]) level {
-	if l.lanes && j.to == nil {
-		return levels + j.level
+const (
+	noLane lane = 0 // none: it waits behind another one of its key, or its key is full
+
+	// For each level there are four: for the tasks of Results with WithOrdered and all others, and
+	// for those that a free worker could take and those whose key is busy.
+	lanes = 1 + 4*lane(levels)
+)
+
+// laneOf returns the lane that j belongs in, unless it waits for its key.
+func (l *line[T, R]) laneOf(j *job[T, R]) lane {
+	lane := 1 + 2*lane(j.level)
+	if l.ordered && j.to == nil {
+		lane += lanes / 2
 	}
-	return j.level
+	if !j.takable() {
+		lane++
+	}
+	return lane
 }
 
-func (l *line[T, R]) push(j *job[T, R]) {
-	if j.takable() {
-		j.state = inLine
-		l.ready[l.lane(j)].push(j)
-	} else {
-		j.state = inBusyLine
-		l.busy[l.lane(j)].push(j)
+// move puts j, which is in line, at the end of a lane, unless it is in it.
+func (l *line[T, R]) move(j *job[T, R], to lane) {
+	if j.lane == to {
+		return
 	}
-}
-
-// remove takes j out of its list, if it is in one.
-func (l *line[T, R]) remove(j *job[T, R]) {
-	switch j.state {
-	case inLine:
-		l.ready[l.lane(j)].remove(j)
-	case inBusyLine:
-		l.busy[l.lane(j)].remove(j)
+	if j.lane != noLane {
+		l.lists[j.lane].remove(j)
 	}
-	j.state = inKey
+	if j.lane = to; to != noLane {
+		l.lists[to].push(j)
+	}
 }
 
 // takable reports whether a worker could take j if it were accepted: no other task has the turn
@@ -72,36 +75,28 @@ func (p *Pool[T, R]) holdsFewerLocked(n int) bool {
 func (p *Pool[T, R]) admitLocked() {
 	for again := true; again; {
 		again = false
-		p.line.each(func(waiting *list[T, R]) {
-			for waiting.n > 0 && p.hasRoomLocked(waiting.first) {
+		for i := range p.line.lists {
+			for waiting := &p.line.lists[i]; waiting.n > 0 && p.hasRoomLocked(waiting.first); {
 				j := waiting.first
 				again = again || j.key != nil
 				p.leaveLineLocked(j, true)
 				p.releaseSubmitterLocked(j, nil)
 			}
-		})
-	}
-}
-
-// each calls f for each list.
-func (l *line[T, R]) each(f func(waiting *list[T, R])) {
-	for i := range l.ready {
-		f(&l.ready[i])
-		f(&l.busy[i])
+		}
 	}
 }
 
 // lineUpLocked adds j to the line.
 func (p *Pool[T, R]) lineUpLocked(j *job[T, R]) {
 	p.line.n++
+	j.state = inLine
 	switch k := j.key; {
 	case k == nil:
-		p.line.push(j)
+		p.line.move(j, p.line.laneOf(j))
 	case k.head == nil:
-		k.head, j.state = j, inKey
+		k.head = j
 		p.placeHeadLocked(k)
 	default:
-		j.state = inKey
 		k.after.push(j)
 	}
 }
@@ -115,11 +110,11 @@ func (p *Pool[T, R]) leaveLineLocked(j *job[T, R], admitted bool) {
 	switch {
 	case first:
 		k.head = nil
-		p.line.remove(j)
-	case k != nil:
-		k.after.remove(j)
+		fallthrough
+	case k == nil:
+		p.line.move(j, noLane)
 	default:
-		p.line.remove(j)
+		k.after.remove(j)
 	}
 	j.state = outside
 	if admitted {
@@ -138,11 +133,11 @@ func (p *Pool[T, R]) refuseLineLocked() {
 			p.refuseLocked(k.head)
 		}
 	}
-	p.line.each(func(waiting *list[T, R]) {
-		for waiting.n > 0 {
+	for i := range p.line.lists {
+		for waiting := &p.line.lists[i]; waiting.n > 0; {
 			p.refuseLocked(waiting.first)
 		}
-	})
+	}
 }
 
 // refuseLocked refuses j, which is in line.
@@ -182,11 +177,17 @@ type submitter struct {
 	err error // why it was not accepted
 }
 
-// releaseSubmitterLocked lets the submitter of j go on, if one waits.
+// releaseSubmitterLocked lets the submitter of j go on, if one waits. If that is a handler, it no
+// longer waits for j.
 func (p *Pool[T, R]) releaseSubmitterLocked(j *job[T, R], err error) {
-	if s := j.submitter; s != nil {
-		j.submitter, s.err = nil, err
-		p.woken.push(&s.waiter)
+	s := j.submitter
+	if s == nil {
+		return
+	}
+	j.submitter, s.err = nil, err
+	p.woken.push(&s.waiter)
+	if j.to == nil && j.batch != nil {
+		j.batch.remove(j)
 	}
 }
 
@@ -213,23 +214,19 @@ func (p *Pool[T, R]) awaitRoom(ctx context.Context, j *job[T, R], s *submitter) 
 	case <-ctx.Done():
 	}
 	p.lock()
-	if j.submitter != s || !j.isInLine() && !j.waits() { // j has just been accepted, or runs in the place of its submitter
+	switch {
+	case j.submitter != s: // j has just been accepted
+	case j.state == inLine:
+		p.leaveLineLocked(j, false)
+		p.dismissLocked(j)
 		p.unlock()
-		<-s.wake
-		return s.err
+		return p.gaveUp(contextError(ctx))
+	case j.waits(): // accepted, in a handler; else it runs in the place of the submitter
+		p.releaseSubmitterLocked(j, nil)
 	}
-	if j.waits() { // accepted, in a handler
-		j.submitter = nil
-		if j.to == nil {
-			j.batch.remove(j)
-		}
-		p.unlock()
-		return nil
-	}
-	p.leaveLineLocked(j, false)
-	p.dismissLocked(j)
 	p.unlock()
-	return p.gaveUp(contextError(ctx))
+	<-s.wake
+	return s.err
 }
 
 // gaveUp adds to err, of a context that has ended, that and why there was no room.

@@ -75,7 +75,7 @@ type mapping[T, R any] struct {
 	err   error      // the first error
 }
 
-const noClaims = math.MaxInt32 * 2
+const noClaims = math.MaxInt64 / 2
 
 // handInAll gets the tasks accepted: as one entry, or one by one if they have keys or
 // priorities.

@@ -71,9 +71,6 @@ func (p *Pool[T, R]) overflowLocked(j *job[T, R]) (done, waits bool, err error) 
 		return true, false, ErrQueueFull
 	case p.overflow == DropNewest && p.hasRoomForUnrunLocked(j):
 		p.countLocked(j)
-		if j.key != nil {
-			j.key.tasks++
-		}
 		p.endUnrunLocked(j, ErrDropped, dropped)
 		return true, false, nil
 	case p.overflow == DropOldest:
@@ -98,7 +95,7 @@ func (p *Pool[T, R]) hasRoomForUnrunLocked(j *job[T, R]) bool {
 	case j.to != nil || !p.life.open:
 		return true
 	case p.functions.result != nil:
-		return p.tasks.untold < p.resultBuffer // the default: WithResultBuffer is excluded
+		return p.untold.own.n < p.resultBuffer // the default: WithResultBuffer is excluded
 	case !p.results.on:
 		return true
 	}

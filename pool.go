@@ -59,7 +59,7 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	p.results = newCollector(p)
 	p.crew = newCrew(c)
 	p.crew.idle.woken, p.crew.held.woken, p.results.readers.woken = &p.woken, &p.woken, &p.woken
-	p.line.lanes = c.ordered
+	p.line.ordered = c.ordered
 	p.spare = newStore[T, R](c.workers)
 	p.life.begin(c.ctx, c.own)
 	if p.life.tied {

@@ -107,7 +107,7 @@ func (r *receiver[T, R]) receive() bool {
 		}
 	}
 	r.n, r.i = 1, 1
-	if c.ranges == 1 && p.crew.held.n == 0 { // else each result that it takes lets a worker go on
+	if c.ranges == 1 && c.order == nil && p.crew.held.n == 0 { // else each result that it takes makes room
 		r.n = min(c.list.n, maxTake)
 		c.ahead = r
 	}

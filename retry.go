@@ -117,12 +117,7 @@ type parking[T, R any] struct {
 // parkLocked keeps j until its next attempt is due.
 func (p *Pool[T, R]) parkLocked(j *job[T, R], retry *retryError) {
 	j.err = retry.err
-	if j.submitter != nil { // it waits for one attempt
-		p.releaseSubmitterLocked(j, nil)
-		if j.to == nil && j.batch != nil {
-			j.batch.remove(j)
-		}
-	}
+	p.releaseSubmitterLocked(j, nil) // it waits for one attempt
 	j.state = parked
 	p.parking.list.push(j)
 	p.tasks.setAside(j.level, 1)
@@ -182,17 +177,7 @@ func (p *Pool[T, R]) nextAttemptLocked(j *job[T, R]) {
 	p.unparkLocked(j)
 	j.attempt++
 	j.at = p.observer.now()
-	k := j.key
-	switch {
-	case k == nil || k.turn == j:
-		p.enqueueLocked(j)
-	case k.turn == nil: // another one has gone ahead, and ended
-		k.turn = j
-		p.placeHeadLocked(k)
-		p.enqueueLocked(j)
-	default: // another one has gone ahead
-		p.queueBehindLocked(j)
-	}
+	p.queueLocked(j)
 }
 
 func (p *Pool[T, R]) unparkLocked(j *job[T, R]) {

@@ -169,7 +169,7 @@ func (p *Pool[T, R]) close(mode ShutdownMode) {
 	switch {
 	case mode == Drain:
 		p.life.draining = true
-	case p.life.draining && p.tasks.queued() > 0:
+	case p.life.draining && p.unbegunLocked() > 0: // an earlier Shutdown was promised that they run
 		p.outcomeLocked(ErrAborted)
 	}
 	if mode != Drain {
@@ -251,11 +251,14 @@ func (p *Pool[T, R]) abortLocked(cause, err error) bool {
 	return !quiet
 }
 
+// unbegunLocked returns how many accepted tasks no worker has begun and nothing has ended.
+func (p *Pool[T, R]) unbegunLocked() int { return p.tasks.queued() - p.untold.own.n }
+
 // outcomeLocked sets the error that Shutdown and Close return from now on, unless it is
 // set.
 func (p *Pool[T, R]) outcomeLocked(cause error) {
 	if p.life.outcome == nil {
-		p.life.outcome = &ShutdownError{Aborted: p.life.cut + p.tasks.queued(), Running: p.count.running, Cause: cause}
+		p.life.outcome = &ShutdownError{Aborted: p.life.cut + p.unbegunLocked(), Running: p.count.running, Cause: cause}
 	}
 }
 
@@ -263,13 +266,16 @@ func (p *Pool[T, R]) outcomeLocked(cause error) {
 // another attempt end with it too.
 func (p *Pool[T, R]) endAllQueuedLocked(err error) {
 	p.life.abortedBy = err
-	p.life.cut += p.tasks.queued() - p.tasks.untold
+	p.life.cut += p.unbegunLocked()
 	for _, k := range p.keys.queue { // first those that wait for their turn, or they would get it
 		for k.ahead.n > 0 {
 			p.endQueuedLocked(k.ahead.first, err, aborted)
 		}
 		for k.behind.n > 0 {
 			p.endQueuedLocked(k.behind.first, err, aborted)
+		}
+		for k.reserved.n > 0 {
+			p.endQueuedLocked(k.reserved.first, err, aborted)
 		}
 	}
 	for j := p.tasks.first(); j != nil; j = p.tasks.first() {
@@ -283,16 +289,16 @@ func (p *Pool[T, R]) endAllQueuedLocked(err error) {
 // endQueuedLocked ends a task that no worker has. Its error is err, together with the error
 // of its last attempt if there was one.
 func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error, why unrun) {
+	if j.state != parked {
+		j.attempt = max(1, j.attempt-1) // the next attempt is counted already and will not run
+	}
 	switch j.state {
 	case queued:
 		p.tasks.remove(j)
-		j.attempt = max(1, j.attempt-1) // the next attempt is counted already and will not run
-	case behind, ahead:
-		p.takeFromBehindLocked(j)
 	case parked:
 		p.unparkLocked(j)
-	case reserved:
-		p.tasks.setAside(j.level, -1)
+	default:
+		p.takeFromBehindLocked(j)
 	}
 	if j.batch != nil {
 		j.batch.remove(j)
@@ -312,8 +318,9 @@ func (p *Pool[T, R]) endUnrunLocked(j *job[T, R], err error, why unrun) {
 	p.releaseKeyLocked(j, nil)
 	if j.to == nil && p.functions.result != nil { // it is called on another goroutine, not under the mutex
 		j.ctx, j.state, j.unrun = nil, untold, why
-		p.tasks.untold++
-		p.untold.addLocked(p, j)
+		p.tasks.setAside(j.level, 1)
+		p.untold.own.push(j)
+		p.helpLocked(&p.untold)
 		return
 	}
 	p.count.unrun(why)

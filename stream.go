@@ -3,6 +3,7 @@ package workpool
 import (
 	"context"
 	"iter"
+	"slices"
 	"time"
 )
 
@@ -249,8 +250,8 @@ func (s *stream[T, R]) rest() []Result[T, R] {
 	err := contextError(s.ctx)
 	s.pool.lock()
 	defer s.pool.unlock()
-	if len(s.refused) == 0 && !s.allFed {
-		return []Result[T, R]{{Index: s.next, Err: err}}
+	if !s.allFed {
+		return append(slices.Clip(s.refused), Result[T, R]{Index: s.next, Err: err})
 	}
 	return s.refused
 }

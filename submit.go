@@ -86,8 +86,8 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 		return 0, err
 	}
 	defer func() {
-		if v := recover(); v != nil && err == nil { // else the sequence went on after it was told to stop, and range panicked
-			err = from("input sequence", newPanicError(v))
+		if v := recover(); v != nil {
+			err = after(from("input sequence", newPanicError(v)), err)
 		}
 	}()
 	for task := range tasks {
@@ -211,16 +211,15 @@ func (p *Pool[T, R]) mayPassLocked(j *job[T, R]) bool {
 // acceptLocked makes j an accepted task that waits for a worker, or for its turn.
 func (p *Pool[T, R]) acceptLocked(j *job[T, R]) {
 	p.countLocked(j)
-	if j.key != nil {
-		p.acceptKeyedLocked(j)
-		return
-	}
-	p.enqueueLocked(j)
+	p.queueLocked(j)
 }
 
 // countLocked makes j an accepted task.
 func (p *Pool[T, R]) countLocked(j *job[T, R]) {
 	p.count.submitted++
+	if j.key != nil {
+		j.key.tasks++
+	}
 	j.attempt = 1
 	switch b := j.batch; {
 	case j.positioned:
@@ -239,9 +238,20 @@ func (p *Pool[T, R]) countLocked(j *job[T, R]) {
 	}
 }
 
-// enqueueLocked puts a task into the task channel. If a handler waits for it and has
-// nothing running in its place, the task begins there at once instead.
-func (p *Pool[T, R]) enqueueLocked(j *job[T, R]) {
+// queueLocked lets an accepted task wait: for its turn if another one of its key has that, and
+// otherwise in the task channel. If a handler waits for the task and has nothing running in its
+// place, the task begins there at once instead.
+func (p *Pool[T, R]) queueLocked(j *job[T, R]) {
+	if k := j.key; k != nil {
+		if k.turn == nil {
+			k.turn = j
+		}
+		p.placeHeadLocked(k)
+		if k.turn != j {
+			p.queueBehindLocked(j)
+			return
+		}
+	}
 	if j.batch.isIdle() {
 		p.helpWithLocked(j.batch.place, j)
 		return

@@ -71,6 +71,7 @@ type job[T, R any] struct {
 	bound      bool  // its handler's context ends with the context of a caller
 	positioned bool  // its batch has set index, to the position of the task
 	unrun      unrun // why it has not run
+	lane       lane  // the list of the line that it is in
 	linked     uint8 // 1 + the index of the list of its batch that it is in, or 0
 	attempt    int32
 	worker     int32
@@ -103,22 +104,16 @@ type owner[T, R any] interface {
 type state uint8
 
 const (
-	outside    state = iota // with its caller, a worker or a receiver, or spare
-	inLine                  // waits in the line to be accepted
-	inBusyLine              // waits in the line to be accepted; its key is busy
-	inKey                   // waits to be accepted, after others of its key or because the key is full
-	queued                  // accepted, in the task channel
-	behind                  // accepted, waits for the turn of its key
-	ahead                   // the same, before those in behind: a handler waits for it
-	parked                  // accepted, waits for its next attempt
-	reserved                // accepted, runs only in the place of the handler that waits for it
-	beside                  // about to run in its caller, by CallerRuns
-	untold                  // ended without having run; the result function is still to be called
-	finished                // ended before its turn, in a pool with WithOrdered
+	outside  state = iota // with its caller, a worker or a receiver, or spare
+	inLine                // waits in line to be accepted
+	queued                // accepted, in the task channel
+	behind                // accepted, waits for the turn of its key
+	ahead                 // the same, before those in behind: a handler waits for it
+	parked                // accepted, waits for its next attempt
+	reserved              // accepted, runs only in the place of the handler that waits for it
+	untold                // ended without having run; the result function is still to be called
+	finished              // ended before its turn, in a pool with WithOrdered
 )
-
-// isInLine reports whether j waits to be accepted.
-func (j *job[T, R]) isInLine() bool { return j.state >= inLine && j.state <= inKey }
 
 // waits reports whether j has been accepted, has not ended, and no worker has it.
 func (j *job[T, R]) waits() bool { return j.state >= queued && j.state <= reserved }

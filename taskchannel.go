@@ -14,7 +14,6 @@ type taskChannel[T, R any] struct {
 	oldest [levels]*job[T, R] // the first that may be dropped, with DropOldest
 	drops  bool
 	parked [levels]int // those of aside that wait for their next attempt
-	untold int         // those of aside that the result function is still to be called for
 }
 
 // queued returns how many accepted tasks no worker has.

@@ -334,18 +334,6 @@ func (w *worker[T, R]) leavesLocked() bool {
 	return true
 }
 
-// tellSubmitterLocked releases the submitter of j, a handler that waits until j has run in
-// its place, because w of the crew has begun j instead.
-func (w *worker[T, R]) tellSubmitterLocked(j *job[T, R]) {
-	if j.submitter == nil || w.serves != nil {
-		return
-	}
-	w.pool.releaseSubmitterLocked(j, nil)
-	if j.to == nil {
-		j.batch.remove(j)
-	}
-}
-
 // beginLocked makes j the task of w. If j is the entry of a Map, it takes the next task of
 // the Map.
 func (w *worker[T, R]) beginLocked(j *job[T, R]) {
@@ -356,7 +344,9 @@ func (w *worker[T, R]) beginLocked(j *job[T, R]) {
 	}
 	if j.batch != nil {
 		j.batch.begun(j)
-		w.tellSubmitterLocked(j)
+		if w.serves == nil { // a handler that submitted j need not wait until j has run in its place
+			w.pool.releaseSubmitterLocked(j, nil)
+		}
 	}
 	if j.state != untold {
 		j.state = outside
