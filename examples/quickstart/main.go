@@ -1,4 +1,4 @@
-// Quickstart is the smallest whole program: three workers, five payloads, and
+// Quickstart is the smallest whole program: three workers, five tasks, and
 // the results as they arrive.
 //
 //	go run ./examples/quickstart
@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log"
@@ -18,13 +19,20 @@ import (
 )
 
 func main() {
+	log.SetFlags(0)
+	log.SetPrefix("quickstart: ")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		log.Printf("unexpected argument %q", flag.Arg(0))
+		os.Exit(2)
+	}
 	if err := run(context.Background(), os.Stdout); err != nil {
 		log.Fatal(err)
 	}
 }
 
 func run(ctx context.Context, out io.Writer) error {
-	pool, err := workpool.New(process, workpool.WithWorkers(3))
+	pool, err := workpool.New(square, workpool.WithWorkers(3))
 	if err != nil {
 		return err
 	}
@@ -32,8 +40,8 @@ func run(ctx context.Context, out io.Writer) error {
 	// One goroutine submits the tasks and then closes the pool.
 	ended := make(chan error, 1)
 	go func() {
-		for payload := 1; payload <= 5; payload++ {
-			if err := pool.Submit(ctx, payload); err != nil {
+		for number := 1; number <= 5; number++ {
+			if err := pool.Submit(ctx, number); err != nil {
 				log.Print(err)
 			}
 		}
@@ -43,19 +51,19 @@ func run(ctx context.Context, out io.Writer) error {
 	// Another one, here this one, receives the results, until there are no more.
 	for r := range pool.Results() {
 		if r.Err != nil {
-			fmt.Fprintf(out, "Worker %d failed at task payload %d: %v\n", r.Worker, r.Task, r.Err)
+			fmt.Fprintf(out, "worker %d: task %d failed: %v\n", r.Worker, r.Task, r.Err)
 			continue
 		}
-		fmt.Fprintf(out, "Worker %d successfully finalized task payload %d\n", r.Worker, r.Value)
+		fmt.Fprintf(out, "worker %d: the square of %d is %d\n", r.Worker, r.Task, r.Value)
 	}
 	return <-ended
 }
 
-// process is the work: a function from a task to a value or an error.
-func process(ctx context.Context, payload int) (int, error) {
+// square is the work: a function from a task to a value or an error.
+func square(ctx context.Context, number int) (int, error) {
 	select {
 	case <-time.After(100 * time.Millisecond):
-		return payload, nil
+		return number * number, nil
 	case <-ctx.Done():
 		return 0, context.Cause(ctx)
 	}
