@@ -48,6 +48,10 @@ func main() {
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("crawler", flag.ExitOnError)
+	flags.Usage = func() {
+		fmt.Fprintln(flags.Output(), "usage: crawler [flags] URL")
+		flags.PrintDefaults()
+	}
 	var o options
 	flags.IntVar(&o.workers, "workers", 8, "pages that are fetched at a time")
 	flags.IntVar(&o.queue, "queue", 1000, "links that wait for a worker")

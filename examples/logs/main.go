@@ -47,6 +47,10 @@ const maxChunk = 1 << 30 // bytes; there are three chunks for each worker
 
 func run(ctx context.Context, args []string, in io.Reader, out, stderr io.Writer) error {
 	flags := flag.NewFlagSet("logs", flag.ExitOnError)
+	flags.Usage = func() {
+		fmt.Fprintln(flags.Output(), "usage: logs [flags] [FILE]    (without FILE, the standard input)")
+		flags.PrintDefaults()
+	}
 	var o options
 	flags.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "chunks that are masked at a time")
 	flags.IntVar(&o.chunk, "chunk", 256<<10, "`bytes` of a chunk, which goes on to the end of its last line")

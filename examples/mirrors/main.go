@@ -50,6 +50,10 @@ type options struct {
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("mirrors", flag.ExitOnError)
+	flags.Usage = func() {
+		fmt.Fprintln(flags.Output(), "usage: mirrors -o FILE [flags] URL...")
+		flags.PrintDefaults()
+	}
 	var o options
 	flags.StringVar(&o.target, "o", "", "`file` to write")
 	flags.IntVar(&o.parallel, "parallel", 2, "mirrors that are asked at a time")

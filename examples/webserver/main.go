@@ -124,7 +124,8 @@ func (s *server) serve(ctx context.Context, listener net.Listener, drain, linger
 	}
 	hurry, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	slog.Info("draining", "limit", drain, "stats", s.pool.Stats())
+	stats := s.pool.Stats()
+	slog.Info("draining", "limit", drain, "running", stats.Running, "queued", stats.Queued)
 	drainErr := s.drain(hurry, drain)
 
 	if serveErr == nil {
@@ -137,7 +138,8 @@ func (s *server) serve(ctx context.Context, listener net.Listener, drain, linger
 	requests, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	err := httpServer.Shutdown(requests)
-	slog.Info("stopped", "stats", s.pool.Stats())
+	stats = s.pool.Stats()
+	slog.Info("stopped", "succeeded", stats.Succeeded, "failed", stats.Failed, "aborted", stats.Aborted)
 	return errors.Join(serveErr, drainErr, err)
 }
 
