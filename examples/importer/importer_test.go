@@ -85,6 +85,16 @@ func TestImporter_MayRunAgain(t *testing.T) {
 	}
 }
 
+func TestImporter_TheFileBesideIt(t *testing.T) {
+	db := filepath.Join(t.TempDir(), "db")
+	if err := run(t.Context(), []string{"readings.csv", db}, nil, &progress{out: io.Discard}); err != nil {
+		t.Error(err)
+	}
+	if got := readings(t, db); len(got) != 4 || got[3] != "hill 2026-11-26T07:00:00Z -0.3" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestImporter_ReportsBadRowsWithTheirLines(t *testing.T) {
 	db := filepath.Join(t.TempDir(), "db")
 	const csv = "\ufeff" + columns + "\r\n" +

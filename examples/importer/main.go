@@ -17,6 +17,7 @@
 //	some-command | go run . -flush 5s - weather.db
 //
 // The first line of the file is station,time,celsius. A time is like 2026-11-26T06:00:00Z.
+// The last line of readings.csv has the time of the one before, and replaces it.
 // The exit status is 1 after an error, even of a single row, 2 for wrong usage, and 130
 // after Ctrl-C.
 package main
