@@ -1,4 +1,4 @@
-// Quickstart is the smallest whole program: three workers, five tasks, and
+// Quickstart is the smallest whole program: three workers, five payloads, and
 // the results as they arrive.
 //
 //	go run ./examples/quickstart
@@ -8,7 +8,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"log"
@@ -19,20 +18,13 @@ import (
 )
 
 func main() {
-	log.SetFlags(0)
-	log.SetPrefix("quickstart: ")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		log.Printf("unexpected argument %q", flag.Arg(0))
-		os.Exit(2)
-	}
 	if err := run(context.Background(), os.Stdout); err != nil {
 		log.Fatal(err)
 	}
 }
 
 func run(ctx context.Context, out io.Writer) error {
-	pool, err := workpool.New(square, workpool.WithWorkers(3))
+	pool, err := workpool.New(process, workpool.WithWorkers(3))
 	if err != nil {
 		return err
 	}
@@ -40,8 +32,8 @@ func run(ctx context.Context, out io.Writer) error {
 	// One goroutine submits the tasks and then closes the pool.
 	ended := make(chan error, 1)
 	go func() {
-		for number := 1; number <= 5; number++ {
-			if err := pool.Submit(ctx, number); err != nil {
+		for payload := 1; payload <= 5; payload++ {
+			if err := pool.Submit(ctx, payload); err != nil {
 				log.Print(err)
 			}
 		}
@@ -51,19 +43,19 @@ func run(ctx context.Context, out io.Writer) error {
 	// Another one, here this one, receives the results, until there are no more.
 	for r := range pool.Results() {
 		if r.Err != nil {
-			fmt.Fprintf(out, "worker %d: task %d failed: %v\n", r.Worker, r.Task, r.Err)
+			fmt.Fprintf(out, "Worker %d failed at task payload %d: %v\n", r.Worker, r.Task, r.Err)
 			continue
 		}
-		fmt.Fprintf(out, "worker %d: the square of %d is %d\n", r.Worker, r.Task, r.Value)
+		fmt.Fprintf(out, "Worker %d successfully finalized task payload %d\n", r.Worker, r.Value)
 	}
 	return <-ended
 }
 
-// square is the work: a function from a task to a value or an error.
-func square(ctx context.Context, number int) (int, error) {
+// process is the work: a function from a task to a value or an error.
+func process(ctx context.Context, payload int) (int, error) {
 	select {
 	case <-time.After(100 * time.Millisecond):
-		return number * number, nil
+		return payload, nil
 	case <-ctx.Done():
 		return 0, context.Cause(ctx)
 	}
