@@ -41,6 +41,9 @@ func TestSettings_ErrorsNameTheFlag(t *testing.T) {
 	if err := good.check(); err != nil {
 		t.Error(err)
 	}
+	if err := run(t.Context(), settings{args: []string{"extra"}}, nil, nil); exitStatus(err) != 2 {
+		t.Errorf("a surplus argument: status %d, %v", exitStatus(err), err)
+	}
 	for name, change := range map[string]func(*settings){
 		"-messages":      func(s *settings) { s.messages = -1 },
 		"-conversations": func(s *settings) { s.conversations = 0 },
@@ -50,7 +53,7 @@ func TestSettings_ErrorsNameTheFlag(t *testing.T) {
 	} {
 		bad := good
 		change(&bad)
-		if err := bad.check(); err == nil || !strings.HasPrefix(err.Error(), name+" ") {
+		if err := bad.check(); exitStatus(err) != 2 || !strings.HasPrefix(err.Error(), name+" ") {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

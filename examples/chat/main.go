@@ -16,7 +16,8 @@
 //	go run ./examples/chat -failures 0.2 -verbose
 //	go run ./examples/chat -rate 500 -workers 100    # then Ctrl-C
 //
-// The exit status is 1 if a message was not delivered.
+// The exit status is 1 if a message that was accepted was not delivered, and 2 for wrong
+// usage. Ctrl-C alone is no failure.
 package main
 
 import (
@@ -52,6 +53,7 @@ type settings struct {
 	rate, failures          float64
 	grace                   time.Duration
 	verbose                 bool
+	args                    []string // besides the flags
 }
 
 func main() {
@@ -64,42 +66,41 @@ func main() {
 	flag.DurationVar(&s.grace, "grace", 10*time.Second, "how long to go on delivering at the end, or after Ctrl-C")
 	flag.BoolVar(&s.verbose, "verbose", false, "log every attempt that fails")
 	flag.Parse()
-	err := s.check()
-	if flag.NArg() > 0 {
-		err = fmt.Errorf("unexpected argument %q", flag.Arg(0))
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "chat:", err)
-		os.Exit(2)
-	}
+	s.args = flag.Args()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second Ctrl-C kills
-	if err := run(ctx, s, &service{failures: s.failures, last: map[int]int{}}, os.Stdout); err != nil {
+	err := run(ctx, s, &service{failures: s.failures, last: map[int]int{}}, os.Stdout)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "chat:", err)
-		os.Exit(1)
 	}
+	os.Exit(exitStatus(err))
 }
 
 // check returns an error that names the first setting out of range. A NaN is out of any range.
 func (s settings) check() error {
 	switch {
+	case len(s.args) > 0:
+		return usage("unexpected argument %q", s.args[0])
 	case s.messages < 0:
-		return fmt.Errorf("-messages %d: must be 0 or more", s.messages)
+		return usage("-messages %d: must be 0 or more", s.messages)
 	case s.conversations < 1:
-		return fmt.Errorf("-conversations %d: must be 1 or more", s.conversations)
+		return usage("-conversations %d: must be 1 or more", s.conversations)
 	case !(s.rate >= 0.001):
-		return fmt.Errorf("-rate %v: must be 0.001 or more", s.rate)
+		return usage("-rate %v: must be 0.001 or more", s.rate)
 	case !(s.failures >= 0 && s.failures <= 1):
-		return fmt.Errorf("-failures %v: must be 0 to 1", s.failures)
+		return usage("-failures %v: must be 0 to 1", s.failures)
 	case s.grace < 0:
-		return fmt.Errorf("-grace %v: must be 0 or more", s.grace)
+		return usage("-grace %v: must be 0 or more", s.grace)
 	}
 	return nil
 }
 
 // run delivers messages until all are, or ctx ends.
 func run(ctx context.Context, s settings, to *service, out io.Writer) error {
+	if err := s.check(); err != nil {
+		return err
+	}
 	level := slog.LevelInfo
 	if s.verbose {
 		level = slog.LevelDebug
@@ -154,7 +155,7 @@ func run(ctx context.Context, s settings, to *service, out io.Writer) error {
 // conversations is the stream of all messages.
 func conversations(messages, conversations int) iter.Seq[message] {
 	return func(yield func(message) bool) {
-		sent := make([]int, conversations)
+		sent := make(map[int]int)
 		for i := range messages {
 			to := rand.IntN(conversations)
 			sent[to]++

@@ -7,7 +7,8 @@
 //
 // Symbolic links are not followed, except those given as DIR, and .git folders are
 // skipped. Files that can't be read are reported and skipped; the exit status is then 1.
-// After Ctrl-C the manifest has the files that were finished.
+// It is 2 for wrong usage, and 130 after Ctrl-C, when the manifest has the files that were
+// finished.
 package main
 
 import (

@@ -248,13 +248,22 @@ func TestCrawler_RefusesWhatItCannotUse(t *testing.T) {
 		{"http://one.invalid/", "http://two.invalid/"},
 		{"ftp://localhost/"},
 		{"/page"},
+		{"127.0.0.1:8000"},
 		{"-workers", "0", "http://localhost/"},
 		{"-max", "0", "http://localhost/"},
 		{"-timeout", "-1s", "http://localhost/"},
 	} {
-		if err := run(t.Context(), args, io.Discard); err == nil {
-			t.Errorf("run(%q) did not fail", args)
+		if err := run(t.Context(), args, io.Discard); exitStatus(err) != 2 {
+			t.Errorf("run(%q): status %d, %v", args, exitStatus(err), err)
 		}
+	}
+}
+
+func TestRun_Interrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	s := newSite(t, func(string) { cancel() })
+	if err := run(ctx, []string{s.URL}, io.Discard); exitStatus(err) != 130 {
+		t.Errorf("status %d, %v", exitStatus(err), err)
 	}
 }
 

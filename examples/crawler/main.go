@@ -13,9 +13,9 @@
 //
 //	go run ./examples/crawler -workers 8 -max 500 http://localhost:8000/
 //
-// The exit status is 1 if there are broken links, or at Ctrl-C. The crawler
-// ignores robots.txt and makes no pauses, so point it at a site of your own. To
-// serve a folder as one, run python3 -m http.server --bind 127.0.0.1
+// The exit status is 1 if there are broken links, 2 for wrong usage, and 130 after
+// Ctrl-C. The crawler ignores robots.txt and makes no pauses, so point it at a site
+// of your own. To serve a folder as one, run python3 -m http.server --bind 127.0.0.1
 package main
 
 import (
@@ -38,16 +38,20 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the second Ctrl-C kills
 	err := run(ctx, os.Args[1:], os.Stdout)
-	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "crawler:", err)
-		os.Exit(1)
 	}
+	os.Exit(exitStatus(err))
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("crawler", flag.ExitOnError)
+	flags.Usage = func() {
+		fmt.Fprintln(flags.Output(), "usage: crawler [flags] URL")
+		flags.PrintDefaults()
+	}
 	var o options
 	flags.IntVar(&o.workers, "workers", 8, "pages that are fetched at a time")
 	flags.IntVar(&o.queue, "queue", 1000, "links that wait for a worker")
@@ -58,18 +62,15 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	switch {
 	case flags.NArg() != 1:
-		return errors.New("give one URL to start from")
+		return usage("give one URL to start from, not %d", flags.NArg())
 	case o.max < 1:
-		return fmt.Errorf("-max %d: must be 1 or more", o.max)
+		return usage("-max %d: must be 1 or more", o.max)
 	case o.timeout <= 0:
-		return fmt.Errorf("-timeout %v: must be more than 0", o.timeout)
+		return usage("-timeout %v: must be more than 0", o.timeout)
 	}
 	start, err := url.Parse(flags.Arg(0))
-	if err != nil {
-		return err
-	}
-	if !followable(start) {
-		return fmt.Errorf("%q is no http or https URL", start)
+	if err != nil || !followable(start) {
+		return usage("%q is no http or https URL, such as http://localhost:8000/", flags.Arg(0))
 	}
 	began := time.Now()
 	s, err := crawl(ctx, out, clean(start), o)
@@ -81,8 +82,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	for _, b := range s.broken {
 		fmt.Fprintln(out, "  broken:", b)
 	}
-	if err == nil && len(s.broken) > 0 {
-		err = errors.New("there are broken links")
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return errInterrupted
+	case err == nil && len(s.broken) > 0:
+		return errors.New("there are broken links")
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -326,12 +327,26 @@ func TestRun_RefusesWhatItCannotUse(t *testing.T) {
 		{"-cached", "0"},
 		{"-workers", "0"},
 		{"-queue", "-1"},
-		{"-addr", "127.0.0.1:none"},
+		{"-addr", "127.0.0.1"},
+		{"-addr", "127.0.0.1:99999"},
 		{"unexpected"},
 	} {
-		if err := run(t.Context(), args); err == nil {
-			t.Errorf("run(%q) did not fail", args)
+		if err := run(t.Context(), args); exitStatus(err) != 2 {
+			t.Errorf("run(%q): status %d, %v", args, exitStatus(err), err)
 		}
+	}
+}
+
+// An address in use is a failure at run time.
+func TestRun_AddressInUse(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	addr := listener.Addr().String()
+	if err := run(t.Context(), []string{"-addr", addr}); exitStatus(err) != 1 || !strings.Contains(err.Error(), "-addr "+addr) {
+		t.Errorf("status %d, %v", exitStatus(err), err)
 	}
 }
 

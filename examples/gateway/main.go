@@ -23,6 +23,9 @@
 //
 // The gateway asks a backend for its URL with the product's id at the end, and
 // expects JSON.
+//
+// The exit status is 0 after Ctrl-C, 1 after an error, such as requests that did not end
+// within -drain, and 2 for wrong usage.
 package main
 
 import (
@@ -43,10 +46,11 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second Ctrl-C kills
-	if err := run(ctx, os.Args[1:]); err != nil {
+	err := run(ctx, os.Args[1:])
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "gateway:", err)
-		os.Exit(1)
 	}
+	os.Exit(exitStatus(err))
 }
 
 func run(ctx context.Context, args []string) error {
@@ -71,11 +75,14 @@ func run(ctx context.Context, args []string) error {
 	}
 	switch {
 	case flags.NArg() > 0:
-		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
-	case min(o.deadline, o.timeout, o.hedge, o.ttl, *drain) <= 0:
-		return fmt.Errorf("-deadline %v -timeout %v -hedge %v -ttl %v -drain %v: each must be more than 0", o.deadline, o.timeout, o.hedge, o.ttl, *drain)
+		return usage("unexpected argument %q", flags.Arg(0))
 	case o.cached < 1:
-		return fmt.Errorf("-cached %d: must be 1 or more", o.cached)
+		return usage("-cached %d: must be 1 or more", o.cached)
+	}
+	for name, d := range map[string]time.Duration{"deadline": o.deadline, "timeout": o.timeout, "hedge": o.hedge, "ttl": o.ttl, "drain": *drain} {
+		if d <= 0 {
+			return usage("-%s %v: must be more than 0", name, d)
+		}
 	}
 	for i, name := range names {
 		if addresses[i] == "" {
@@ -88,7 +95,7 @@ func run(ctx context.Context, args []string) error {
 		}
 		u, err := url.Parse(addresses[i])
 		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			return fmt.Errorf("-%s %q: not an http or https URL", name, addresses[i])
+			return usage("-%s %q: not an http or https URL", name, addresses[i])
 		}
 	}
 
@@ -100,12 +107,25 @@ func run(ctx context.Context, args []string) error {
 		}
 		g.backends = append(g.backends, b)
 	}
-	listener, err := net.Listen("tcp", *addr)
+	listener, err := listen("addr", *addr)
 	if err != nil {
 		return err
 	}
 	slog.Info("listening", "addr", listener.Addr())
 	return g.serve(ctx, listener, g.routes(), *drain)
+}
+
+// listen listens on an address that was given with a flag.
+func listen(name, addr string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", addr)
+	var malformed *net.AddrError
+	switch {
+	case errors.As(err, &malformed):
+		return nil, usage("-%s %q: must be host:port, such as 127.0.0.1:8080", name, addr)
+	case err != nil:
+		return nil, fmt.Errorf("-%s %s: %w: choose another address", name, addr, err)
+	}
+	return listener, nil
 }
 
 // serve answers requests until ctx ends, and then goes down in order.

@@ -85,6 +85,16 @@ func TestImporter_MayRunAgain(t *testing.T) {
 	}
 }
 
+func TestImporter_TheFileBesideIt(t *testing.T) {
+	db := filepath.Join(t.TempDir(), "db")
+	if err := run(t.Context(), []string{"readings.csv", db}, nil, &progress{out: io.Discard}); err != nil {
+		t.Error(err)
+	}
+	if got := readings(t, db); len(got) != 4 || got[3] != "hill 2026-11-26T07:00:00Z -0.3" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestImporter_ReportsBadRowsWithTheirLines(t *testing.T) {
 	db := filepath.Join(t.TempDir(), "db")
 	const csv = "\ufeff" + columns + "\r\n" +
@@ -211,28 +221,39 @@ func TestImporter_SaysWhyItEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {
-		args []string
-		csv  string
-		want string
+		status int
+		args   []string
+		csv    string
+		want   string
 	}{
-		{[]string{}, "", "want a CSV file and a database"},
-		{[]string{"-"}, "", "want a CSV file and a database"},
-		{[]string{"-batch", "0", "-", db}, "", "-batch 0"},
-		{[]string{"-flush", "0", "-", db}, "", "-flush 0"},
-		{[]string{"-rate", "-1", "-", db}, "", "-rate -1"},
-		{[]string{"-rate", "NaN", "-", db}, "", "-rate NaN"},
-		{[]string{"-attempts", "0", "-", db}, "", "-attempts 0"},
-		{[]string{filepath.Join(dir, "missing"), db}, "", "missing: "},
-		{[]string{dir, db}, "", "read " + dir},
-		{[]string{"-", db}, "", "the file is empty"},
-		{[]string{"-", db}, "id,name\n1,x\n", `the first line is "id,name"`},
-		{[]string{"-", noDatabase}, file(3), "lines 2 to 4: file is not a database"},
-		{[]string{"-", filepath.Join(dir, "missing", "db")}, file(3), "unable to open database file"},
+		{2, []string{}, "", "want a CSV file and a database"},
+		{2, []string{"-"}, "", "want a CSV file and a database"},
+		{2, []string{"-batch", "0", "-", db}, "", "-batch 0"},
+		{2, []string{"-flush", "0", "-", db}, "", "-flush 0"},
+		{2, []string{"-rate", "-1", "-", db}, "", "-rate -1"},
+		{2, []string{"-rate", "NaN", "-", db}, "", "-rate NaN"},
+		{2, []string{"-attempts", "0", "-", db}, "", "-attempts 0"},
+		{2, []string{"-", ""}, "", "the name of the database is empty"},
+		{1, []string{filepath.Join(dir, "missing"), db}, "", "missing: "},
+		{1, []string{dir, db}, "", "read " + dir},
+		{1, []string{"-", db}, "", "the file is empty"},
+		{1, []string{"-", db}, "id,name\n1,x\n", `the first line is "id,name"`},
+		{1, []string{"-", noDatabase}, file(3), "lines 2 to 4: file is not a database"},
+		{1, []string{"-", filepath.Join(dir, "missing", "db")}, file(3), "unable to open database file"},
 	} {
 		err := run(t.Context(), test.args, strings.NewReader(test.csv), &progress{out: io.Discard})
-		if err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("run(%q): %v, want %q", test.args, err, test.want)
+		if exitStatus(err) != test.status || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("run(%q): status %d, %v, want %q", test.args, exitStatus(err), err, test.want)
 		}
+	}
+}
+
+func TestImporter_InterruptIsNoSuccess(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := run(ctx, []string{"-", filepath.Join(t.TempDir(), "db")}, strings.NewReader(file(3)), &progress{out: io.Discard})
+	if exitStatus(err) != 130 || !strings.Contains(err.Error(), "run it again") {
+		t.Errorf("status %d, %v", exitStatus(err), err)
 	}
 }
 

@@ -17,7 +17,9 @@
 //	some-command | go run . -flush 5s - weather.db
 //
 // The first line of the file is station,time,celsius. A time is like 2026-11-26T06:00:00Z.
-// The exit status is 1 after an error, even of a single row, and 130 after Ctrl-C.
+// The last line of readings.csv has the time of the one before, and replaces it.
+// The exit status is 1 after an error, even of a single row, 2 for wrong usage, and 130
+// after Ctrl-C.
 package main
 
 import (
@@ -42,14 +44,10 @@ func main() {
 	context.AfterFunc(ctx, stop) // the second Ctrl-C kills
 	p := &progress{out: os.Stderr, terminal: term.IsTerminal(int(os.Stderr.Fd()))}
 	err := run(ctx, os.Args[1:], os.Stdin, p)
-	switch {
-	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(os.Stderr, "importer: interrupted; run it again to import the rest")
-		os.Exit(130)
-	case err != nil:
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "importer:", err)
-		os.Exit(1)
 	}
+	os.Exit(exitStatus(err))
 }
 
 type settings struct {
@@ -75,15 +73,17 @@ func run(ctx context.Context, args []string, in io.Reader, p *progress) error {
 	}
 	switch {
 	case flags.NArg() != 2:
-		return fmt.Errorf("want a CSV file and a database, got %d arguments", flags.NArg())
+		return usage("want a CSV file and a database, got %d arguments", flags.NArg())
+	case flags.Arg(1) == "": // SQLite would use a temporary database
+		return usage("the name of the database is empty")
 	case s.batch < 1:
-		return fmt.Errorf("-batch %d: must be 1 or more", s.batch)
+		return usage("-batch %d: must be 1 or more", s.batch)
 	case s.attempts < 1:
-		return fmt.Errorf("-attempts %d: must be 1 or more", s.attempts)
+		return usage("-attempts %d: must be 1 or more", s.attempts)
 	case s.flush <= 0:
-		return fmt.Errorf("-flush %v: must be more than 0", s.flush)
+		return usage("-flush %v: must be more than 0", s.flush)
 	case !(s.rate >= 0): // a NaN is not
-		return fmt.Errorf("-rate %v: must be 0 or more", s.rate)
+		return usage("-rate %v: must be 0 or more", s.rate)
 	}
 	if name := flags.Arg(0); name != "-" {
 		file, err := os.Open(name)
@@ -98,7 +98,10 @@ func run(ctx context.Context, args []string, in io.Reader, p *progress) error {
 		return err
 	}
 	err = load(ctx, in, db.store, s, p)
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case errors.Is(err, context.Canceled):
+		err = fmt.Errorf("%w; run it again to import the rest", errInterrupted)
+	case err != nil:
 		err = fmt.Errorf("from %s to %s: %w", flags.Arg(0), flags.Arg(1), err)
 	}
 	return errors.Join(err, db.Close())
@@ -139,7 +142,7 @@ func load(ctx context.Context, in io.Reader, store workpool.Handler[[]row, int],
 			cancel(r.Err)
 		case r.Err != nil:
 			// Cancel, and not break: what has been stored meanwhile is still to be counted.
-			cancel(fmt.Errorf("lines %d to %d: %w", r.Task[0].line, r.Task[len(r.Task)-1].line, r.Err))
+			cancel(fmt.Errorf("%s: %w", lines(r.Task), r.Err))
 		}
 		p.draw(pool.Stats().Retried)
 	}
@@ -151,6 +154,15 @@ func load(ctx context.Context, in io.Reader, store workpool.Handler[[]row, int],
 		err = errors.New("some rows were not imported")
 	}
 	return errors.Join(<-ended, err)
+}
+
+// lines says which lines of the file a batch has.
+func lines(batch []row) string {
+	first, last := batch[0].line, batch[len(batch)-1].line
+	if first == last {
+		return fmt.Sprintf("line %d", first)
+	}
+	return fmt.Sprintf("lines %d to %d", first, last)
 }
 
 // A progress counts rows, and on a terminal draws a line about it.

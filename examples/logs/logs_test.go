@@ -232,17 +232,26 @@ func TestRun(t *testing.T) {
 			t.Errorf("run(%q): %v, %q, %q", args, err, &out, &stderr)
 		}
 	}
-	for _, args := range [][]string{
-		{filepath.Join(t.TempDir(), "missing")},
-		{t.TempDir()},
-		{path, path},
-		{"-chunk", "0"},
-		{"-longest", "0"},
-		{"-chunk", "2", "-longest", "1"},
-		{"-workers", "0"},
+	for _, test := range []struct {
+		status int
+		args   []string
+	}{
+		{1, []string{filepath.Join(t.TempDir(), "missing")}},
+		{1, []string{t.TempDir()}},
+		{2, []string{path, path}},
+		{2, []string{"-chunk", "0"}},
+		{2, []string{"-chunk", "2000000000", "-longest", "3000000000"}},
+		{2, []string{"-longest", "0"}},
+		{2, []string{"-chunk", "2", "-longest", "1"}},
+		{2, []string{"-workers", "0"}},
 	} {
-		if err := run(t.Context(), args, strings.NewReader(""), io.Discard, io.Discard); err == nil {
-			t.Errorf("run(%q) did not fail", args)
+		if err := run(t.Context(), test.args, strings.NewReader(""), io.Discard, io.Discard); exitStatus(err) != test.status {
+			t.Errorf("run(%q): status %d, %v", test.args, exitStatus(err), err)
 		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := run(ctx, []string{path}, nil, io.Discard, io.Discard); exitStatus(err) != 130 {
+		t.Errorf("interrupted: status %d, %v", exitStatus(err), err)
 	}
 }

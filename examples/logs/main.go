@@ -15,8 +15,8 @@
 //
 // Everything else is unchanged: line endings, a last line without one, and bytes that
 // are not text. A line has to fit into memory: one longer than -longest is an error. The
-// exit status is 1 after an error, and 130 after Ctrl-C; the output then ends with a
-// whole line.
+// exit status is 1 after an error, 2 for wrong usage, and 130 after Ctrl-C; the output
+// ends with a whole line.
 package main
 
 import (
@@ -37,18 +37,20 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second Ctrl-C kills
 	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	switch {
-	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(os.Stderr, "logs: interrupted")
-		os.Exit(130)
-	case err != nil:
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "logs:", err)
-		os.Exit(1)
 	}
+	os.Exit(exitStatus(err))
 }
+
+const maxChunk = 1 << 30 // bytes; there are three chunks for each worker
 
 func run(ctx context.Context, args []string, in io.Reader, out, stderr io.Writer) error {
 	flags := flag.NewFlagSet("logs", flag.ExitOnError)
+	flags.Usage = func() {
+		fmt.Fprintln(flags.Output(), "usage: logs [flags] [FILE]    (without FILE, the standard input)")
+		flags.PrintDefaults()
+	}
 	var o options
 	flags.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "chunks that are masked at a time")
 	flags.IntVar(&o.chunk, "chunk", 256<<10, "`bytes` of a chunk, which goes on to the end of its last line")
@@ -57,12 +59,12 @@ func run(ctx context.Context, args []string, in io.Reader, out, stderr io.Writer
 		return err
 	}
 	switch {
-	case o.chunk < 1:
-		return fmt.Errorf("-chunk %d: must be 1 or more", o.chunk)
+	case o.chunk < 1 || o.chunk > maxChunk:
+		return usage("-chunk %d: must be 1 to %d", o.chunk, maxChunk)
 	case o.longest < o.chunk:
-		return fmt.Errorf("-longest %d: must be -chunk, which is %d, or more", o.longest, o.chunk)
+		return usage("-longest %d: must be -chunk, which is %d, or more", o.longest, o.chunk)
 	case flags.NArg() > 1:
-		return fmt.Errorf("one file at a time, not %d", flags.NArg())
+		return usage("one file at a time, not %d", flags.NArg())
 	case flags.NArg() == 1:
 		file, err := os.Open(flags.Arg(0))
 		if err != nil {
@@ -76,5 +78,8 @@ func run(ctx context.Context, args []string, in io.Reader, out, stderr io.Writer
 		return err
 	}
 	fmt.Fprintf(stderr, "%d lines, %d addresses masked\n", total.lines, total.found)
+	if errors.Is(err, context.Canceled) {
+		return errInterrupted
+	}
 	return err
 }

@@ -8,6 +8,7 @@
 // Mirrors are tried in the order in which they are given, -parallel at a time. A mirror
 // that takes longer than -timeout has failed, and so has one whose file does not have
 // the sum that -sha256 asks for. The file appears under its name only when it is whole.
+// The exit status is 1 if no mirror has the file, 2 for wrong usage, and 130 after Ctrl-C.
 package main
 
 import (
@@ -33,10 +34,11 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second Ctrl-C kills
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+	err := run(ctx, os.Args[1:], os.Stdout)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "mirrors:", err)
-		os.Exit(1)
 	}
+	os.Exit(exitStatus(err))
 }
 
 type options struct {
@@ -48,6 +50,10 @@ type options struct {
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("mirrors", flag.ExitOnError)
+	flags.Usage = func() {
+		fmt.Fprintln(flags.Output(), "usage: mirrors -o FILE [flags] URL...")
+		flags.PrintDefaults()
+	}
 	var o options
 	flags.StringVar(&o.target, "o", "", "`file` to write")
 	flags.IntVar(&o.parallel, "parallel", 2, "mirrors that are asked at a time")
@@ -59,18 +65,23 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	var err error
 	switch o.sum, err = hex.DecodeString(*sum); {
 	case err != nil, len(o.sum) != 0 && len(o.sum) != sha256.Size:
-		return fmt.Errorf("-sha256 %q: not %d hexadecimal digits", *sum, 2*sha256.Size)
+		return usage("-sha256 %q: not %d hexadecimal digits", *sum, 2*sha256.Size)
 	case o.target == "":
-		return errors.New("-o is missing: name the file to write")
+		return usage("-o is missing: name the file to write")
+	case o.parallel < 1:
+		return usage("-parallel %d: must be 1 or more", o.parallel)
 	case o.timeout <= 0:
-		return fmt.Errorf("-timeout %v: must be more than 0", o.timeout)
+		return usage("-timeout %v: must be more than 0", o.timeout)
 	case flags.NArg() == 0:
-		return errors.New("no mirrors: name their URLs")
+		return usage("no mirrors: name their URLs")
 	}
 	for _, arg := range flags.Args() {
 		if u, err := url.Parse(arg); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			return fmt.Errorf("%q is no http or https URL", arg)
+			return usage("%q is no http or https URL", arg)
 		}
+	}
+	if info, err := os.Stat(o.target); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("-o %s: exists, and is no regular file: choose another name", o.target)
 	}
 	winner, err := download(ctx, flags.Args(), o)
 	if err == nil {
@@ -85,7 +96,7 @@ func download(ctx context.Context, mirrors []string, o options) (winner string, 
 	// one can be renamed. The others are deleted in the end.
 	dir, err := os.MkdirTemp(filepath.Dir(o.target), ".mirrors-*")
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("-o %s: %w", o.target, err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	client := &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
@@ -107,7 +118,7 @@ func download(ctx context.Context, mirrors []string, o options) (winner string, 
 		failures = append(failures, r.Err)
 	}
 	if ctx.Err() != nil {
-		return "", errors.New("interrupted")
+		return "", errInterrupted
 	}
 	return "", fmt.Errorf("no mirror has the file:\n%w", errors.Join(failures...))
 }

@@ -79,8 +79,8 @@ func TestMirrors_InterruptLeavesNothing(t *testing.T) {
 		cancel()
 		hangs(w, r)
 	}), newMirror(t, hangs))
-	if err == nil || err.Error() != "interrupted" {
-		t.Errorf("%v", err)
+	if exitStatus(err) != 130 {
+		t.Errorf("status %d, %v", exitStatus(err), err)
 	}
 }
 
@@ -141,24 +141,28 @@ func TestMirrors_LimitsTheAttemptsAtATime(t *testing.T) {
 }
 
 func TestMirrors_RefusesWhatItCannotUse(t *testing.T) {
-	for _, args := range [][]string{
-		{},
-		{"-o", "x"},
-		{"http://localhost/"},
-		{"-o", "x", "ftp://localhost/"},
-		{"-o", "x", "file"},
-		{"-o", "x", "-sha256", "abc", "http://localhost/"},
-		{"-o", "x", "-sha256", "ab", "http://localhost/"},
-		{"-o", "x", "-timeout", "0", "http://localhost/"},
-		{"-o", "x", "-parallel", "0", "http://localhost/"},
-		{"-o", filepath.Join(t.TempDir(), "missing", "x"), "http://localhost/"},
+	for _, test := range []struct {
+		status int
+		args   []string
+	}{
+		{2, []string{}},
+		{2, []string{"-o", "x"}},
+		{2, []string{"http://localhost/"}},
+		{2, []string{"-o", "x", "ftp://localhost/"}},
+		{2, []string{"-o", "x", "file"}},
+		{2, []string{"-o", "x", "-sha256", "abc", "http://localhost/"}},
+		{2, []string{"-o", "x", "-sha256", "ab", "http://localhost/"}},
+		{2, []string{"-o", "x", "-timeout", "0", "http://localhost/"}},
+		{2, []string{"-o", "x", "-parallel", "0", "http://localhost/"}},
+		{1, []string{"-o", filepath.Join(t.TempDir(), "missing", "x"), "http://localhost/"}},
+		{1, []string{"-o", t.TempDir(), "http://localhost/"}},
 	} {
 		t.Chdir(t.TempDir())
-		if err := run(t.Context(), args, io.Discard); err == nil {
-			t.Errorf("run(%q) did not fail", args)
+		if err := run(t.Context(), test.args, io.Discard); exitStatus(err) != test.status {
+			t.Errorf("run(%q): status %d, %v", test.args, exitStatus(err), err)
 		}
 		if left, err := os.ReadDir("."); err != nil || len(left) > 0 {
-			t.Errorf("run(%q) left %v, %v", args, left, err)
+			t.Errorf("run(%q) left %v, %v", test.args, left, err)
 		}
 	}
 }

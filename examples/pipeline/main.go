@@ -15,7 +15,7 @@
 //	go run ./examples/pipeline -n 200 -delay 20ms   # a slow second stage
 //	go run ./examples/pipeline -n 200 -broken 50    # every 50th image is cut off
 //
-// The exit status is 1 if an image failed, or at Ctrl-C.
+// The exit status is 1 if an image failed, 2 for wrong usage, and 130 after Ctrl-C.
 package main
 
 import (
@@ -38,12 +38,12 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the second Ctrl-C kills
 	err := run(ctx, os.Args[1:], os.Stdout)
-	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "pipeline:", err)
-		os.Exit(1)
 	}
+	os.Exit(exitStatus(err))
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
@@ -58,17 +58,17 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	switch {
 	case flags.NArg() > 0:
-		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+		return usage("unexpected argument %q", flags.Arg(0))
 	case *n < 0:
-		return fmt.Errorf("-n %d: must be 0 or more", *n)
+		return usage("-n %d: must be 0 or more", *n)
 	case *delay < 0:
-		return fmt.Errorf("-delay %v: must be 0 or more", *delay)
+		return usage("-delay %v: must be 0 or more", *delay)
 	case *broken < 0:
-		return fmt.Errorf("-broken %d: must be 0 or more", *broken)
+		return usage("-broken %d: must be 0 or more", *broken)
 	}
 	if *dir != "" {
 		if err := os.MkdirAll(*dir, 0o755); err != nil {
-			return err
+			return fmt.Errorf("-out: %w", err)
 		}
 	}
 	store := func(ctx context.Context, t thumbnail) error {
@@ -93,15 +93,19 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%d thumbnails in %v, %d images failed\n", s.thumbnails, time.Since(began).Round(time.Millisecond), len(s.failures))
 	if s.thumbnails > 0 {
-		fmt.Fprintf(out, "in:  %8d bytes, on average %v\n", s.in.bytes, s.in.size.Div(s.thumbnails))
-		fmt.Fprintf(out, "out: %8d bytes, on average %v\n", s.out.bytes, s.out.size.Div(s.thumbnails))
+		in, small := s.in.size.Div(s.thumbnails), s.out.size.Div(s.thumbnails)
+		fmt.Fprintf(out, "in:  %8d bytes, on average %d x %d\n", s.in.bytes, in.X, in.Y)
+		fmt.Fprintf(out, "out: %8d bytes, on average %d x %d\n", s.out.bytes, small.X, small.Y)
 	}
 	fmt.Fprintf(out, "peak: %d images in flight, of at most %d\n", s.peak, bound(*workers))
 	if *dir != "" {
 		fmt.Fprintln(out, "the thumbnails are in", *dir)
 	}
-	if err == nil && len(s.failures) > 0 {
-		err = errors.New("some images failed")
+	switch {
+	case ctx.Err() != nil:
+		return errInterrupted
+	case err == nil && len(s.failures) > 0:
+		return errors.New("some images failed")
 	}
 	return err
 }

@@ -271,9 +271,17 @@ func TestRun_RefusesWhatItCannotUse(t *testing.T) {
 		{"-broken", "-1"},
 		{"-workers", "0"},
 	} {
-		if err := run(t.Context(), args, io.Discard); err == nil {
-			t.Errorf("run(%q) did not fail", args)
+		if err := run(t.Context(), args, io.Discard); exitStatus(err) != 2 {
+			t.Errorf("run(%q): status %d, %v", args, exitStatus(err), err)
 		}
+	}
+}
+
+func TestRun_Interrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := run(ctx, nil, io.Discard); exitStatus(err) != 130 {
+		t.Errorf("status %d, %v", exitStatus(err), err)
 	}
 }
 
@@ -281,7 +289,7 @@ func TestRun_WritesThumbnails(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new")
 	var out bytes.Buffer
 	err := run(t.Context(), []string{"-n", "10", "-workers", "2", "-broken", "5", "-out", dir}, &out)
-	if err == nil || !strings.Contains(out.String(), "8 thumbnails") || !strings.Contains(out.String(), "failed: image-0005: ") {
+	if exitStatus(err) != 1 || !strings.Contains(out.String(), "8 thumbnails") || !strings.Contains(out.String(), "failed: image-0005: ") {
 		t.Errorf("error: %v, output:\n%s", err, out.String())
 	}
 	files, err := os.ReadDir(dir)

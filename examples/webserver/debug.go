@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/pprof"
 	"time"
@@ -23,7 +22,7 @@ func debugRoutes(page http.Handler) http.Handler {
 // serveDebug serves the page of the pool and the profiles, for engineers only. It listens on an
 // address of its own, so that requests from outside cannot reach it.
 func (s *server) serveDebug(addr string) (*http.Server, error) {
-	listener, err := net.Listen("tcp", addr)
+	listener, err := listen("debug", addr)
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,9 @@
 //
 // Watch it on http://localhost:6060/debug/workpool/ in a browser.
 //
-// The outcomes of the last 1000 ended jobs are kept, older ones are forgotten.
+// The outcomes of the last 1000 ended jobs are kept, older ones are forgotten. The exit
+// status is 0 after Ctrl-C, if all accepted jobs have ended, 1 after an error, and 2 for
+// wrong usage.
 package main
 
 import (
@@ -41,8 +43,8 @@ import (
 
 func main() {
 	if err := run(os.Args[1:], hash); err != nil {
-		slog.Error("exiting", "error", err)
-		os.Exit(1)
+		fmt.Fprintln(os.Stderr, "webserver:", err)
+		os.Exit(exitStatus(err))
 	}
 }
 
@@ -60,11 +62,11 @@ func run(args []string, work func(context.Context, request) (string, error)) err
 	}
 	switch {
 	case flags.NArg() > 0:
-		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+		return usage("unexpected argument %q", flags.Arg(0))
 	case *drain < 0:
-		return fmt.Errorf("-drain %v: must be 0 or more", *drain)
+		return usage("-drain %v: must be 0 or more", *drain)
 	case *linger < 0:
-		return fmt.Errorf("-linger %v: must be 0 or more", *linger)
+		return usage("-linger %v: must be 0 or more", *linger)
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -80,11 +82,24 @@ func run(args []string, work func(context.Context, request) (string, error)) err
 		}
 		defer debugServer.Close() // Shutdown would wait for those who watch the page
 	}
-	listener, err := net.Listen("tcp", *addr)
+	listener, err := listen("addr", *addr)
 	if err != nil {
 		return errors.Join(err, s.pool.Close())
 	}
 	return s.serve(ctx, listener, *drain, *linger)
+}
+
+// listen listens on an address that was given with a flag.
+func listen(name, addr string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", addr)
+	var malformed *net.AddrError
+	switch {
+	case errors.As(err, &malformed):
+		return nil, usage("-%s %q: must be host:port, such as 127.0.0.1:8080", name, addr)
+	case err != nil:
+		return nil, fmt.Errorf("-%s %s: %w: choose another address", name, addr, err)
+	}
+	return listener, nil
 }
 
 // serve answers requests until ctx ends, and then goes down in order. It
@@ -109,7 +124,8 @@ func (s *server) serve(ctx context.Context, listener net.Listener, drain, linger
 	}
 	hurry, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	slog.Info("draining", "limit", drain, "stats", s.pool.Stats())
+	stats := s.pool.Stats()
+	slog.Info("draining", "limit", drain, "running", stats.Running, "queued", stats.Queued)
 	drainErr := s.drain(hurry, drain)
 
 	if serveErr == nil {
@@ -122,7 +138,8 @@ func (s *server) serve(ctx context.Context, listener net.Listener, drain, linger
 	requests, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	err := httpServer.Shutdown(requests)
-	slog.Info("stopped", "stats", s.pool.Stats())
+	stats = s.pool.Stats()
+	slog.Info("stopped", "succeeded", stats.Succeeded, "failed", stats.Failed, "aborted", stats.Aborted)
 	return errors.Join(serveErr, drainErr, err)
 }
 

@@ -5,8 +5,8 @@ package main
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -37,10 +37,9 @@ func TestMain(m *testing.M) {
 		}
 	})
 	if err != nil {
-		slog.Error("exiting", "error", err)
-		os.Exit(1)
+		fmt.Fprintln(os.Stderr, err)
 	}
-	os.Exit(0)
+	os.Exit(exitStatus(err))
 }
 
 // A process is a webserver of its own.

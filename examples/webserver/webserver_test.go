@@ -207,12 +207,14 @@ func TestRun_RefusesWhatItCannotUse(t *testing.T) {
 	for _, args := range [][]string{
 		{"extra"},
 		{"-drain", "-1s"},
+		{"-addr", "127.0.0.1"},
+		{"-debug", "127.0.0.1:99999"},
 		{"-linger", "-1s"},
 		{"-workers", "0"},
 		{"-queue", "-1"},
 	} {
-		if err := run(args, hash); err == nil {
-			t.Errorf("run(%q) did not fail", args)
+		if err := run(args, hash); exitStatus(err) != 2 {
+			t.Errorf("run(%q): status %d, %v", args, exitStatus(err), err)
 		}
 	}
 }

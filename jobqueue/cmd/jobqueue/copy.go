@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -41,9 +42,14 @@ func copyQueues(flags *flag.FlagSet) func(ctx context.Context, args []string, ou
 		case *replicas < 1 || *replicas > 5:
 			return usage("-replicas %d: the number is 1 to 5", *replicas)
 		}
-		if _, err := os.Stat(*dir); err != nil { // which Start would create
+		if _, err := os.Stat(filepath.Join(*dir, "jetstream")); err != nil { // which Start would make
+			return fmt.Errorf("-dir %s holds no queues: %w", *dir, err)
+		}
+		to, err := t.connect()
+		if err != nil {
 			return err
 		}
+		defer to.Close()
 		// Its own server makes sure that nobody works on the queues meanwhile.
 		s, err := embedded.Start(*dir)
 		if err != nil {
@@ -55,11 +61,6 @@ func copyQueues(flags *flag.FlagSet) func(ctx context.Context, args []string, ou
 			return err
 		}
 		defer from.Close()
-		to, err := t.connect()
-		if err != nil {
-			return err
-		}
-		defer to.Close()
 		c := copier{from: from, to: to, replicas: *replicas, timeout: t.timeout}
 		return c.copyAll(ctx, out)
 	}

@@ -167,12 +167,19 @@ func TestCopy_FromOneServerToThree(t *testing.T) {
 	status, _, errs = runCommand(t, args...)
 	assert.Equal(t, 1, status)
 	assert.Contains(t, errs, "with other messages")
-	status, _, errs = runCommand(t, "copy", "-dir", filepath.Join(dir, "none"))
-	assert.Equal(t, 1, status)
-	assert.Contains(t, errs, "no such file")
-	status, _, errs = runCommand(t, "copy", "-replicas", "6")
-	assert.Equal(t, 2, status)
-	assert.Contains(t, errs, "-replicas 6")
+}
+
+// What is no folder of a server does not become one.
+func TestCopy_RefusesOtherFolders(t *testing.T) {
+	dir := t.TempDir()
+	for _, other := range []string{dir, filepath.Join(dir, "none")} {
+		status, _, errs := runCommand(t, "copy", "-dir", other)
+		assert.Equal(t, 1, status)
+		assert.Contains(t, errs, "holds no queues")
+	}
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Empty(t, left)
 }
 
 // A copy that was cut short in the middle of a stream can be given again at once, also
@@ -202,7 +209,7 @@ func TestCopy_AgainAfterItWasCutShort(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, watch.Flush())
 	args := []string{"copy", "-dir", data, "-server", urls, "-token-file", token}
-	require.Equal(t, 1, run(ctx, args, io.Discard, io.Discard))
+	require.Equal(t, 130, run(ctx, args, io.Discard, io.Discard))
 	require.Error(t, ctx.Err())
 	status, out, errs := runCommand(t, args...)
 	require.Zero(t, status, errs)

@@ -10,7 +10,8 @@
 //
 // serve listens on 127.0.0.1:4222 unless told otherwise, and refuses to listen where
 // other machines can reach it without a token or users. The exit status is 0 if all
-// went well, 1 if something failed, 2 if the command line was wrong.
+// went well, 1 if something failed, 2 if the command line was wrong, and 130 if Ctrl-C
+// cut it short, which is never so for serve and the live stats.
 package main
 
 import (
@@ -22,13 +23,15 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/seed-a18b2dc9/workpool/jobqueue"
+	"github.com/seed-a18b2dc9/workpool/jobqueue/embedded"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(status)
+	context.AfterFunc(ctx, stop) // the second Ctrl-C kills
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
 // A command is one of the things that the program does.
@@ -51,6 +54,13 @@ var commands = []command{
 type usageError struct{ error }
 
 func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// isMistake tells whether the command line was wrong.
+func isMistake(err error) bool {
+	var mistake usageError
+	return errors.As(err, &mistake) || errors.Is(err, jobqueue.ErrInvalidName) ||
+		errors.Is(err, jobqueue.ErrInvalidOption) || errors.Is(err, embedded.ErrInvalidOption)
+}
 
 // run is main, for tests.
 func run(ctx context.Context, args []string, out, errs io.Writer) int {
@@ -82,12 +92,15 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 			return 2
 		}
 		err := do(ctx, flags.Args(), out)
-		if err == nil {
+		switch {
+		case err == nil:
 			return 0
+		case errors.Is(err, context.Canceled):
+			fmt.Fprintf(errs, "jobqueue %s: interrupted\n", c.name)
+			return 130
 		}
 		fmt.Fprintf(errs, "jobqueue %s: %v\n", c.name, err)
-		var mistake usageError
-		if errors.As(err, &mistake) {
+		if isMistake(err) {
 			return 2
 		}
 		return 1

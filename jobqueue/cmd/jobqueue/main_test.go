@@ -154,6 +154,14 @@ func TestRun_QueueFromServeToDelete(t *testing.T) {
 	status, _, errs = runCommand(t, "stats", "-once", "-server", url, "-queue", "orders")
 	assert.Equal(t, 1, status)
 	assert.Contains(t, errs, "Authorization Violation")
+	status, _, errs = runCommand(t, append(append([]string{"stats", "-once"}, target...), "-queue", "a b")...)
+	assert.Equal(t, 2, status)
+	assert.Contains(t, errs, `"a b"`)
+	interrupted, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	said := new(console)
+	assert.Equal(t, 130, run(interrupted, append([]string{"dead"}, target...), io.Discard, said))
+	assert.Equal(t, "jobqueue dead: interrupted\n", said.String())
 	status, _, errs = runCommand(t, append(append([]string{"stats", "-once"}, target...), "-queue", "others")...)
 	assert.Equal(t, 1, status)
 	assert.Contains(t, errs, `no queue "others" on `+url+": check -queue and -server")
@@ -228,6 +236,8 @@ func TestRun_MistakesOnTheCommandLine(t *testing.T) {
 		{2, "unexpected", []string{"dead", "-queue", "q", "extra"}},
 		{2, "say which", []string{"requeue", "-queue", "q"}},
 		{2, "say which", []string{"delete", "-queue", "q"}},
+		{2, "-replicas 6", []string{"copy", "-replicas", "6"}},
+		{2, "-timeout -1s", []string{"stats", "-queue", "q", "-timeout", "-1s"}},
 		{1, "no servers available", []string{"stats", "-queue", "q", "-server", "nats://127.0.0.1:1"}},
 	} {
 		status, _, errs := runCommand(t, c.args...)

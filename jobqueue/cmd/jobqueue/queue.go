@@ -71,6 +71,9 @@ func (t *target) open(ctx context.Context) (*rawQueue, func(), error) {
 
 // connect connects to the server.
 func (t *target) connect() (*nats.Conn, error) {
+	if t.timeout <= 0 {
+		return nil, usage("-timeout %v: the time is more than 0", t.timeout)
+	}
 	opts := []nats.Option{nats.Name("jobqueue command"), nats.Timeout(t.timeout), jobqueue.Reliable()}
 	if t.tokenFile != "" {
 		token, err := secret(t.tokenFile)
@@ -97,7 +100,10 @@ func (t *target) connect() (*nats.Conn, error) {
 		opts = append(opts, nats.RootCAs(t.ca))
 	}
 	nc, err := nats.Connect(t.server, opts...)
-	if err != nil {
+	switch {
+	case errors.Is(err, nats.ErrNoServers):
+		return nil, fmt.Errorf("connecting to %s: %w: check -server, and that it runs", t.server, err)
+	case err != nil:
 		return nil, fmt.Errorf("connecting to %s: %w", t.server, err)
 	}
 	return nc, nil

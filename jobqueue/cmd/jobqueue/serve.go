@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -71,9 +70,6 @@ func serve(flags *flag.FlagSet) func(ctx context.Context, args []string, out io.
 			opts = append(opts, embedded.WithCluster(c))
 		}
 		s, err := embedded.Start(*dir, opts...)
-		if errors.Is(err, embedded.ErrInvalidOption) {
-			return usageError{err}
-		}
 		if err != nil {
 			return err
 		}

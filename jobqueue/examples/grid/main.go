@@ -2,8 +2,12 @@
 // times: one process that serves the queue, some that work, while it submits the jobs
 // itself and reads the results. In the middle it kills one of the workers, the hard
 // way, and starts another; at the end nothing is missing, and it says what happened.
+// The parts end when their standard input does, which works on every system, and even
+// if the program itself is killed.
 //
 //	go run ./examples/grid -workers 3 -jobs 2000
+//
+// The exit status is 1 after an error, 2 for wrong usage, and 130 after Ctrl-C.
 //
 // On several machines, the parts are the command jobqueue serve on one, and a program
 // like work below on the others, with the address and the token of the first.
@@ -17,9 +21,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -37,36 +43,54 @@ const (
 	partVariable  = "GRID_PART"
 	urlVariable   = "GRID_URL"
 	tokenVariable = "GRID_TOKEN"
-	dirVariable   = "GRID_DIR"
 
 	ackWait     = time.Second // how long a killed worker's jobs wait for another
 	concurrency = 4
+	maxWorkers  = 100 // a process each
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := part(ctx, os.Getenv(partVariable))
-	stop()
+	var err error
+	if name := os.Getenv(partVariable); name != "" {
+		// Ctrl-C reaches every process of a terminal. The parts leave it to the one that
+		// directs, which stops the workers before the server.
+		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+		err = part(name, os.Stdin)
+	} else {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		context.AfterFunc(ctx, stop) // the second Ctrl-C kills
+		err = direct(ctx, os.Args[1:], os.Stdout)
+	}
+	if errors.Is(err, context.Canceled) {
+		err = errInterrupted
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "grid:", err)
-		os.Exit(1)
 	}
+	os.Exit(exitStatus(err))
 }
 
-// part plays a part, or directs the play.
-func part(ctx context.Context, name string) error {
-	switch name {
-	case "server":
+// part plays a part until in ends.
+func part(name string, in io.Reader) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		_, _ = io.Copy(io.Discard, in) // nothing comes
+		cancel()
+	}()
+	if name == "server" {
 		return serve(ctx)
-	case "worker":
-		return work(ctx)
 	}
-	return direct(ctx, os.Args[1:], os.Stdout)
+	return work(ctx)
 }
 
-// serve runs the server until a signal comes.
-func serve(ctx context.Context) error {
-	s, err := embedded.Start(os.Getenv(dirVariable), embedded.WithListen("127.0.0.1:0"), embedded.WithToken(os.Getenv(tokenVariable)))
+// serve runs the server until ctx ends.
+func serve(ctx context.Context) (err error) {
+	dir, err := os.MkdirTemp("", "grid")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	s, err := embedded.Start(dir, embedded.WithListen("127.0.0.1:0"), embedded.WithToken(os.Getenv(tokenVariable)))
 	if err != nil {
 		return err
 	}
@@ -88,7 +112,7 @@ func open(ctx context.Context, url string) (*jobqueue.Queue[int, string], *nats.
 	return q, nc, err
 }
 
-// work runs jobs until a signal comes, and then finishes those that run.
+// work runs jobs until ctx ends, and then finishes those that run.
 func work(ctx context.Context) error {
 	q, nc, err := open(ctx, os.Getenv(urlVariable))
 	if err != nil {
@@ -133,43 +157,43 @@ func direct(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if *workers < 1 || *jobs < 1 {
-		return fmt.Errorf("-workers %d -jobs %d: both are 1 or more", *workers, *jobs)
+	switch {
+	case flags.NArg() > 0:
+		return usage("unexpected argument %q", flags.Arg(0))
+	case *workers < 1 || *workers > maxWorkers:
+		return usage("-workers %d: must be 1 to %d", *workers, maxWorkers)
+	case *jobs < 1:
+		return usage("-jobs %d: must be 1 or more", *jobs)
 	}
-	dir, err := os.MkdirTemp("", "grid")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
 	if err := os.Setenv(tokenVariable, rand.Text()); err != nil {
 		return err
 	}
 
-	server, url, err := start(dirVariable+"="+dir, partVariable+"=server")
+	server, url, err := start(partVariable + "=server")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stop(server)) }()
+	defer func() { err = errors.Join(err, server.stop()) }()
 	fmt.Fprintf(out, "server  %d listens on %s\n", server.Process.Pid, url)
-	worker := func() (*exec.Cmd, error) {
-		cmd, _, err := start(urlVariable+"="+url, partVariable+"=worker")
+	worker := func() (*process, error) {
+		p, _, err := start(urlVariable+"="+url, partVariable+"=worker")
 		if err == nil {
-			fmt.Fprintf(out, "worker  %d runs %d jobs at a time\n", cmd.Process.Pid, concurrency)
+			fmt.Fprintf(out, "worker  %d runs %d jobs at a time\n", p.Process.Pid, concurrency)
 		}
-		return cmd, err
+		return p, err
 	}
-	var running []*exec.Cmd
+	var running []*process
 	defer func() {
-		for _, cmd := range running {
-			err = errors.Join(err, stop(cmd))
+		for _, p := range running {
+			err = errors.Join(err, p.stop())
 		}
 	}()
 	for range *workers {
-		cmd, err := worker()
+		p, err := worker()
 		if err != nil {
 			return err
 		}
-		running = append(running, cmd)
+		running = append(running, p)
 	}
 
 	q, nc, err := open(ctx, url)
@@ -203,7 +227,7 @@ func direct(ctx context.Context, args []string, out io.Writer) (err error) {
 		if r.Attempt > 1 {
 			again++
 		}
-		if len(seen) == *jobs/3 {
+		if len(seen) == (*jobs+2)/3 {
 			victim := running[0]
 			_ = victim.Process.Kill() // it may have failed, which shows when the next one starts
 			_ = victim.Wait()
@@ -223,15 +247,21 @@ func direct(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	fmt.Fprintf(out, "%d jobs, %d results, none missing, none twice, in %v\n", *jobs, len(seen), time.Since(begin).Round(time.Millisecond))
 	fmt.Fprintf(out, "%d jobs that the killed worker had fetched went to others; it had begun %d of them at most\n", again, concurrency)
-	for name, n := range byWorker {
-		fmt.Fprintf(out, "%6d by %s\n", n, name)
+	for _, name := range slices.Sorted(maps.Keys(byWorker)) {
+		fmt.Fprintf(out, "%6d by %s\n", byWorker[name], name)
 	}
 	return nil
 }
 
+// A process plays a part.
+type process struct {
+	*exec.Cmd
+	in io.Closer // ends it
+}
+
 // start starts this program with a part to play, and returns when it has printed a
 // line, and the line.
-func start(env ...string) (*exec.Cmd, string, error) {
+func start(env ...string) (*process, string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, "", err
@@ -239,6 +269,10 @@ func start(env ...string) (*exec.Cmd, string, error) {
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, "", err
+	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, "", err
@@ -250,11 +284,11 @@ func start(env ...string) (*exec.Cmd, string, error) {
 	if err != nil {
 		return nil, "", errors.Join(fmt.Errorf("a part did not start: %w", err), cmd.Wait())
 	}
-	return cmd, strings.TrimSpace(line), nil
+	return &process{cmd, in}, strings.TrimSpace(line), nil
 }
 
 // stop ends a part in an orderly way.
-func stop(cmd *exec.Cmd) error {
-	_ = cmd.Process.Signal(syscall.SIGTERM) // one that is gone shows in Wait
-	return cmd.Wait()
+func (p *process) stop() error {
+	_ = p.in.Close() // one that is gone shows in Wait
+	return p.Wait()
 }

@@ -11,6 +11,9 @@
 // Stop it in the middle, with Ctrl-C or kill -9, and start it again: jobs that were
 // stored and not done go on where they were. A job's ID is the path of its image, so
 // submitting again what is queued or done within the last two minutes does nothing.
+//
+// The exit status is 1 if an image has no thumbnail, 2 for wrong usage, and 130 after
+// Ctrl-C.
 package main
 
 import (
@@ -24,6 +27,7 @@ import (
 	_ "image/gif"
 	_ "image/jpeg"
 	"image/png"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -52,16 +56,23 @@ type Thumbnail struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the second Ctrl-C kills
 	err := run(ctx, os.Args[1:])
-	stop()
+	if errors.Is(err, context.Canceled) {
+		err = fmt.Errorf("%w; run it again to do the rest", errInterrupted)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "thumbnails:", err)
-		os.Exit(1)
 	}
+	os.Exit(exitStatus(err))
 }
 
 func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("thumbnails", flag.ExitOnError)
+	flags.Usage = func() {
+		fmt.Fprintln(flags.Output(), "usage: thumbnails [flags] [IMAGE...]    (without IMAGE, some that it draws)")
+		flags.PrintDefaults()
+	}
 	out := flags.String("out", filepath.Join(os.TempDir(), "workpool-thumbnails"), "folder for the thumbnails")
 	data := flags.String("data", "", "folder for the queue (default: a folder queue in -out)")
 	width := flags.Int("width", 160, "width of a thumbnail")
@@ -69,16 +80,23 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	if *width < 1 {
-		return fmt.Errorf("-width %d: a thumbnail is 1 pixel wide or more", *width)
+		return usage("-width %d: a thumbnail is 1 pixel wide or more", *width)
 	}
 	if *data == "" {
 		*data = filepath.Join(*out, "queue")
 	}
 	if err := os.MkdirAll(*out, 0o755); err != nil {
-		return err
+		return fmt.Errorf("-out: %w", err)
 	}
 	fmt.Println("thumbnails go to", *out)
-	sources := flags.Args()
+	var sources []string
+	for _, arg := range flags.Args() {
+		path, err := filepath.Abs(arg) // the job may be done by a later run, in another folder
+		if err != nil {
+			return err
+		}
+		sources = append(sources, path)
+	}
 	if len(sources) == 0 {
 		if sources, err = pictures(filepath.Join(*out, "originals"), 12); err != nil {
 			return err
@@ -136,8 +154,12 @@ func run(ctx context.Context, args []string) (err error) {
 
 // shrink is the handler. To run it twice does no harm: it writes the same file.
 func shrink(ctx context.Context, job Job) (Thumbnail, error) {
+	info, err := os.Stat(job.Source)
+	if err == nil && !info.Mode().IsRegular() {
+		return Thumbnail{}, workpool.Permanent(fmt.Errorf("%s is no regular file", job.Source))
+	}
 	data, err := os.ReadFile(job.Source)
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return Thumbnail{}, workpool.Permanent(err)
 	}
 	if err != nil {

@@ -36,6 +36,11 @@ func TestRun_SaysWhatIsNoImage(t *testing.T) {
 	out := t.TempDir()
 	text := filepath.Join(out, "text.png")
 	require.NoError(t, os.WriteFile(text, []byte("no image"), 0o600))
-	err := run(t.Context(), []string{"-out", out, text, filepath.Join(out, "missing.png")})
-	require.ErrorContains(t, err, "2 of 2 images have no thumbnail")
+	err := run(t.Context(), []string{"-out", out, text, filepath.Join(out, "missing.png"), out})
+	require.ErrorContains(t, err, "3 of 3 images have no thumbnail")
+	require.Equal(t, 1, exitStatus(err))
+}
+
+func TestRun_RefusesWhatItCannotUse(t *testing.T) {
+	require.Equal(t, 2, exitStatus(run(t.Context(), []string{"-width", "0"})))
 }
