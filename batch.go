@@ -10,14 +10,14 @@ import (
 // A batch is the tasks of one Map, Stream or Group, which share a context. It may also be a
 // single task that a handler has submitted to its own pool and waits for.
 type batch[T, R any] struct {
-	pool    *Pool[T, R]
-	ctx     *batchContext
-	origin  *origin
-	at      time.Duration // when it began, on the observer's clock
-	signal  chan struct{} // capacity 1; tells whoever waits for the batch to look again
-	entered func()        // called when a task has been accepted or refused
+	pool   *Pool[T, R]
+	ctx    *batchContext
+	origin *origin
+	at     time.Duration // when it began, on the observer's clock
+	signal chan struct{} // capacity 1; tells whoever waits for the batch to look again
 
 	// Guarded by the pool's mutex:
+	done    <-chan struct{}  // of ctx; nil after its end has been noticed
 	unbegun [2]unbegun[T, R] // tasks that no worker has begun: [0] not parked, [1] parked
 	pending int              // tasks that were handed in and have not ended
 	next    uint64           // the index of the next task to be accepted
@@ -36,7 +36,7 @@ func (b *batch[T, R]) begin(ctx context.Context, p *Pool[T, R], way Way) error {
 		return err
 	}
 	b.pool, b.ctx, b.signal = p, newBatchContext(ctx, &p.life), make(chan struct{}, 1)
-	b.origin, b.at = c.origin, p.observer.now()
+	b.origin, b.at, b.done = c.origin, p.observer.now(), b.ctx.Done()
 	p.lock()
 	b.join(p.placeOfLocked(c.inside))
 	p.unlock()
@@ -51,21 +51,24 @@ func (b *batch[T, R]) newJobLocked(to owner[T, R], task T, at time.Duration) *jo
 	return j
 }
 
-// handIn gets one task accepted.
-func (b *batch[T, R]) handIn(to owner[T, R], task T, how policy) error {
+// handInLocked enters the mutex and gets one task accepted. It leaves the mutex only while it
+// waits for room.
+func (b *batch[T, R]) handInLocked(to owner[T, R], task T, how policy) error {
 	p := b.pool
-	if b.ctx.Err() != nil {
-		return p.refused(contextError(b.ctx))
-	}
-	c, err := p.classify(task)
-	if err != nil {
-		return p.refused(err)
+	var class class
+	err := b.ended()
+	if err == nil {
+		class, err = p.classify(task)
 	}
 	at := p.observer.now()
 	p.lock()
+	if err != nil {
+		p.count.refused++
+		return err
+	}
 	j := b.newJobLocked(to, task, at)
 	b.pending++
-	p.classLocked(j, c)
+	p.classLocked(j, class)
 	b.add(j)
 	waits, err := p.offerLocked(j, b.place, how)
 	if waits {
@@ -79,10 +82,6 @@ func (b *batch[T, R]) handIn(to owner[T, R], task T, how policy) error {
 	case b.ctx.Context.Err() != nil: // ctx has ended since, and the other tasks may have been taken back already
 		b.takeBackLocked(stdError(b.ctx.Context))
 	}
-	if b.entered != nil {
-		b.entered()
-	}
-	p.unlock()
 	return err
 }
 
@@ -116,17 +115,18 @@ func (b *batch[T, R]) wake() {
 	}
 }
 
-// waitLocked waits until it is signalled or timeout fires. If the context ends first, it
-// takes back the tasks that no worker has begun, and sets ended to nil.
-func (b *batch[T, R]) waitLocked(ended *<-chan struct{}, timeout <-chan time.Time) (timedOut bool) {
+// waitLocked waits until it is signalled, changed is closed, or timeout fires. If the context ends
+// first, it takes back the tasks that no worker has begun.
+func (b *batch[T, R]) waitLocked(changed <-chan struct{}, timeout <-chan time.Time) (timedOut bool) {
 	p := b.pool
+	done := b.done
 	p.awaitLocked(b)
 	p.unlock()
 	var err error
 	select {
 	case <-b.signal:
-	case <-*ended:
-		*ended = nil
+	case <-changed:
+	case <-done:
 		err = contextError(b.ctx)
 	case <-timeout:
 		timedOut = true
@@ -134,6 +134,7 @@ func (b *batch[T, R]) waitLocked(ended *<-chan struct{}, timeout <-chan time.Tim
 	p.lockAhead()
 	b.waits--
 	if err != nil {
+		b.done = nil
 		b.takeBackLocked(err)
 	}
 	return timedOut
@@ -141,10 +142,9 @@ func (b *batch[T, R]) waitLocked(ended *<-chan struct{}, timeout <-chan time.Tim
 
 // await waits until all tasks have ended.
 func (b *batch[T, R]) await() {
-	ended := b.ctx.Done()
 	b.pool.lockAhead()
 	for b.pending > 0 {
-		b.waitLocked(&ended, nil)
+		b.waitLocked(nil, nil)
 	}
 	b.pool.unlock()
 	b.wake() // in case another goroutine waits too
@@ -156,6 +156,14 @@ func (b *batch[T, R]) end() {
 	b.pool.lock()
 	b.leave()
 	b.pool.unlock()
+}
+
+// ended returns why the context of b has ended, or nil.
+func (b *batch[T, R]) ended() error {
+	if b.ctx.Err() == nil {
+		return nil
+	}
+	return b.failure(nil)
 }
 
 // failure returns why not all tasks have succeeded. err is the first error of a task, or

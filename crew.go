@@ -22,7 +22,6 @@ type crew struct {
 	idle    waiting
 	held    waiting // workers whose last result has no room
 	elastic *elastic
-	resized chan struct{} // closed when the size changes; nil if nobody waits for that
 }
 
 func newCrew(c config) crew {
@@ -66,19 +65,7 @@ func (c *crew) resize(size int) {
 		}
 	}
 	c.vacant = 0
-	if c.resized != nil {
-		close(c.resized)
-		c.resized = nil
-	}
 	c.idle.wakeAll() // some may have to exit
-}
-
-// onResize returns a channel that is closed when the size changes.
-func (c *crew) onResize() <-chan struct{} {
-	if c.resized == nil {
-		c.resized = make(chan struct{})
-	}
-	return c.resized
 }
 
 // join gives a worker a number.

@@ -41,7 +41,8 @@ func (g *Group[T, R]) Submit(task T) error {
 	if err := g.closed(); err != nil {
 		return g.pool.refused(err)
 	}
-	err := g.handIn(g, task, policy{overflows: true})
+	err := g.handInLocked(g, task, policy{overflows: true})
+	g.pool.unlock()
 	if err != nil && g.ctx.Err() != nil {
 		return cmp.Or(g.closed(), err)
 	}

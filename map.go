@@ -85,7 +85,9 @@ func (m *mapping[T, R]) handInAll() error {
 		return m.handInEntry()
 	}
 	for _, task := range m.tasks {
-		if err := m.handIn(m, task, policy{}); err != nil {
+		err := m.handInLocked(m, task, policy{})
+		p.unlock()
+		if err != nil {
 			return err
 		}
 	}

@@ -34,6 +34,7 @@ type Pool[T, R any] struct {
 	count   counters
 	spare   store[T, R]
 	quiet   chan struct{} // closed when everything accepted has ended; nil if nobody waits for that
+	changed chan struct{} // closed when the pool is resized or closed; nil if no Stream waits for that
 }
 
 // New creates a pool whose workers call handler. Workers start with the first
@@ -170,7 +171,23 @@ func (p *Pool[T, R]) Resize(workers int) error {
 		return ErrClosed
 	}
 	p.crew.resize(workers)
+	p.changedLocked()
 	return nil
+}
+
+// onChangeLocked returns a channel that is closed when the pool is resized or closed.
+func (p *Pool[T, R]) onChangeLocked() <-chan struct{} {
+	if p.changed == nil {
+		p.changed = make(chan struct{})
+	}
+	return p.changed
+}
+
+func (p *Pool[T, R]) changedLocked() {
+	if p.changed != nil {
+		close(p.changed)
+		p.changed = nil
+	}
 }
 
 // Pause stops the workers from beginning tasks, until [Pool.Resume]. Running tasks

@@ -191,6 +191,7 @@ func (p *Pool[T, R]) closeLocked() {
 	p.crew.paused = false
 	p.unwatchIdleLocked()
 	p.refuseLineLocked()
+	p.changedLocked()
 }
 
 // awaitEnd waits for the last goroutine of the pool to exit. If ctx ends first, it aborts

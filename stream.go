@@ -1,9 +1,9 @@
 package workpool
 
 import (
+	"cmp"
 	"context"
 	"iter"
-	"slices"
 	"time"
 )
 
@@ -49,24 +49,22 @@ type stream[T, R any] struct {
 	batch[T, R]
 	freed chan struct{} // capacity 1; tells the feeding goroutine to look for space again
 	fed   chan struct{} // closed when the feeding goroutine has exited
-	space bool          // there is space for another task; used by the feeding goroutine only
 	stops bool          // the first error ends it, as in ForEach
 
-	abandoned bool       // the input is blocked and no longer waited for; used by the consumer only
-	taken     list[T, R] // results that the consumer has taken at once; used by the consumer only
+	abandoned bool // the input is blocked and no longer waited for; used by the consumer only
 
 	// Guarded by the pool's mutex:
-	results  list[T, R] // ended tasks, not yet yielded
-	takenN   int        // how many results the consumer has taken at once
-	receives bool       // the consumer waits for a result
-	allFed   bool       // no more tasks will come
-	refused  []Result[T, R]
+	results  list[T, R]     // ended tasks, not yet yielded
+	taken    list[T, R]     // those that the consumer has taken at once; only the consumer changes it
+	receives bool           // the consumer waits for a result
+	refused  []Result[T, R] // of the task that was not accepted, if there was one
+	allFed   bool           // no more tasks will come
+	err      error          // why the input was not taken to its end
 }
 
 func newStream[T, R any](stops bool) *stream[T, R] {
 	s := &stream[T, R]{freed: make(chan struct{}, 1), fed: make(chan struct{}), stops: stops}
 	s.feeds = true
-	s.entered = func() { s.space = s.hasSpaceLocked() }
 	return s
 }
 
@@ -121,47 +119,46 @@ func (s *stream[T, R]) feed(tasks iter.Seq[T]) {
 			s.ctx.cancel(err)
 		}
 		p.lock()
-		if err != nil {
-			s.refused = append(s.refused, Result[T, R]{Index: s.next, Err: err})
-		}
-		s.allFed = true
+		s.err, s.allFed = err, true
 		s.wake()
 		p.unlock()
 		close(s.fed)
 	}()
 	for task := range tasks {
-		if err = s.handIn(s, task, policy{}); err != nil {
-			p.lock()
+		err = s.handInLocked(s, task, policy{})
+		space := s.hasSpaceLocked()
+		if err != nil {
 			s.refused = append(s.refused, Result[T, R]{Index: s.next, Task: task, Err: err, Attempt: 1})
 			s.next++
-			p.unlock()
+		}
+		p.unlock()
+		if err != nil {
 			break
 		}
-		if !s.space {
+		if !space {
 			s.awaitSpace()
 		}
-		if s.ctx.Err() != nil {
-			err = contextError(s.ctx) // without taking another task
+		if err = s.ended(); err != nil { // without taking another task
 			break
 		}
 	}
 	returned = true
 }
 
-// awaitSpace waits until the stream may take another task from its input, or
-// its context has ended.
+// awaitSpace waits until the stream may take another task from its input, its context has
+// ended, or the pool is closed, which the next task will tell.
 func (s *stream[T, R]) awaitSpace() {
 	for {
 		s.pool.lock()
-		space := s.hasSpaceLocked()
-		resized := s.pool.crew.onResize()
+		space := s.hasSpaceLocked() || !s.pool.life.open
+		changed := s.pool.onChangeLocked()
 		s.pool.unlock()
 		if space {
 			return
 		}
 		select {
 		case <-s.freed:
-		case <-resized:
+		case <-changed:
 		case <-s.ctx.Done():
 			return
 		}
@@ -171,7 +168,7 @@ func (s *stream[T, R]) awaitSpace() {
 // hasSpaceLocked reports whether fewer tasks are under way than the pool may hold, not
 // counting the one whose result the consumer is looking at.
 func (s *stream[T, R]) hasSpaceLocked() bool {
-	n := s.pending + s.results.n + max(0, s.takenN-1)
+	n := s.pending + s.results.n + max(0, s.taken.n-1)
 	if s.order != nil {
 		n += s.order.finished
 	}
@@ -207,22 +204,20 @@ func (s *stream[T, R]) receive() bool {
 	case s.freed <- struct{}{}:
 	default:
 	}
-	ended := s.ctx.Done()
 	var grace <-chan time.Time
 	for s.results.n == 0 {
 		if s.pending == 0 && (s.allFed || s.abandoned) {
 			return false
 		}
 		s.receives = true
-		if grace == nil && !s.abandoned && s.ctx.Err() != nil {
+		if grace == nil && !s.abandoned && (s.ctx.Err() != nil || !p.life.open) {
 			grace = time.After(iteratorGrace)
 		}
-		if s.waitLocked(&ended, grace) {
+		if s.waitLocked(p.onChangeLocked(), grace) {
 			s.abandoned, grace = true, nil
 		}
 	}
-	s.takenN = min(s.results.n, maxTake, max(1, s.mostLocked()/8))
-	for range s.takenN {
+	for range min(s.results.n, maxTake, max(1, s.mostLocked()/8)) {
 		s.taken.push(s.results.pop())
 	}
 	return true
@@ -241,19 +236,25 @@ func (s *stream[T, R]) giveBackLocked() {
 	for s.taken.n > 0 {
 		s.pool.freeLocked(s.taken.pop())
 	}
-	s.takenN = 0
 }
 
 // rest returns the Results that belong to no job: that of a task that was not accepted, and
 // the last.
 func (s *stream[T, R]) rest() []Result[T, R] {
-	err := contextError(s.ctx)
-	s.pool.lock()
-	defer s.pool.unlock()
-	if !s.allFed {
-		return append(slices.Clip(s.refused), Result[T, R]{Index: s.next, Err: err})
+	p := s.pool
+	err := cmp.Or(s.ended(), ErrClosed) // if the input is still blocked
+	p.lock()
+	defer p.unlock()
+	if s.allFed {
+		err = s.err
 	}
-	return s.refused
+	if err == ErrClosed && p.life.noticed { //nolint:errorlint // our own
+		err = cmp.Or(p.life.abortedBy, ErrAborted)
+	}
+	if err == nil {
+		return nil
+	}
+	return append(s.refused, Result[T, R]{Index: s.next, Err: err})
 }
 
 // stop ends what is still under way.
