@@ -150,12 +150,13 @@ func (p *Pool[T, R]) takeBack(ctx context.Context, j *job[T, R], c *call[T, R]) 
 	}
 	c.abandoned = true
 	if j.state == inLine {
+		ofKey := j.ofKey()
 		p.leaveLineLocked(j, false)
 		p.count.refused++
 		p.dropLocked(j)
 		p.putCall(j, c)
 		p.unlock()
-		return p.gaveUp(err)
+		return p.gaveUp(err, ofKey)
 	}
 	if j.waits() {
 		p.endQueuedLocked(j, context.Canceled, cancelled)

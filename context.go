@@ -22,6 +22,9 @@ type Info struct {
 // with a context that ctx is derived from. It reports false for any other
 // context. It takes no lock.
 func InfoFrom(ctx context.Context) (Info, bool) {
+	if ctx == nil {
+		return Info{}, false
+	}
 	s, ok := ctx.Value(infoKey{}).(interface{ info() Info })
 	if !ok {
 		return Info{}, false

@@ -6,13 +6,19 @@ import (
 	"errors"
 )
 
-var errGroupOver = errors.New("workpool: Wait of the group has returned")
+var errGroupOver = errors.New("workpool: Wait has returned")
+
+// A groupError says why a group is closed.
+type groupError struct{ why error }
+
+func (e *groupError) Error() string   { return "workpool: group is closed: " + e.why.Error() }
+func (e *groupError) Unwrap() []error { return []error{ErrClosed, e.why} }
 
 // A Group is a set of tasks that belong together, on the workers of a pool. The
-// first that fails cancels the others. Create one with [Pool.Group]. All methods
-// are safe for concurrent use.
+// first that fails cancels the others. Create one with [Pool.Group]; the zero Group
+// is closed. All methods are safe for concurrent use.
 type Group[T, R any] struct {
-	batch[T, R]
+	batch batch[T, R]
 
 	// Guarded by the pool's mutex:
 	values  []R
@@ -25,8 +31,8 @@ type Group[T, R any] struct {
 // from ctx. Call [Group.Wait] at the end: it releases what the group holds.
 func (p *Pool[T, R]) Group(ctx context.Context) *Group[T, R] {
 	g := &Group[T, R]{}
-	if err := g.begin(ctx, p, ByGroup); err != nil {
-		g.pool, g.err = p, err
+	if err := g.batch.begin(ctx, p, ByGroup); err != nil {
+		g.batch.pool, g.err = p, err
 	}
 	return g
 }
@@ -38,12 +44,15 @@ func (p *Pool[T, R]) Group(ctx context.Context) *Group[T, R] {
 // the first error of the group or the end of its context; then the error also
 // matches that one.
 func (g *Group[T, R]) Submit(task T) error {
-	if err := g.closed(); err != nil {
-		return g.pool.refused(err)
+	if g.batch.pool == nil {
+		return ErrClosed // the zero Group
 	}
-	err := g.handInLocked(g, task, policy{overflows: true})
-	g.pool.unlock()
-	if err != nil && g.ctx.Err() != nil {
+	if err := g.closed(); err != nil {
+		return g.batch.pool.refused(err)
+	}
+	err := g.batch.handInLocked(g, task, policy{overflows: true})
+	g.batch.pool.unlock()
+	if err != nil && g.batch.ctx.Err() != nil {
 		return cmp.Or(g.closed(), err)
 	}
 	return err
@@ -51,16 +60,16 @@ func (g *Group[T, R]) Submit(task T) error {
 
 // closed returns why the group takes no more tasks, or nil.
 func (g *Group[T, R]) closed() error {
-	g.pool.lock()
+	g.batch.pool.lock()
 	err, over := g.err, g.over
-	g.pool.unlock()
+	g.batch.pool.unlock()
 	switch {
-	case g.ctx == nil:
-		return after(ErrClosed, err)
+	case g.batch.ctx == nil:
+		return &groupError{err}
 	case over:
-		return after(ErrClosed, errGroupOver)
-	case err != nil || g.ctx.Err() != nil:
-		return after(ErrClosed, g.failure(err))
+		return &groupError{errGroupOver}
+	case err != nil || g.batch.ctx.Err() != nil:
+		return &groupError{g.batch.failure(err)}
 	}
 	return nil
 }
@@ -75,17 +84,17 @@ func (g *Group[T, R]) closed() error {
 // tasks that no other worker takes run in the handler's place while it waits, one
 // at a time.
 func (g *Group[T, R]) Wait() ([]R, error) {
-	if g.ctx == nil {
+	if g.batch.ctx == nil {
 		return nil, g.err
 	}
-	g.await()
-	g.pool.lock()
+	g.batch.await()
+	g.batch.pool.lock()
 	err := g.err
-	g.pool.unlock()
-	outcome := g.failure(err)
-	g.end()
-	g.pool.lock()
-	defer g.pool.unlock()
+	g.batch.pool.unlock()
+	outcome := g.batch.failure(err)
+	g.batch.end()
+	g.batch.pool.lock()
+	defer g.batch.pool.unlock()
 	if !g.over { // else another Wait was faster
 		g.over, g.outcome = true, outcome
 	}
@@ -95,7 +104,7 @@ func (g *Group[T, R]) Wait() ([]R, error) {
 	return g.values, nil
 }
 
-func (g *Group[T, R]) failed(err error) { g.ctx.cancel(err) }
+func (g *Group[T, R]) failed(err error) { g.batch.ctx.cancel(err) }
 
 func (g *Group[T, R]) answerLocked(j *job[T, R]) {
 	switch i := int(j.index); {
@@ -109,10 +118,10 @@ func (g *Group[T, R]) answerLocked(j *job[T, R]) {
 		if g.err == ErrDropped { //nolint:errorlint // our own; of others that have not run the pool or the context has ended
 			go func() { // it may call code of the user
 				defer func() { _ = recover() }() // nobody could be told of a panic
-				g.ctx.cancel(ErrDropped)
+				g.batch.ctx.cancel(ErrDropped)
 			}()
 		}
 	}
-	g.pool.freeLocked(j)
-	g.endedLocked()
+	g.batch.pool.freeLocked(j)
+	g.batch.endedLocked()
 }

@@ -109,6 +109,14 @@ func (ks *keys[T, R]) forget(k *keyQueue[T, R]) {
 	}
 }
 
+// ofKey returns how many tasks of the key of j have been accepted and not ended.
+func (j *job[T, R]) ofKey() int {
+	if j.key == nil {
+		return 0
+	}
+	return j.key.tasks
+}
+
 // isFull reports whether a key has as many tasks as it may.
 func (ks *keys[T, R]) isFull(k *keyQueue[T, R]) bool { return ks.depth > 0 && k.tasks >= ks.depth }
 

@@ -217,10 +217,11 @@ func (p *Pool[T, R]) awaitRoom(ctx context.Context, j *job[T, R], s *submitter) 
 	switch {
 	case j.submitter != s: // j has just been accepted
 	case j.state == inLine:
+		ofKey := j.ofKey()
 		p.leaveLineLocked(j, false)
 		p.dismissLocked(j)
 		p.unlock()
-		return p.gaveUp(contextError(ctx))
+		return p.gaveUp(contextError(ctx), ofKey)
 	case j.waits(): // accepted, in a handler; else it runs in the place of the submitter
 		p.releaseSubmitterLocked(j, nil)
 	}
@@ -229,15 +230,25 @@ func (p *Pool[T, R]) awaitRoom(ctx context.Context, j *job[T, R], s *submitter) 
 	return s.err
 }
 
-// gaveUp adds to err, of a context that has ended, that and why there was no room.
-func (p *Pool[T, R]) gaveUp(err error) error {
-	return fmt.Errorf("%w: gave up waiting for room: %s: %w", ErrQueueFull, p.load(), err)
+// gaveUp adds to err, of a context that has ended, that and why there was no room for a task.
+// ofKey is how many tasks of its key had been accepted and not ended.
+func (p *Pool[T, R]) gaveUp(err error, ofKey int) error {
+	load := p.load()
+	if ofKey > 0 {
+		load += fmt.Sprintf("; of the same key: %d", ofKey)
+	}
+	return fmt.Errorf("%w: gave up waiting for room: %s: %w", ErrQueueFull, load, err)
 }
 
-// refused counts a task that was refused before anything was done with it.
+// refused counts a task that was refused before anything was done with it. If the pool is closed,
+// it adds that to err.
 func (p *Pool[T, R]) refused(err error) error {
 	p.lock()
 	p.count.refused++
+	open := p.life.open
 	p.unlock()
-	return err
+	if open || err == ErrClosed { //nolint:errorlint // our own
+		return err
+	}
+	return after(ErrClosed, err)
 }

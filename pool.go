@@ -9,8 +9,8 @@ import (
 // A Pool runs one [Handler] for many tasks on a number of workers. The workers
 // drain a buffered task channel and push typed results onto a collector channel.
 //
-// Create one with [New]. The zero Pool behaves like a closed one. A Pool must not
-// be copied. All methods are safe for concurrent use.
+// Create one with [New]. The zero Pool is closed: calls that run tasks return
+// [ErrClosed]. A Pool must not be copied. All methods are safe for concurrent use.
 type Pool[T, R any] struct {
 	handler   Handler[T, R]
 	functions functions[T, R] // given with options
@@ -44,7 +44,7 @@ type Pool[T, R any] struct {
 // conflict, and why.
 func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	if handler == nil {
-		return nil, invalid("New(nil): a pool needs a handler")
+		return nil, invalid("nil handler: a pool needs a function from a task to a value or an error")
 	}
 	c, err := newConfig(opts)
 	if err != nil {
@@ -191,8 +191,8 @@ func (p *Pool[T, R]) changedLocked() {
 }
 
 // Pause stops the workers from beginning tasks, until [Pool.Resume]. Running tasks
-// continue, and tasks are accepted as long as the queue has room. Closing the pool
-// ends the pause.
+// continue, also with tasks that their handlers wait for, and tasks are accepted as
+// long as the queue has room. Closing the pool ends the pause.
 func (p *Pool[T, R]) Pause() {
 	p.lock()
 	defer p.unlock()

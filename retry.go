@@ -51,7 +51,8 @@ func (e *retryError) Error() string {
 func (e *retryError) Unwrap() error { return e.err }
 
 // RetryDelay reports whether err asks for another attempt, and after which delay:
-// whether it is or wraps an error of [RetryAfter]. A pool does so by itself.
+// whether it is or wraps an error of [RetryAfter], and none of [Permanent], which
+// takes precedence. A pool does so by itself.
 // RetryDelay is for code that calls a [Handler] without a pool, or that acts on
 // what another handler returned.
 func RetryDelay(err error) (d time.Duration, ok bool) {

@@ -295,7 +295,7 @@ func TestRule1_ATaskInTheMiddleIsInterrupted(t *testing.T) {
 		"Wait": {nil, func(t *testing.T, p pool) {
 			err := p.Wait(endedContext())
 			require.ErrorIs(t, err, context.Canceled)
-			assert.ErrorContains(t, err, "3 tasks queued, 1 running")
+			assert.ErrorContains(t, err, "tasks: 3 queued, 1 running")
 			time.AfterFunc(time.Second, p.release)
 			assert.NoError(t, p.Wait(t.Context()))
 			assert.Equal(t, 5, p.Stats().Undelivered)

@@ -8,11 +8,11 @@ type Stats struct {
 	Name           string // as given with WithName
 	Size           int    // how many workers there may be
 	QueueDepth     int    // as given with WithQueueDepth
-	ResultBuffer   int    // as given with WithResultBuffer
+	ResultBuffer   int    // as given with WithResultBuffer, or the default
 	Paused, Closed bool
 
-	Workers     int // Size, or with WithElastic the workers that are started; more while surplus workers finish their task after a Resize
-	Running     int // tasks that a worker has begun
+	Workers     int // Size, or with WithElastic the minimum or those that are started; more while surplus workers finish their task after a Resize; once the pool is closing, those that are left
+	Running     int // tasks that a worker has begun, or with CallerRuns their caller
 	Queued      int // accepted tasks that no worker has begun
 	Undelivered int // results that no receiver has taken
 	Waiting     int // callers in line for room
@@ -26,7 +26,7 @@ type Stats struct {
 	Aborted   uint64 // tasks that never ran, or were not run again: aborted, dropped, or nobody waited for them any more
 	Dropped   uint64 // those of Aborted that WithOverflow dropped
 	Cancelled uint64 // those of Aborted whose caller gave up
-	Refused   uint64 // tasks that were not accepted: no room, closed, or their caller gave up waiting
+	Refused   uint64 // tasks that were not accepted: no room, closed, or their caller gave up waiting; a call with many that was refused as a whole counts as one
 	Retried   uint64 // attempts beyond the first
 }
 
@@ -94,13 +94,18 @@ func (p *Pool[T, R]) Stats() Stats {
 // load describes what keeps the pool busy.
 func (p *Pool[T, R]) load() string {
 	s := p.Stats()
-	load := fmt.Sprintf("%d tasks queued, %d running, %d of %d workers wait for a receiver of their results",
-		s.Queued, s.Running, s.Held, s.Size)
+	load := fmt.Sprintf("tasks: %d queued, %d running", s.Queued, s.Running)
 	if s.Parked > 0 {
 		load += fmt.Sprintf(", %d of the queued wait for their next attempt", s.Parked)
 	}
+	if s.Undelivered > 0 {
+		load += fmt.Sprintf("; results not received: %d", s.Undelivered)
+	}
+	if s.Held > 0 {
+		load += fmt.Sprintf("; %d of %d workers wait for a receiver of their results", s.Held, s.Size)
+	}
 	if s.Paused {
-		load += ", paused"
+		load += "; the pool is paused"
 	}
 	return load
 }

@@ -17,7 +17,7 @@ import (
 // Attempt is 0, its Task is zero, its Index is the position of the next task, and
 // Err says why the stream ended:
 //
-//   - a [*PanicError] if the sequence panicked
+//   - an error that wraps a [*PanicError] if the sequence panicked
 //   - the error of ctx if that ended; queued tasks yield it too, without
 //     running, and running ones are cancelled and waited for
 //   - [ErrClosed] if the pool closed first, or [ErrAborted] if it was aborted
@@ -75,7 +75,7 @@ func (s *stream[T, R]) run(ctx context.Context, p *Pool[T, R], tasks iter.Seq[T]
 		return errNilTasks
 	}
 	if err := s.begin(ctx, p, ByStream); err != nil {
-		return err
+		return p.refused(err)
 	}
 	if p.ordered && !s.stops {
 		s.order = new(order[T, R])

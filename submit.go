@@ -76,14 +76,14 @@ func (p *Pool[T, R]) SubmitCancel(ctx context.Context, task T) (cancel func(), e
 
 // SubmitAll submits the tasks of a sequence, in order, as [Pool.Submit] does, and
 // returns how many were accepted. It stops at the first task that is not accepted,
-// and returns its error. A panic of the sequence is returned as a [*PanicError].
+// and returns its error. If the sequence panics, the error wraps a [*PanicError].
 func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted int, err error) {
 	if tasks == nil {
 		return 0, errNilTasks
 	}
 	var c caller[T, R]
 	if err := c.begin(ctx, p, BySubmit); err != nil {
-		return 0, err
+		return 0, p.refused(err)
 	}
 	defer func() {
 		if v := recover(); v != nil {

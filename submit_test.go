@@ -41,7 +41,7 @@ func TestRule3_SubmitWaitsForRoom(t *testing.T) {
 		cancel(because)
 		err := <-submitted
 		fails(t, context.Canceled, because, workpool.ErrQueueFull)(0, err)
-		require.ErrorContains(t, err, "1 tasks queued, 1 running, 0 of 1 workers wait for a receiver")
+		require.ErrorContains(t, err, "tasks: 1 queued, 1 running")
 		require.ErrorIs(t, p.Submit(ctx, napping), context.Canceled)
 
 		hand(context.Background())

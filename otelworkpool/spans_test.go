@@ -218,7 +218,7 @@ func TestSpans_Failures(t *testing.T) {
 		{"error", func(context.Context, int) (int, error) { return 0, fmt.Errorf("task: %w", errFailed) }, "*errors.errorString", "task: failed", ""},
 		{"permanent", func(context.Context, int) (int, error) { return 0, workpool.Permanent(errFailed) }, "*workpool.permanentError", "failed", ""},
 		{"panic", func(context.Context, int) (int, error) { panic("boom") }, "*workpool.PanicError", "workpool: panic: boom", "TestSpans_Failures"},
-		{"goexit", func(context.Context, int) (int, error) { runtime.Goexit(); return 0, nil }, "*errors.errorString", "workpool: handler called runtime.Goexit", ""},
+		{"goexit", func(context.Context, int) (int, error) { runtime.Goexit(); return 0, nil }, "*errors.errorString", "workpool: runtime.Goexit was called", ""},
 		{"returned panic", func(context.Context, int) (int, error) { return 0, inner() }, "*workpool.PanicError", "workpool: panic: of another pool", "its stack"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
