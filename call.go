@@ -90,14 +90,18 @@ func (p *Pool[T, R]) do(ctx context.Context, task T, how policy) (R, error) {
 // user code, it calls ended.
 func (p *Pool[T, R]) await(ctx context.Context, done <-chan struct{}, j *job[T, R], ended func()) Result[T, R] {
 	c, task := j.to.(*call[T, R]), j.task
-	select {
-	case <-c.wake:
-	case <-done:
-		ended()
-		if err := p.takeBack(ctx, j, c); err != nil {
-			return Result[T, R]{Task: task, Err: err, Attempt: 1}
+	if done == nil {
+		<-c.wake // faster than a select
+	} else {
+		select {
+		case <-c.wake:
+		case <-done:
+			ended()
+			if err := p.takeBack(ctx, j, c); err != nil {
+				return Result[T, R]{Task: task, Err: err, Attempt: 1}
+			}
+			ended = func() {}
 		}
-		ended = func() {}
 	}
 	defer ended()
 	result := j.result()

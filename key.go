@@ -2,7 +2,6 @@ package workpool
 
 import (
 	"cmp"
-	linked "container/list"
 )
 
 // WithKey runs tasks of one key one at a time, in the order of acceptance. Tasks of
@@ -61,8 +60,7 @@ func WithKeyDepth(n int) Option {
 type keys[T, R any] struct {
 	depth int // as given with WithKeyDepth, or 0
 	queue map[any]*keyQueue[T, R]
-	most  int         // how many there were at most since queue was made
-	late  linked.List // those with tasks behind another, with DropOldest
+	most  int // how many there were at most since queue was made
 }
 
 // manyKeys is the size from which a map of keys is replaced once it is empty: a map does
@@ -72,14 +70,13 @@ const manyKeys = 1 << 10
 // A keyQueue is the tasks of one key.
 type keyQueue[T, R any] struct {
 	key      any
-	tasks    int             // accepted and not ended
-	turn     *job[T, R]      // the one that runs, or will next; nil if there is none
-	ahead    list[T, R]      // accepted, a handler waits for them
-	behind   dropList[T, R]  // accepted
-	reserved list[T, R]      // accepted, run only in the place of a handler that has the turn
-	head     *job[T, R]      // the first that waits to be accepted; in the line, unless the key is full
-	after    list[T, R]      // those that wait after it
-	late     *linked.Element // in the keys that have tasks behind another
+	tasks    int        // accepted and not ended
+	turn     *job[T, R] // the one that runs, or will next; nil if there is none
+	ahead    list[T, R] // accepted, a handler waits for them
+	behind   list[T, R] // accepted
+	reserved list[T, R] // accepted, run only in the place of a handler that has the turn
+	head     *job[T, R] // the first that waits to be accepted; in the line, unless the key is full
+	after    list[T, R] // those that wait after it
 }
 
 func newKeys[T, R any](depth int) keys[T, R] { return keys[T, R]{depth: depth} }
@@ -120,32 +117,6 @@ func (j *job[T, R]) ofKey() int {
 // isFull reports whether a key has as many tasks as it may.
 func (ks *keys[T, R]) isFull(k *keyQueue[T, R]) bool { return ks.depth > 0 && k.tasks >= ks.depth }
 
-// noteLate updates the list of keys that have a task to drop waiting behind another, if
-// tasks may be dropped.
-func (ks *keys[T, R]) noteLate(k *keyQueue[T, R], drops bool) {
-	switch has := k.behind.oldest != [levels]*job[T, R]{}; {
-	case !drops || has == (k.late != nil):
-	case has:
-		k.late = ks.late.PushBack(k)
-	default:
-		ks.late.Remove(k.late)
-		k.late = nil
-	}
-}
-
-// oldest returns the first droppable task of a level, of the key that has had one waiting
-// longest, or nil.
-func (ks *keys[T, R]) oldest(level level) *job[T, R] {
-	e := ks.late.Front()
-	for range min(ks.late.Len(), mostKeys) {
-		if j := e.Value.(*keyQueue[T, R]).behind.oldest[level]; j != nil {
-			return j
-		}
-		e = e.Next()
-	}
-	return nil
-}
-
 // placeHeadLocked puts the first task of k that waits to be accepted where it belongs.
 func (p *Pool[T, R]) placeHeadLocked(k *keyQueue[T, R]) {
 	switch {
@@ -165,7 +136,6 @@ func (p *Pool[T, R]) queueBehindLocked(j *job[T, R]) {
 	case !j.isAwaited():
 		j.state = behind
 		j.key.behind.push(j)
-		p.keys.noteLate(j.key, p.tasks.drops)
 	case j.batch.place.holds(j.key): // it runs in place, or never
 		j.state = reserved
 		j.key.reserved.push(j)
@@ -196,7 +166,6 @@ func (p *Pool[T, R]) giveTurnLocked(j *job[T, R]) {
 	}
 	last.state = behind
 	k.behind.pushFront(last)
-	p.keys.noteLate(k, p.tasks.drops)
 }
 
 // takeFromBehindLocked removes a task that waits for its turn.
@@ -208,7 +177,6 @@ func (p *Pool[T, R]) takeFromBehindLocked(j *job[T, R]) {
 		j.key.reserved.remove(j)
 	default:
 		j.key.behind.remove(j)
-		p.keys.noteLate(j.key, p.tasks.drops)
 	}
 	j.state = outside
 	p.tasks.setAside(j.level, -1)

@@ -14,8 +14,9 @@ const (
 	// DropOldest accepts the task and drops the one that has been queued longest,
 	// which ends with ErrDropped. Tasks of Map and Stream are not dropped. With
 	// WithPriority, the dropped task has the same priority. With WithKey, it is the
-	// oldest that waits behind the same key, or another one if there is none; of
-	// other keys, the 32 that have had tasks waiting longest are considered.
+	// oldest that waits behind the same key, if one of the first 32 there may be
+	// dropped; if not, and unless the key has reached its WithKeyDepth, it is that of
+	// any key.
 	DropOldest
 	// DropNewest accepts the task and ends it with ErrDropped, without running
 	// it.
@@ -113,54 +114,39 @@ func (j *job[T, R]) droppable() bool {
 
 // oldestLocked returns the task to drop for j, or nil.
 func (p *Pool[T, R]) oldestLocked(j *job[T, R]) *job[T, R] {
-	if j.key != nil {
-		if oldest := j.key.behind.oldest[j.level]; oldest != nil {
-			return oldest
+	if k := j.key; k != nil {
+		oldest := k.behind.first
+		for i := 0; oldest != nil && i < mostBehind; i++ {
+			if oldest.level == j.level && oldest.age != nil {
+				return oldest
+			}
+			oldest = oldest.next
 		}
-		if p.keys.isFull(j.key) {
+		if p.keys.isFull(k) {
 			return nil // dropping a task of another key would not help
 		}
 	}
-	if oldest := p.tasks.oldest[j.level]; oldest != nil {
-		return oldest
+	if e := p.ages[j.level].Front(); e != nil {
+		return e.Value.(*job[T, R])
 	}
-	if oldest := p.keys.oldest(j.level); oldest != nil {
-		return oldest
-	}
-	return p.parking.list.oldest[j.level]
+	return nil
 }
 
-// mostKeys is the number of keys that are searched for a task to drop. It bounds the cost.
-const mostKeys = 32
+// mostBehind is the number of tasks of the same key that are searched for one to drop. It bounds
+// the cost.
+const mostBehind = 32
 
-// A dropList is a list that knows the first droppable task of each level. It finds the next
-// one by moving forward only, so it looks at each task once.
-type dropList[T, R any] struct {
-	list[T, R]
-	oldest [levels]*job[T, R]
-}
-
-func (l *dropList[T, R]) push(j *job[T, R]) {
-	l.list.push(j)
-	if l.oldest[j.level] == nil && j.droppable() {
-		l.oldest[j.level] = j
+// waitsLocked notes with DropOldest that j waits and may be dropped, unless that is noted.
+func (p *Pool[T, R]) waitsLocked(j *job[T, R]) {
+	if p.overflow == DropOldest && j.age == nil && j.droppable() {
+		j.age = p.ages[j.level].PushBack(j)
 	}
 }
 
-func (l *dropList[T, R]) pushFront(j *job[T, R]) {
-	l.list.pushFront(j)
-	if j.droppable() {
-		l.oldest[j.level] = j
+// waitedLocked notes that j no longer waits.
+func (p *Pool[T, R]) waitedLocked(j *job[T, R]) {
+	if j.age != nil {
+		p.ages[j.level].Remove(j.age)
+		j.age = nil
 	}
-}
-
-func (l *dropList[T, R]) remove(j *job[T, R]) {
-	if l.oldest[j.level] == j {
-		next := j.next
-		for next != nil && (next.level != j.level || !next.droppable()) {
-			next = next.next
-		}
-		l.oldest[j.level] = next
-	}
-	l.list.remove(j)
 }

@@ -1,6 +1,7 @@
 package workpool
 
 import (
+	linked "container/list"
 	"context"
 	"fmt"
 	"sync"
@@ -26,6 +27,7 @@ type Pool[T, R any] struct {
 	line    line[T, R]
 	keys    keys[T, R]
 	parking parking[T, R]
+	ages    [levels]linked.List // with DropOldest: the tasks that may be dropped, in the order in which they came
 	crew    crew
 	results collector[T, R]
 	untold  inPlace[T, R]  // calls the result function for tasks that have not run
@@ -55,7 +57,7 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 		return nil, err
 	}
 	p := &Pool[T, R]{config: c, handler: handler, functions: f, observer: newObserver(c.observers)}
-	p.tasks.depth, p.tasks.drops = c.queueDepth, c.overflow == DropOldest
+	p.tasks.depth = c.queueDepth
 	p.keys = newKeys[T, R](c.keyDepth)
 	p.results = newCollector(p)
 	p.crew = newCrew(c)

@@ -111,7 +111,7 @@ func (e *finalError) Unwrap() error { return e.err }
 
 // A parking has the tasks that wait for their next attempt.
 type parking[T, R any] struct {
-	list   dropList[T, R]
+	list   list[T, R]
 	timers map[*job[T, R]]*time.Timer // of those that do not come at once
 }
 
@@ -121,6 +121,7 @@ func (p *Pool[T, R]) parkLocked(j *job[T, R], retry *retryError) {
 	p.releaseSubmitterLocked(j, nil) // it waits for one attempt
 	j.state = parked
 	p.parking.list.push(j)
+	p.waitsLocked(j)
 	p.tasks.setAside(j.level, 1)
 	p.tasks.parked[j.level]++
 	if j.batch != nil {

@@ -242,6 +242,7 @@ func (p *Pool[T, R]) countLocked(j *job[T, R]) {
 // otherwise in the task channel. If a handler waits for the task and has nothing running in its
 // place, the task begins there at once instead.
 func (p *Pool[T, R]) queueLocked(j *job[T, R]) {
+	p.waitsLocked(j)
 	if k := j.key; k != nil {
 		if k.turn == nil {
 			k.turn = j

@@ -1,6 +1,7 @@
 package workpool
 
 import (
+	linked "container/list"
 	"context"
 	"reflect"
 	"time"
@@ -87,6 +88,7 @@ type job[T, R any] struct {
 	key       *keyQueue[T, R] // the tasks of its key, or nil
 	origin    *origin         // what an observer is told about it, or nil
 	at        time.Duration   // when it was handed in, or its next attempt was due, on the observer's clock
+	age       *linked.Element // its place among the tasks that may be dropped, or nil
 	submitter *submitter      // who waits until it is accepted or has run in place, or nil
 }
 

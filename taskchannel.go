@@ -11,9 +11,7 @@ type taskChannel[T, R any] struct {
 	levels [levels]list[T, R] // these
 	aside  [levels]int        // tasks that no worker may take yet: behind, parked, reserved or untold
 	turn   uint               // counts the tasks taken, with WithPriority
-	oldest [levels]*job[T, R] // the first that may be dropped, with DropOldest
-	drops  bool
-	parked [levels]int // those of aside that wait for their next attempt
+	parked [levels]int        // those of aside that wait for their next attempt
 }
 
 // queued returns how many accepted tasks no worker has.
@@ -25,9 +23,6 @@ func (c *taskChannel[T, R]) push(j *job[T, R]) {
 	j.state = queued
 	c.n++
 	c.levels[j.level].push(j)
-	if c.drops && c.oldest[j.level] == nil && j.droppable() {
-		c.oldest[j.level] = j
-	}
 }
 
 // pop takes the next task.
@@ -37,36 +32,16 @@ func (c *taskChannel[T, R]) pop() *job[T, R] {
 		l = &c.levels[c.nextLevel()]
 		c.turn++
 	}
-	j := l.first
-	if c.drops {
-		c.passOldest(j)
-	}
-	l.pop()
+	j := l.pop()
 	c.n--
 	j.state = outside
 	return j
 }
 
 func (c *taskChannel[T, R]) remove(j *job[T, R]) {
-	if c.drops {
-		c.passOldest(j)
-	}
 	j.state = outside
 	c.n--
 	c.levels[j.level].remove(j)
-}
-
-// passOldest advances oldest to the first droppable task behind j, if it was j. It only
-// moves forward, so it looks at each task once.
-func (c *taskChannel[T, R]) passOldest(j *job[T, R]) {
-	if c.oldest[j.level] != j {
-		return
-	}
-	next := j.next
-	for next != nil && !next.droppable() {
-		next = next.next
-	}
-	c.oldest[j.level] = next
 }
 
 // setAside counts n more tasks of a level that no worker may take.
