@@ -13,16 +13,13 @@ import "time"
 // workers that the pool may have are busy. minimum is 0 to the number of workers,
 // idle is more than 0, and [Pool.Resize] refuses to go below the minimum.
 func WithElastic(minimum int, idle time.Duration) Option {
-	return optionFunc(func(c *config) error {
-		if minimum < 0 {
-			return invalid("WithElastic(%d, %v): the minimum is 0 or more", minimum, idle)
-		}
-		if idle <= 0 {
-			return invalid("WithElastic(%d, %v): the time after which a worker leaves is more than 0", minimum, idle)
-		}
-		c.elastic, c.minWorkers, c.idle = true, minimum, idle
-		return nil
-	})
+	if minimum < 0 {
+		return mistaken("WithElastic(%d, %v): the minimum is 0 or more", minimum, idle)
+	}
+	if idle <= 0 {
+		return mistaken("WithElastic(%d, %v): the time after which a worker leaves is more than 0", minimum, idle)
+	}
+	return setting(func(c *config) { c.elastic, c.minWorkers, c.idle = true, minimum, idle })
 }
 
 // An elastic has the settings of WithElastic, and the timer for them.

@@ -49,7 +49,7 @@ func (k *keyQueue[T, R]) invariants(p *Pool[T, R]) error {
 }
 
 func (p *Pool[T, R]) countInvariantsLocked() error {
-	n, aside := 0, p.untold.own.n+p.parking.list.n
+	n, aside := 0, p.untold.own.n+p.parking.n
 	for _, l := range p.tasks.levels {
 		n += l.n
 	}

@@ -26,10 +26,10 @@ import (
 // panic of f is the error of that call. A task whose key is a nil interface or a
 // NaN has no key and runs freely.
 func WithKey[T any, K comparable](f func(task T) K) Option {
-	return optionFunc(func(c *config) error {
-		if f == nil {
-			return invalid("WithKey(nil): pass a function from a task to its key")
-		}
+	if f == nil {
+		return mistaken("WithKey(nil): pass a function from a task to its key")
+	}
+	return setting(func(c *config) {
 		c.keyFunc = f
 		c.key = func(task T) any {
 			if key := f(task); key == key { //nolint:gocritic // a NaN isn't, and could not be found again
@@ -37,7 +37,6 @@ func WithKey[T any, K comparable](f func(task T) K) Option {
 			}
 			return nil
 		}
-		return nil
 	})
 }
 
@@ -47,13 +46,10 @@ func WithKey[T any, K comparable](f func(task T) K) Option {
 // accepted. Tasks that handlers submit to their own pool are accepted in excess of
 // the limit. Without the option, a busy key may fill the queue.
 func WithKeyDepth(n int) Option {
-	return optionFunc(func(c *config) error {
-		if n < 1 {
-			return invalid("WithKeyDepth(%d): the depth is 1 or more", n)
-		}
-		c.keyDepth = n
-		return nil
-	})
+	if n < 1 {
+		return mistaken("WithKeyDepth(%d): the depth is 1 or more", n)
+	}
+	return setting(func(c *config) { c.keyDepth = n })
 }
 
 // keys are the keys that have tasks.

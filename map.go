@@ -102,7 +102,6 @@ func (m *mapping[T, R]) handInEntry() error {
 	p.lock()
 	defer p.unlock()
 	m.entry = m.newJobLocked(m, m.tasks[0], m.at)
-	m.entry.positioned = true
 	m.add(m.entry)
 	m.pending++
 	if _, err := p.offerLocked(m.entry, m.place, policy{}); err != nil {
@@ -138,9 +137,9 @@ func (m *mapping[T, R]) nextLocked() *job[T, R] {
 		return j
 	}
 	one := m.newJobLocked(m, m.tasks[i], m.at)
-	one.index, one.positioned = uint64(i), true
 	m.pending++
 	p.countLocked(one)
+	one.index = uint64(i)
 	p.tasks.push(j)
 	if p.tasks.n == 1 && p.line.n == 0 {
 		m.cursor.Store(int64(m.drawn))

@@ -74,10 +74,7 @@ var ways = [...]string{"submit", "call", "map", "stream", "group"}
 // options, End in the reverse order. Without it, nothing is measured. With it,
 // [Pool.Working] reports what the workers are doing.
 func WithObserver(o Observer) Option {
-	return optionFunc(func(c *config) error {
-		c.observers = append(c.observers, o)
-		return nil
-	})
+	return setting(func(c *config) { c.observers = append(c.observers, o) })
 }
 
 // Working returns an [Event] for each attempt that a worker is running, in the

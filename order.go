@@ -10,10 +10,7 @@ package workpool
 // there is no more room. WithOrdered conflicts with [WithoutResults] and
 // [WithResultFunc].
 func WithOrdered() Option {
-	return optionFunc(func(c *config) error {
-		c.ordered = true
-		return nil
-	})
+	return setting(func(c *config) { c.ordered = true })
 }
 
 // An order is a reorder buffer: jobs end in any order and leave it in the order in which

@@ -1,7 +1,5 @@
 package workpool
 
-import "fmt"
-
 // An Overflow says what happens to a task for which there is no room. See
 // [WithOverflow].
 type Overflow int
@@ -29,19 +27,7 @@ const (
 
 // String returns the name of the constant.
 func (o Overflow) String() string {
-	switch o {
-	case Block:
-		return "Block"
-	case Reject:
-		return "Reject"
-	case DropOldest:
-		return "DropOldest"
-	case DropNewest:
-		return "DropNewest"
-	case CallerRuns:
-		return "CallerRuns"
-	}
-	return fmt.Sprintf("Overflow(%d)", int(o))
+	return nameOf("Overflow", int(o), "Block", "Reject", "DropOldest", "DropNewest", "CallerRuns")
 }
 
 // WithOverflow sets what [Pool.Submit], [Pool.SubmitAll], [Pool.SubmitCancel],
@@ -54,13 +40,10 @@ func (o Overflow) String() string {
 // receiver is waiting. CallerRuns also waits if the key of the task is busy, and
 // DropOldest if there is nothing to drop.
 func WithOverflow(overflow Overflow) Option {
-	return optionFunc(func(c *config) error {
-		if overflow < Block || overflow > CallerRuns {
-			return invalid("WithOverflow(%v): it is Block, Reject, DropOldest, DropNewest or CallerRuns", overflow)
-		}
-		c.overflow = overflow
-		return nil
-	})
+	if overflow < Block || overflow > CallerRuns {
+		return mistaken("WithOverflow(%v): it is Block, Reject, DropOldest, DropNewest or CallerRuns", overflow)
+	}
+	return setting(func(c *config) { c.overflow = overflow })
 }
 
 // overflowLocked does what WithOverflow says with a task that has no room. done reports

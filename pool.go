@@ -26,7 +26,7 @@ type Pool[T, R any] struct {
 	tasks   taskChannel[T, R]
 	line    line[T, R]
 	keys    keys[T, R]
-	parking parking[T, R]
+	parking list[T, R]          // tasks that wait for their next attempt
 	ages    [levels]linked.List // with DropOldest: the tasks that may be dropped, in the order in which they came
 	crew    crew
 	results collector[T, R]
@@ -64,7 +64,7 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	p.crew.idle.woken, p.crew.held.woken, p.results.readers.woken = &p.woken, &p.woken, &p.woken
 	p.line.ordered = c.ordered
 	p.spare = newStore[T, R](c.workers)
-	p.life.begin(c.ctx, c.own)
+	p.life.begin(&p.config)
 	if p.life.tied {
 		p.mu.Lock() // if ctx has ended already, another goroutine aborts the pool at once
 		p.life.unlink = context.AfterFunc(p.life.ctx, func() {

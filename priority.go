@@ -37,13 +37,10 @@ func (p Priority) String() string {
 // f is called by the goroutine that submits the task, before it is accepted. A
 // panic of f, or a value that is no Priority, is the error of that call.
 func WithPriority[T any](f func(task T) Priority) Option {
-	return optionFunc(func(c *config) error {
-		if f == nil {
-			return invalid("WithPriority(nil): pass a function from a task to its priority")
-		}
-		c.priority = f
-		return nil
-	})
+	if f == nil {
+		return mistaken("WithPriority(nil): pass a function from a task to its priority")
+	}
+	return setting(func(c *config) { c.priority = f })
 }
 
 // A level is one of the lists that the task channel is made of. Without WithPriority

@@ -109,18 +109,12 @@ type finalError struct{ err error }
 func (e *finalError) Error() string { return "workpool: no attempt left: " + e.err.Error() }
 func (e *finalError) Unwrap() error { return e.err }
 
-// A parking has the tasks that wait for their next attempt.
-type parking[T, R any] struct {
-	list   list[T, R]
-	timers map[*job[T, R]]*time.Timer // of those that do not come at once
-}
-
 // parkLocked keeps j until its next attempt is due.
 func (p *Pool[T, R]) parkLocked(j *job[T, R], retry *retryError) {
 	j.err = retry.err
 	p.releaseSubmitterLocked(j, nil) // it waits for one attempt
 	j.state = parked
-	p.parking.list.push(j)
+	p.parking.push(j)
 	p.waitsLocked(j)
 	p.tasks.setAside(j.level, 1)
 	p.tasks.parked[j.level]++
@@ -143,16 +137,13 @@ func (p *Pool[T, R]) parkLocked(j *job[T, R], retry *retryError) {
 }
 
 func (p *Pool[T, R]) parkFor(j *job[T, R], d time.Duration) {
-	if p.parking.timers == nil {
-		p.parking.timers = map[*job[T, R]]*time.Timer{}
-	}
 	var timer *time.Timer
 	timer = p.afterFuncLocked(d, func() {
-		if p.parking.timers[j] == timer {
+		if j.timer == timer { // else j has been unparked since
 			p.nextAttemptLocked(j)
 		}
 	})
-	p.parking.timers[j] = timer
+	j.timer = timer
 }
 
 // calledOffLocked returns why nobody waits for j any more, or nil. The caller may have
@@ -184,19 +175,16 @@ func (p *Pool[T, R]) nextAttemptLocked(j *job[T, R]) {
 
 func (p *Pool[T, R]) unparkLocked(j *job[T, R]) {
 	j.state = outside
-	p.parking.list.remove(j)
+	p.parking.remove(j)
 	p.tasks.setAside(j.level, -1)
 	p.tasks.parked[j.level]--
 	if j.batch != nil {
 		j.batch.begun(j)
 		j.batch.add(j)
 	}
-	if timer := p.parking.timers[j]; timer != nil {
-		p.stopTimerLocked(timer)
-		delete(p.parking.timers, j)
-	}
-	if p.parking.list.n == 0 {
-		p.parking.timers = nil // after a burst, let its memory go
+	if j.timer != nil {
+		p.stopTimerLocked(j.timer)
+		j.timer = nil
 	}
 }
 

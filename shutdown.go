@@ -17,8 +17,7 @@ type life struct {
 	alone  bool        // ctx never ends
 	unlink func() bool // from the context of WithContext
 	done   chan struct{}
-	label  sync.Once
-	marked context.Context // has the label of the pool's goroutines
+	labels context.Context // has the pprof label of the pool's goroutines: workpool=name
 	aborts sync.Once
 	ended  context.Context // has ended, with the cause of the abort
 
@@ -34,29 +33,21 @@ type life struct {
 	resultFuncErr error // the first panic or Goexit of the result function
 }
 
-// begin opens the pool. With own, it is the pool of a single Map or ForEach, and nothing
-// but ctx aborts it.
-func (l *life) begin(ctx context.Context, own bool) {
-	l.done = make(chan struct{})
+// begin opens the pool. If it is that of a single Map or ForEach, nothing but the context of
+// WithContext aborts it.
+func (l *life) begin(c *config) {
 	l.open = true
-	if l.alone = own && ctx.Done() == nil; l.alone {
-		l.ctx, l.cancel = ctx, func(error) {}
+	l.done = make(chan struct{})
+	l.labels = context.Background()
+	if c.name != "" {
+		l.labels = pprof.WithLabels(l.labels, pprof.Labels("workpool", c.name))
+	}
+	l.tied = c.ctx.Done() != nil
+	if l.alone = c.own && !l.tied; l.alone {
+		l.ctx, l.cancel = c.ctx, func(error) {}
 		return
 	}
-	l.ctx, l.cancel = context.WithCancelCause(ctx)
-	l.tied = ctx.Done() != nil
-}
-
-// labels returns a context with the pprof label for the goroutines of the pool:
-// workpool=name.
-func (l *life) labels(name string) context.Context {
-	l.label.Do(func() {
-		l.marked = context.Background()
-		if name != "" {
-			l.marked = pprof.WithLabels(l.marked, pprof.Labels("workpool", name))
-		}
-	})
-	return l.marked
+	l.ctx, l.cancel = context.WithCancelCause(c.ctx)
 }
 
 // errOver is the cause with which life.ctx ends if the pool was not aborted.
@@ -282,8 +273,8 @@ func (p *Pool[T, R]) endAllQueuedLocked(err error) {
 	for j := p.tasks.first(); j != nil; j = p.tasks.first() {
 		p.endQueuedLocked(j, err, aborted)
 	}
-	for p.parking.list.n > 0 {
-		p.endQueuedLocked(p.parking.list.first, err, aborted)
+	for p.parking.n > 0 {
+		p.endQueuedLocked(p.parking.first, err, aborted)
 	}
 }
 

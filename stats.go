@@ -77,7 +77,7 @@ func (p *Pool[T, R]) Stats() Stats {
 		Undelivered: p.results.undelivered(),
 		Waiting:     p.line.n,
 		Held:        p.crew.held.n,
-		Parked:      p.parking.list.n,
+		Parked:      p.parking.n,
 
 		Submitted: n.submitted,
 		Succeeded: n.succeeded,

@@ -221,12 +221,10 @@ func (p *Pool[T, R]) countLocked(j *job[T, R]) {
 		j.key.tasks++
 	}
 	j.attempt = 1
-	switch b := j.batch; {
-	case j.positioned:
-	case j.inBatch():
+	if b := j.batch; j.inBatch() {
 		j.index = b.next
 		b.next++
-	default:
+	} else {
 		j.index = p.count.index
 		p.count.index++
 	}

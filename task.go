@@ -67,16 +67,15 @@ type job[T, R any] struct {
 	next, prev               *job[T, R] // in the list that it is in
 	nextInBatch, prevInBatch *job[T, R] // in the list of its batch
 
-	state      state
-	level      level
-	bound      bool  // its handler's context ends with the context of a caller
-	positioned bool  // its batch has set index, to the position of the task
-	unrun      unrun // why it has not run
-	lane       lane  // the list of the line that it is in
-	linked     uint8 // 1 + the index of the list of its batch that it is in, or 0
-	attempt    int32
-	worker     int32
-	index      uint64
+	state   state
+	level   level
+	bound   bool  // its handler's context ends with the context of a caller
+	unrun   unrun // why it has not run
+	lane    lane  // the list of the line that it is in
+	linked  uint8 // 1 + the index of the list of its batch that it is in, or 0
+	attempt int32
+	worker  int32
+	index   uint64
 
 	ctx   context.Context // what the context of the handler is made from
 	task  T
@@ -89,6 +88,7 @@ type job[T, R any] struct {
 	origin    *origin         // what an observer is told about it, or nil
 	at        time.Duration   // when it was handed in, or its next attempt was due, on the observer's clock
 	age       *linked.Element // its place among the tasks that may be dropped, or nil
+	timer     *time.Timer     // starts its next attempt, or nil
 	submitter *submitter      // who waits until it is accepted or has run in place, or nil
 }
 
@@ -136,7 +136,7 @@ func (j *job[T, R]) forget() {
 
 // clear makes j ready to be reused. It leaves the owner alone.
 func (j *job[T, R]) clear() {
-	j.state, j.level, j.bound, j.positioned, j.unrun, j.worker, j.ctx, j.origin = outside, 0, false, false, 0, 0, nil, nil
+	j.state, j.level, j.bound, j.unrun, j.worker, j.ctx, j.origin = outside, 0, false, 0, 0, nil, nil
 }
 
 // A list is a first-in, first-out queue of jobs, which can be removed from anywhere.

@@ -84,7 +84,7 @@ func (p *Pool[T, R]) startLocked(w *worker[T, R]) {
 // work runs tasks until the pool no longer needs w.
 func (w *worker[T, R]) work() {
 	p := w.pool
-	pprof.SetGoroutineLabels(p.life.labels(p.name))
+	pprof.SetGoroutineLabels(p.life.labels)
 	if p.results.on {
 		id := goroutineID()
 		p.lock()
