@@ -191,8 +191,7 @@ func (b *batch[T, R]) takeBackLocked(err error) {
 				p.endQueuedLocked(j, err, cancelled)
 			case j.state == inLine && j.submitter == nil: // the entry of a Map; other callers in line see ctx end themselves
 				p.leaveLineLocked(j, false)
-				p.count.refused++
-				p.dropLocked(j)
+				p.turnAwayLocked(j)
 				j.err = err
 				j.to.answerLocked(j)
 			}

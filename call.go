@@ -130,8 +130,7 @@ func (p *Pool[T, R]) call(ctx context.Context, task T, results chan<- Result[T, 
 	defer p.unlock()
 	p.classLocked(j, class)
 	if _, err := p.offerLocked(j, p.placeOfLocked(from.inside), how); err != nil {
-		p.count.refused++
-		p.dropLocked(j)
+		p.turnAwayLocked(j)
 		p.putCall(j, c)
 		return nil, nil, err
 	}
@@ -156,8 +155,7 @@ func (p *Pool[T, R]) takeBack(ctx context.Context, j *job[T, R], c *call[T, R]) 
 	if j.state == inLine {
 		ofKey := j.ofKey()
 		p.leaveLineLocked(j, false)
-		p.count.refused++
-		p.dropLocked(j)
+		p.turnAwayLocked(j)
 		p.putCall(j, c)
 		p.unlock()
 		return p.gaveUp(err, ofKey)

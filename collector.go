@@ -12,20 +12,6 @@ type collector[T, R any] struct {
 	called  *waiter         // the one of them that was woken and has not looked yet
 	ranges  int             // over Results
 	ahead   *receiver[T, R] // the only one, if it has taken several results
-	workers map[uint64]bool // the numbers of the goroutines of workers, whose handlers may not wait for results
-}
-
-// moves notes that a worker continues on another goroutine. The number 0 means none.
-func (c *collector[T, R]) moves(from, to uint64) {
-	delete(c.workers, from)
-	switch {
-	case to != 0 && c.workers == nil:
-		c.workers = map[uint64]bool{to: true}
-	case to != 0:
-		c.workers[to] = true
-	case len(c.workers) == 0:
-		c.workers = nil // a map keeps the room that it once needed
-	}
 }
 
 func newCollector[T, R any](p *Pool[T, R]) collector[T, R] {
@@ -62,7 +48,7 @@ func (c *collector[T, R]) undelivered() int {
 // of them could be waiting for a result whose task is still queued. There the number of
 // accepted tasks is bounded instead.
 func (c *collector[T, R]) isOverfull(held int) bool {
-	return c.order == nil && c.list.n+maxTake > c.buffer && c.undelivered()-held > c.buffer && c.recall()
+	return c.order == nil && c.list.n+maxTake > c.buffer && c.undelivered()-held > c.buffer
 }
 
 // hasRoom reports whether a held worker can go on.
@@ -85,16 +71,15 @@ func (c *collector[T, R]) callReceiver() {
 }
 
 // recall takes back the results that the only receiver has taken and not claimed. That
-// receiver then enters the mutex for its next result. recall returns true.
-func (c *collector[T, R]) recall() bool {
+// receiver then enters the mutex for each of its next results.
+func (c *collector[T, R]) recall() {
 	r := c.ahead
 	if r == nil {
-		return true
+		return
 	}
 	c.ahead = nil
 	yielded := int(r.yielded.Swap(maxTake))
 	for i := r.n - 1; i >= yielded; i-- {
 		c.list.pushFront(r.jobs[i])
 	}
-	return true
 }

@@ -143,10 +143,9 @@ func (p *Pool[T, R]) refuseLineLocked() {
 // refuseLocked refuses j, which is in line.
 func (p *Pool[T, R]) refuseLocked(j *job[T, R]) {
 	p.leaveLineLocked(j, false)
-	if j.submitter == nil { // a call
+	if j.submitter == nil { // of a call, or the entry of a Map: its owner is told
 		j.err, j.attempt = ErrClosed, 1
-		p.count.refused++
-		p.dropLocked(j)
+		p.turnAwayLocked(j)
 		j.to.answerLocked(j)
 		return
 	}
@@ -154,8 +153,10 @@ func (p *Pool[T, R]) refuseLocked(j *job[T, R]) {
 	p.dismissLocked(j)
 }
 
-// dropLocked detaches a job that was not accepted from its batch, submitter and key.
-func (p *Pool[T, R]) dropLocked(j *job[T, R]) {
+// turnAwayLocked counts a task that was not accepted, and detaches its job from its batch,
+// submitter and key.
+func (p *Pool[T, R]) turnAwayLocked(j *job[T, R]) {
+	p.count.refused++
 	if j.batch != nil {
 		j.batch.remove(j)
 	}
@@ -165,8 +166,7 @@ func (p *Pool[T, R]) dropLocked(j *job[T, R]) {
 
 // dismissLocked frees the job of a task that was not accepted.
 func (p *Pool[T, R]) dismissLocked(j *job[T, R]) {
-	p.count.refused++
-	p.dropLocked(j)
+	p.turnAwayLocked(j)
 	p.freeLocked(j)
 }
 

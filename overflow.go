@@ -62,7 +62,7 @@ func (p *Pool[T, R]) overflowLocked(j *job[T, R]) (done, waits bool, err error) 
 		if oldest == nil || !p.hasRoomForUnrunLocked(oldest) {
 			return false, false, nil
 		}
-		p.acceptLocked(j)
+		p.acceptLocked(j) // first, or the room could go to somebody in line
 		p.endQueuedLocked(oldest, ErrDropped, dropped)
 		return true, false, nil
 	case p.overflow == CallerRuns && j.takable() && p.mayPassLocked(j) && p.hasRoomForUnrunLocked(j):

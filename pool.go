@@ -20,6 +20,7 @@ type Pool[T, R any] struct {
 	life       life
 	calls      sync.Pool // spare jobs of Do
 	submitters sync.Pool // spare submitters
+	workers    sync.Map  // the IDs of the goroutines of workers, if results are collected
 
 	_       [64]byte // so that the mutex has a cache line of its own
 	mu      mutex    // guards what follows, the jobs and the workers
@@ -106,9 +107,10 @@ func (p *Pool[T, R]) settleLocked() {
 	}
 }
 
-// unlock leaves the mutex. It is the only place that wakes anybody: it checks what can proceed,
-// and wakes a goroutine for it. A goroutine must be woken only if it will find something to do.
-// Otherwise the next unlock would wake it again, without end.
+// unlock leaves the mutex. It alone wakes workers, receivers and submitters: it checks what can
+// proceed, and wakes a goroutine for it. A goroutine must be woken only if it will find something
+// to do. Otherwise the next unlock would wake it again, without end. Channels that never block
+// their sender, such as that of a Map or a DoChan, get their message where it arises.
 func (p *Pool[T, R]) unlock() {
 	if p.crew.held.n > 0 {
 		p.releaseHeldLocked()

@@ -70,10 +70,9 @@ func (r *receiver[T, R]) inHand() int { return max(0, r.n-int(r.yielded.Load()))
 // begin is called at the start of a range, and leave at its end.
 func (r *receiver[T, R]) begin() {
 	p := r.pool
-	id := goroutineID()
+	_, r.inside = p.workers.Load(goroutineID())
 	p.lockAhead()
 	defer p.unlock()
-	r.inside = p.results.workers[id]
 	p.results.ranges++
 	p.results.recall()
 }

@@ -102,7 +102,7 @@ type owner[T, R any] interface {
 	answerLocked(j *job[T, R])
 }
 
-// A state is where a job is.
+// A state is where a job is. waits depends on the order.
 type state uint8
 
 const (

@@ -16,11 +16,10 @@ type worker[T, R any] struct {
 	pool *Pool[T, R]
 
 	// Used by the worker's goroutine only:
-	phase     phase
-	contexts  contexts[T, R] // for its tasks
-	goroutine uint64         // the ID of the goroutine, if results are collected
-	panicked  bool           // the handler panicked
-	skipped   bool           // the handler was not called
+	phase    phase
+	contexts contexts[T, R] // for its tasks
+	panicked bool           // the handler panicked
+	skipped  bool           // the handler was not called
 
 	claimed atomic.Uint64 // the index of the Map task that it runs
 	began   atomic.Int64  // when the handler was called, on the observer's clock; 0 without an observer, or while no handler runs
@@ -87,10 +86,8 @@ func (w *worker[T, R]) work() {
 	pprof.SetGoroutineLabels(p.life.labels)
 	if p.results.on {
 		id := goroutineID()
-		p.lock()
-		p.results.moves(w.goroutine, id)
-		w.goroutine = id
-		p.unlock()
+		p.workers.Store(id, nil)
+		defer p.workers.Delete(id)
 	}
 	defer w.replace()
 	for w.phase == taken || w.next() {
@@ -143,9 +140,6 @@ func (w *worker[T, R]) next() bool {
 		w.finishLocked()
 	}
 	more := w.takeLocked()
-	if !more {
-		p.results.moves(w.goroutine, 0)
-	}
 	p.unlock()
 	return more
 }
@@ -217,7 +211,9 @@ func (w *worker[T, R]) result() Result[T, R] {
 	return r
 }
 
-// finishLocked ends the task of w, or its attempt.
+// finishLocked ends the task of w, or its attempt. The order matters: countLocked corrects what
+// the answer says, the answer may free the job, and the next task of the key may be one that runs
+// in the place of w.
 func (w *worker[T, R]) finishLocked() {
 	p, j := w.pool, w.job
 	retry := retryOf(j.err)
@@ -263,6 +259,7 @@ func (w *worker[T, R]) takeLocked() bool {
 		held := p.life.open && p.results.isOverfull(c.held.n)
 		switch {
 		case held:
+			p.results.recall() // so that each result that is received lets a worker go on
 			w.awaitLocked(&c.held)
 		case w.mayBeginLocked(): // it stays seated
 			w.beginLocked(p.tasks.pop())
