@@ -233,3 +233,19 @@ func TestRule9_AGroupThatWasWaitedForRetainsNothing(t *testing.T) {
 	}
 	assert.Less(t, heap()-before, 10<<20)
 }
+
+func TestGroup_Zero(t *testing.T) {
+	var g workpool.Group[int, int]
+	require.ErrorIs(t, g.Submit(1), workpool.ErrClosed)
+	values, err := g.Wait()
+	require.NoError(t, err)
+	assert.Empty(t, values)
+}
+
+func TestGroup_ItsErrorSpeaksOfTheGroup(t *testing.T) {
+	p := newClosures(t)
+	g := p.Group(t.Context())
+	succeeds(t)(g.Wait())
+	require.EqualError(t, g.Submit(returning(0, nil)), "workpool: group is closed: workpool: Wait has returned")
+	closed(t, p)
+}

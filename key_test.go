@@ -616,3 +616,80 @@ func TestRule6_ATaskGoesAheadOfOneThatIsParked(t *testing.T) {
 		close(held)
 	})
 }
+
+// A handler waits for tasks of its own key, of which one runs in its place. The others are kept
+// for it, and end with the pool.
+func TestKey_TasksKeptForAHandlerEndWithThePool(t *testing.T) {
+	eachOf(t, []workpool.ShutdownMode{workpool.FinishRunning, workpool.Abort}, func(t *testing.T, mode workpool.ShutdownMode) {
+		p := newOrders(t, workpool.WithWorkers(2), workpool.WithShutdown(mode, 0))
+		var begun atomic.Int32
+		release := make(chan struct{})
+		one := order{1, func(context.Context) (int, error) {
+			begun.Add(1)
+			<-release
+			return 0, nil
+		}}
+		answers := make(chan error, 3)
+		submit(t, p, order{1, func(ctx context.Context) (int, error) {
+			var both sync.WaitGroup
+			for range 2 {
+				both.Go(func() {
+					_, err := p.Do(ctx, one)
+					answers <- err
+				})
+			}
+			_, err := p.Map(ctx, []order{one, one, one})
+			answers <- err
+			both.Wait()
+			return 0, nil
+		}})
+		synctest.Wait()
+		go func() { assert.NoError(t, p.Close()) }()
+		synctest.Wait()
+		close(release)
+		closed(t, p)
+		assert.EqualValues(t, 1, begun.Load())
+		s := p.Stats()
+		assert.EqualValues(t, 4, s.Aborted, "of the two Do and the three of Map")
+		assertSum(t, s)
+		aborted := 0
+		for range 3 {
+			if errors.Is(<-answers, workpool.ErrAborted) {
+				aborted++
+			}
+		}
+		assert.GreaterOrEqual(t, aborted, 2)
+	})
+}
+
+func TestKey_AnAttemptThatWaitsForItsTurnIsNotCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newOrders(t, workpool.WithWorkers(2))
+		submit(t, p, order{2, func(ctx context.Context) (int, error) { return after(2, time.Second)(ctx, 0) }})
+		synctest.Wait()
+		go func() {
+			_, _ = p.Do(context.Background(), order{1, func(ctx context.Context) (int, error) {
+				return p.Do(ctx, order{2, untilEnd}) // goes ahead of the one that is parked
+			}})
+		}()
+		time.Sleep(2 * time.Second)
+		assert.Equal(t, 1, p.Stats().Queued)
+		_ = p.Shutdown(endedContext())
+		results := collect(p)
+		require.Len(t, results, 1)
+		require.ErrorIs(t, results[0].Err, workpool.ErrAborted)
+		assert.Equal(t, 1, results[0].Attempt)
+	})
+}
+
+func TestWithKeyDepth_TheErrorOfWhoGivesUpSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newOrders(t, workpool.WithKeyDepth(1))
+		release := make(chan struct{})
+		submit(t, p, order{1, until(release)})
+		err := p.Submit(limited(t, time.Second), order{1, nil})
+		require.ErrorIs(t, err, workpool.ErrQueueFull)
+		require.ErrorContains(t, err, "1 running; of the same key: 1: ")
+		close(release)
+	})
+}

@@ -723,3 +723,27 @@ func TestPriority_TasksOfOneKeyInLine(t *testing.T) {
 		})
 	}
 }
+
+// The receiver has one result in hand, and no more than that are under way beside it.
+func TestOrdered_HoldsNoMoreInTheHandOfAReceiver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithOrdered(), workpool.WithWorkers(1), workpool.WithQueueDepth(1), workpool.WithResultBuffer(1))
+		submitN(t, p, 3, returning(0, nil))
+		synctest.Wait()
+		err := p.Submit(limited(t, time.Second), returning(0, nil))
+		require.ErrorIs(t, err, workpool.ErrQueueFull)
+		require.ErrorContains(t, err, "results not received: 3")
+		goOn := make(chan struct{})
+		go func() {
+			for range p.Results() {
+				<-goOn
+			}
+		}()
+		synctest.Wait()
+		require.NoError(t, p.TrySubmit(t.Context(), returning(0, nil)), "in place of the one in hand")
+		synctest.Wait()
+		require.ErrorIs(t, p.TrySubmit(t.Context(), returning(0, nil)), workpool.ErrQueueFull)
+		close(goOn)
+		closed(t, p)
+	})
+}

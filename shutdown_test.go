@@ -537,3 +537,44 @@ func TestWithContext_ItsEndAbortsAPoolThatIsClosing(t *testing.T) {
 		assert.Len(t, collect(p), 6)
 	})
 }
+
+func TestShutdownError_CountsEachTaskOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithShutdown(workpool.FinishRunning, time.Second),
+			workpool.WithResultFunc(func(workpool.Result[closure, int]) { <-release }))
+		free := occupy(t, p, 1)
+		submitN(t, p, 10, returning(0, nil))
+		var cut *workpool.ShutdownError
+		require.ErrorAs(t, p.Close(), &cut)
+		assert.Equal(t, 10, cut.Aborted)
+		free()
+		close(release)
+		_ = p.Close()
+	})
+}
+
+// Close ends only tasks for which the result function is still to be called. The earlier
+// Shutdown has kept its promise.
+func TestShutdown_CloseFindsNothingToEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithShutdown(workpool.FinishRunning, 0),
+			workpool.WithResultFunc(func(workpool.Result[closure, int]) { <-release }))
+		free := occupy(t, p, 1)
+		for range 3 {
+			cancel, err := p.SubmitCancel(t.Context(), returning(0, nil))
+			require.NoError(t, err)
+			cancel()
+		}
+		ended := make(chan error, 2)
+		go func() { ended <- p.Shutdown(context.Background()) }()
+		synctest.Wait()
+		go func() { ended <- p.Close() }()
+		synctest.Wait()
+		free()
+		close(release)
+		require.NoError(t, <-ended)
+		require.NoError(t, <-ended)
+	})
+}

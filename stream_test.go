@@ -397,3 +397,55 @@ func TestStream_EndsWhileTheInputIsBlocked(t *testing.T) {
 		assert.Equal(t, uint64(2), p.Stats().Submitted)
 	})
 }
+
+func TestStream_EndsWithThePoolWhileTheInputIsBlocked(t *testing.T) {
+	for name, end := range map[string]struct {
+		pool func(p *workpool.Pool[int, int]) error
+		err  error
+	}{
+		"Shutdown":      {func(p *workpool.Pool[int, int]) error { return p.Shutdown(context.Background()) }, workpool.ErrClosed},
+		"an ended one":  {func(p *workpool.Pool[int, int]) error { return p.Shutdown(endedContext()) }, workpool.ErrAborted},
+		"FinishRunning": {(*workpool.Pool[int, int]).Close, workpool.ErrClosed},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			p := mustNew(t, square, workpool.WithShutdown(workpool.FinishRunning, 0))
+			unblock := make(chan struct{})
+			time.AfterFunc(time.Second, func() { assert.NoError(t, end.pool(p)) })
+			begin := time.Now()
+			results := slices.Collect(p.Stream(t.Context(), func(yield func(int) bool) {
+				if yield(3) {
+					<-unblock
+				}
+			}))
+			assert.LessOrEqual(t, time.Since(begin), time.Second+200*time.Millisecond)
+			require.Len(t, results, 2)
+			assert.Equal(t, workpool.Result[int, int]{Task: 3, Value: 9, Worker: 1, Attempt: 1}, results[0])
+			require.ErrorIs(t, results[1].Err, end.err)
+			require.NotErrorIs(t, results[1].Err, context.Canceled, "no context of the caller has ended")
+			assert.Equal(t, workpool.Result[int, int]{Index: 1, Err: results[1].Err}, results[1])
+			close(unblock)
+		})
+	}
+}
+
+// After a task that was not accepted, the last Result still says why the Stream has ended.
+func TestStream_LastResultAfterATaskThatWasNotAccepted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0))
+		free := occupy(t, p, 1)
+		unblock := make(chan struct{})
+		results := slices.Collect(p.Stream(limited(t, time.Second), func(yield func(closure) bool) {
+			yield(returning(1, nil))
+			<-unblock
+		}))
+		require.Len(t, results, 2)
+		for i, r := range results {
+			assert.EqualValues(t, i, r.Index)
+			require.ErrorIs(t, r.Err, context.DeadlineExceeded)
+		}
+		assert.Equal(t, 1, results[0].Attempt)
+		assert.Zero(t, results[1].Attempt)
+		close(unblock)
+		free()
+	})
+}

@@ -767,3 +767,30 @@ func TestOverflow_CallerRunsTasksThatComeAgain(t *testing.T) {
 		}
 	}
 }
+
+// A program may end its context and close its pool at the same time.
+func TestRule5_AClosedPoolSaysSoWithAnEndedContext(t *testing.T) {
+	p := newClosures(t)
+	closed(t, p)
+	for name, run := range ways[closure, int]() {
+		t.Run(name, func(t *testing.T) {
+			_, err := run(endedContext(), p, returning(1, nil))
+			require.ErrorIs(t, err, workpool.ErrClosed)
+			require.ErrorIs(t, err, context.Canceled)
+		})
+	}
+}
+
+func TestSubmitAll_SequenceThatPanicsAfterATaskWasRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithOverflow(workpool.Reject))
+		free := occupy(t, p, 1)
+		_, err := p.SubmitAll(t.Context(), func(yield func(closure) bool) {
+			yield(returning(0, nil))
+			panic("on fire")
+		})
+		require.ErrorIs(t, err, workpool.ErrQueueFull)
+		panicked(t, "on fire", err)
+		free()
+	})
+}
