@@ -12,6 +12,7 @@ import (
 type batch[T, R any] struct {
 	pool   *Pool[T, R]
 	ctx    *batchContext
+	inside *handlerContext[T, R] // of the handler that made the call, or nil
 	origin *origin
 	at     time.Duration // when it began, on the observer's clock
 	signal chan struct{} // capacity 1; tells whoever waits for the batch to look again
@@ -22,7 +23,7 @@ type batch[T, R any] struct {
 	pending int              // tasks that were handed in and have not ended
 	next    uint64           // the index of the next task to be accepted
 	order   *order[T, R]     // of a Stream with WithOrdered
-	place   *inPlace[T, R]   // of the handler that made the call, or nil
+	place   *inPlace[T, R]   // of that handler while it runs, or nil
 	element *linked.Element  // in the batches of place
 	waits   int              // the number of callers that wait; while there are some, tasks may run in place
 	feeds   bool             // one goroutine hands in the tasks, another one waits for them
@@ -36,7 +37,7 @@ func (b *batch[T, R]) begin(ctx context.Context, p *Pool[T, R], way Way) error {
 		return err
 	}
 	b.pool, b.ctx, b.signal = p, newBatchContext(ctx, &p.life), make(chan struct{}, 1)
-	b.origin, b.at, b.done = c.origin, p.observer.now(), b.ctx.Done()
+	b.inside, b.origin, b.at, b.done = c.inside, c.origin, p.observer.now(), b.ctx.Done()
 	p.lock()
 	b.join(p.placeOfLocked(c.inside))
 	p.unlock()
@@ -70,7 +71,7 @@ func (b *batch[T, R]) handInLocked(to owner[T, R], task T, how policy) error {
 	b.pending++
 	p.classLocked(j, class)
 	b.add(j)
-	waits, err := p.offerLocked(j, b.place, how)
+	waits, err := p.offerLocked(j, b.inside, how)
 	if waits {
 		err = b.awaitRoomLocked(j)
 	} else if err != nil {

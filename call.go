@@ -129,7 +129,7 @@ func (p *Pool[T, R]) call(ctx context.Context, task T, results chan<- Result[T, 
 	p.lock()
 	defer p.unlock()
 	p.classLocked(j, class)
-	if _, err := p.offerLocked(j, p.placeOfLocked(from.inside), how); err != nil {
+	if _, err := p.offerLocked(j, from.inside, how); err != nil {
 		p.turnAwayLocked(j)
 		p.putCall(j, c)
 		return nil, nil, err

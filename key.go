@@ -75,8 +75,6 @@ type keyQueue[T, R any] struct {
 	after    list[T, R] // those that wait after it
 }
 
-func newKeys[T, R any](depth int) keys[T, R] { return keys[T, R]{depth: depth} }
-
 // get returns the queue of a key.
 func (ks *keys[T, R]) get(key any) *keyQueue[T, R] {
 	k := ks.queue[key]

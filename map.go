@@ -104,7 +104,7 @@ func (m *mapping[T, R]) handInEntry() error {
 	m.entry = m.newJobLocked(m, m.tasks[0], m.at)
 	m.add(m.entry)
 	m.pending++
-	if _, err := p.offerLocked(m.entry, m.place, policy{}); err != nil {
+	if _, err := p.offerLocked(m.entry, m.inside, policy{}); err != nil {
 		p.dismissLocked(m.entry)
 		m.entry = nil
 		m.endedLocked()

@@ -109,7 +109,7 @@ func (p *Pool[T, R]) oldestLocked(j *job[T, R]) *job[T, R] {
 			return nil // dropping a task of another key would not help
 		}
 	}
-	if e := p.ages[j.level].Front(); e != nil {
+	if e := p.byAge[j.level].Front(); e != nil {
 		return e.Value.(*job[T, R])
 	}
 	return nil
@@ -119,17 +119,17 @@ func (p *Pool[T, R]) oldestLocked(j *job[T, R]) *job[T, R] {
 // the cost.
 const mostBehind = 32
 
-// waitsLocked notes with DropOldest that j waits and may be dropped, unless that is noted.
-func (p *Pool[T, R]) waitsLocked(j *job[T, R]) {
+// markDroppableLocked notes with DropOldest that j waits and may be dropped, unless that is noted.
+func (p *Pool[T, R]) markDroppableLocked(j *job[T, R]) {
 	if p.overflow == DropOldest && j.age == nil && j.droppable() {
-		j.age = p.ages[j.level].PushBack(j)
+		j.age = p.byAge[j.level].PushBack(j)
 	}
 }
 
-// waitedLocked notes that j no longer waits.
-func (p *Pool[T, R]) waitedLocked(j *job[T, R]) {
+// unmarkDroppableLocked notes that j no longer waits.
+func (p *Pool[T, R]) unmarkDroppableLocked(j *job[T, R]) {
 	if j.age != nil {
-		p.ages[j.level].Remove(j.age)
+		p.byAge[j.level].Remove(j.age)
 		j.age = nil
 	}
 }

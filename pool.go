@@ -28,7 +28,7 @@ type Pool[T, R any] struct {
 	line    line[T, R]
 	keys    keys[T, R]
 	parking list[T, R]          // tasks that wait for their next attempt
-	ages    [levels]linked.List // with DropOldest: the tasks that may be dropped, in the order in which they came
+	byAge   [levels]linked.List // with DropOldest: the tasks that may be dropped, in the order in which they came
 	crew    crew
 	results collector[T, R]
 	untold  inPlace[T, R]  // calls the result function for tasks that have not run
@@ -59,7 +59,7 @@ func New[T, R any](handler Handler[T, R], opts ...Option) (*Pool[T, R], error) {
 	}
 	p := &Pool[T, R]{config: c, handler: handler, functions: f, observer: newObserver(c.observers)}
 	p.tasks.depth = c.queueDepth
-	p.keys = newKeys[T, R](c.keyDepth)
+	p.keys.depth = c.keyDepth
 	p.results = newCollector(p)
 	p.crew = newCrew(c)
 	p.crew.idle.woken, p.crew.held.woken, p.results.readers.woken = &p.woken, &p.woken, &p.woken

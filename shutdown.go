@@ -281,7 +281,7 @@ func (p *Pool[T, R]) endAllQueuedLocked(err error) {
 // endQueuedLocked ends a task that no worker has. Its error is err, together with the error
 // of its last attempt if there was one.
 func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error, why unrun) {
-	p.waitedLocked(j)
+	p.unmarkDroppableLocked(j)
 	if j.state != parked {
 		j.attempt = max(1, j.attempt-1) // the next attempt is counted already and will not run
 	}

@@ -139,7 +139,7 @@ func (p *Pool[T, R]) submit(c *caller[T, R], task T, how policy) (*job[T, R], er
 	j := p.spare.get()
 	j.ctx, j.task, j.bound, j.origin, j.at = c.values, task, c.bound, c.origin, at
 	p.classLocked(j, class)
-	waits, err := p.offerLocked(j, p.placeOfLocked(c.inside), how)
+	waits, err := p.offerLocked(j, c.inside, how)
 	if waits {
 		return j, p.awaitRoomLocked(c.ctx, j)
 	}
@@ -159,15 +159,18 @@ type policy struct {
 // offerLocked does what can be done at once with a submitted task: accept it, refuse it, or
 // put it in line. It reports whether the caller has to wait: in line, or, with WithOverflow
 // or in a handler, until the task has run in its place.
-func (p *Pool[T, R]) offerLocked(j *job[T, R], place *inPlace[T, R], how policy) (waits bool, err error) {
+//
+// It need not look whether others are in line. They have found no room, and room depends only
+// on the priority and the key of a task.
+func (p *Pool[T, R]) offerLocked(j *job[T, R], inside *handlerContext[T, R], how policy) (waits bool, err error) {
 	switch {
 	case !p.life.open:
 		return false, ErrClosed
-	case place != nil && j.isCall():
-		p.awaitOnceLocked(j, place)
+	case j.isCall() && inside.runsLocked():
+		p.awaitOnceLocked(j, p.placeOfLocked(inside))
 		p.acceptLocked(j)
 		return false, nil
-	case p.mayEnterLocked(j):
+	case p.mayPassLocked(j) && p.hasRoomLocked(j):
 		p.acceptLocked(j)
 		return false, nil
 	}
@@ -179,7 +182,7 @@ func (p *Pool[T, R]) offerLocked(j *job[T, R], place *inPlace[T, R], how policy)
 	switch {
 	case how.try:
 		return false, ErrQueueFull
-	case place == nil:
+	case !inside.runsLocked():
 		p.lineUpLocked(j)
 		return true, nil
 	}
@@ -189,17 +192,10 @@ func (p *Pool[T, R]) offerLocked(j *job[T, R], place *inPlace[T, R], how policy)
 	// busy for as long as the handler itself runs.
 	waits = j.takable() && (j.batch == nil || !j.batch.feeds)
 	if waits && j.batch == nil {
-		p.awaitOnceLocked(j, place)
+		p.awaitOnceLocked(j, p.placeOfLocked(inside))
 	}
 	p.acceptLocked(j)
 	return waits, nil
-}
-
-// mayEnterLocked reports whether there is room for j and j overtakes nobody. It need not
-// look at the line for that: those in line have found no room, and room depends only on the
-// priority and the key of a task.
-func (p *Pool[T, R]) mayEnterLocked(j *job[T, R]) bool {
-	return p.mayPassLocked(j) && p.hasRoomLocked(j)
 }
 
 // mayPassLocked reports whether j may be accepted as far as its key is concerned: no task
@@ -240,7 +236,7 @@ func (p *Pool[T, R]) countLocked(j *job[T, R]) {
 // otherwise in the task channel. If a handler waits for the task and has nothing running in its
 // place, the task begins there at once instead.
 func (p *Pool[T, R]) queueLocked(j *job[T, R]) {
-	p.waitsLocked(j)
+	p.markDroppableLocked(j)
 	if k := j.key; k != nil {
 		if k.turn == nil {
 			k.turn = j

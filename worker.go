@@ -339,7 +339,7 @@ func (w *worker[T, R]) beginLocked(j *job[T, R]) {
 	if j.to != nil {
 		j = w.drawLocked(j)
 	}
-	w.pool.waitedLocked(j)
+	w.pool.unmarkDroppableLocked(j)
 	if j.batch != nil {
 		j.batch.begun(j)
 		if w.serves == nil { // a handler that submitted j need not wait until j has run in its place
