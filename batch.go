@@ -1,6 +1,7 @@
 package workpool
 
 import (
+	"cmp"
 	linked "container/list"
 	"context"
 	"errors"
@@ -28,6 +29,7 @@ type batch[T, R any] struct {
 	waits   int              // the number of callers that wait; while there are some, tasks may run in place
 	feeds   bool             // one goroutine hands in the tasks, another one waits for them
 	once    bool             // it is a single task
+	over    bool             // all tasks have ended, and no more are accepted
 }
 
 // begin makes b a batch of a call with ctx.
@@ -63,6 +65,9 @@ func (b *batch[T, R]) handInLocked(to owner[T, R], task T, how policy) error {
 	}
 	at := p.observer.now()
 	p.lock()
+	if b.over {
+		err = cmp.Or(err, errOverBatch)
+	}
 	if err != nil {
 		p.count.refused++
 		return err
@@ -141,12 +146,16 @@ func (b *batch[T, R]) waitLocked(changed <-chan struct{}, timeout <-chan time.Ti
 	return timedOut
 }
 
-// await waits until all tasks have ended.
+// errOverBatch is the error of a task that is handed in after await has returned.
+var errOverBatch = errors.New("workpool: Wait has returned")
+
+// await waits until all tasks have ended. From then on no more are accepted.
 func (b *batch[T, R]) await() {
 	b.pool.lockAhead()
 	for b.pending > 0 {
 		b.waitLocked(nil, nil)
 	}
+	b.over = true
 	b.pool.unlock()
 	b.wake() // in case another goroutine waits too
 }

@@ -3,10 +3,7 @@ package workpool
 import (
 	"cmp"
 	"context"
-	"errors"
 )
-
-var errGroupOver = errors.New("workpool: Wait has returned")
 
 // A groupError says why a group is closed.
 type groupError struct{ why error }
@@ -23,8 +20,8 @@ type Group[T, R any] struct {
 	// Guarded by the pool's mutex:
 	values  []R
 	err     error // the first error
-	over    bool  // Wait has returned
-	outcome error // the error that Wait returned
+	decided bool  // outcome is set
+	outcome error // the error that Wait returns
 }
 
 // Group returns a group without tasks. The contexts of their handlers are derived
@@ -52,22 +49,22 @@ func (g *Group[T, R]) Submit(task T) error {
 	}
 	err := g.batch.handInLocked(g, task, policy{overflows: true})
 	g.batch.pool.unlock()
-	if err != nil && g.batch.ctx.Err() != nil {
+	if err != nil {
 		return cmp.Or(g.closed(), err)
 	}
-	return err
+	return nil
 }
 
 // closed returns why the group takes no more tasks, or nil.
 func (g *Group[T, R]) closed() error {
 	g.batch.pool.lock()
-	err, over := g.err, g.over
+	err, over := g.err, g.batch.over
 	g.batch.pool.unlock()
 	switch {
 	case g.batch.ctx == nil:
 		return &groupError{err}
 	case over:
-		return &groupError{errGroupOver}
+		return &groupError{errOverBatch}
 	case err != nil || g.batch.ctx.Err() != nil:
 		return &groupError{g.batch.failure(err)}
 	}
@@ -92,14 +89,15 @@ func (g *Group[T, R]) Wait() ([]R, error) {
 	err := g.err
 	g.batch.pool.unlock()
 	outcome := g.batch.failure(err)
-	g.batch.end()
 	g.batch.pool.lock()
-	defer g.batch.pool.unlock()
-	if !g.over { // else another Wait was faster
-		g.over, g.outcome = true, outcome
+	if !g.decided { // else another Wait was faster, and may have ended the context since
+		g.decided, g.outcome = true, outcome
 	}
-	if g.outcome != nil {
-		return nil, g.outcome
+	outcome = g.outcome
+	g.batch.pool.unlock()
+	g.batch.end()
+	if outcome != nil {
+		return nil, outcome
 	}
 	return g.values, nil
 }

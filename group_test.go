@@ -249,3 +249,23 @@ func TestGroup_ItsErrorSpeaksOfTheGroup(t *testing.T) {
 	require.EqualError(t, g.Submit(returning(0, nil)), "workpool: group is closed: workpool: Wait has returned")
 	closed(t, p)
 }
+
+// Of the tasks of a group, those that Submit accepts beside Wait belong to it, or are refused.
+func TestGroup_SubmitBesideWait(t *testing.T) {
+	p := mustNew(t, identity, workpool.WithWorkers(4), workpool.WithQueueDepth(16))
+	for range rounds(500, 20_000) {
+		g := p.Group(t.Context())
+		var beside sync.WaitGroup
+		beside.Go(func() {
+			for i := 0; g.Submit(i) == nil && i < 50; i++ { //nolint:revive // it submits
+			}
+		})
+		values, err := g.Wait()
+		require.NoError(t, err)
+		for i, value := range values {
+			require.Equal(t, i, value)
+		}
+		beside.Wait()
+	}
+	closed(t, p)
+}

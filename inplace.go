@@ -160,5 +160,25 @@ func (w *worker[T, R]) closePlaceLocked() bool {
 	} else {
 		w.serves.helper = helper
 	}
+	for h := helper; h != nil && h.place != nil; h = h.place.helper {
+		h.place.unreserveLocked(p)
+	}
 	return true
+}
+
+// unreserveLocked lets those of the tasks that are reserved for s wait for their turn whose key s
+// no longer holds, since a handler further up has returned.
+func (s *inPlace[T, R]) unreserveLocked(p *Pool[T, R]) {
+	var free []*job[T, R]
+	for e := s.batches.Front(); e != nil; e = e.Next() {
+		for j := e.Value.(*batch[T, R]).unbegun[0].first; j != nil; j = j.nextInBatch {
+			if j.state == reserved && !s.holds(j.key) {
+				free = append(free, j)
+			}
+		}
+	}
+	for _, j := range free {
+		p.takeFromBehindLocked(j)
+		p.queueLocked(j)
+	}
 }

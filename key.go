@@ -13,7 +13,9 @@ import (
 // limits them, but a task whose key is idle is accepted whenever a worker is free.
 // The pool keeps nothing of a key without tasks.
 //
-// A retried task keeps its turn: the next one of its key waits until it has ended.
+// A retried task keeps its turn: the next one of its key waits until it has ended,
+// unless a task that a handler waits for goes ahead of it meanwhile. Then the retried
+// one waits for its turn again.
 //
 // A handler may submit tasks of any key to its own pool. If the key is busy, Submit
 // queues the task, in excess of the queue depth if necessary. A task that the

@@ -693,3 +693,63 @@ func TestWithKeyDepth_TheErrorOfWhoGivesUpSaysSo(t *testing.T) {
 		close(release)
 	})
 }
+
+// A handler of key 1 returns while one of no key runs in its place. A task of key 1 that that one
+// waits for has to wait for its turn then.
+func TestKey_ATaskKeptForAHandlerWhoseCallerReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newOrders(t, workpool.WithWorkers(2), workpool.WithoutResults())
+		var c crowd
+		ended := make(chan struct{})
+		submit(t, p, order{1, func(ctx context.Context) (int, error) {
+			p.DoChan(ctx, order{0, func(ctx context.Context) (int, error) {
+				defer close(ended)
+				p.DoChan(ctx, order{0, sleeping(2*time.Second, 0)}) // keeps its place busy
+				return p.Do(ctx, order{1, c.task})
+			}})
+			time.Sleep(time.Second)
+			return 0, nil
+		}})
+		synctest.Wait()
+		submitN(t, p, 3, order{1, c.task})
+		<-ended
+		closed(t, p)
+		assert.EqualValues(t, 1, c.most.Load(), "tasks of one key at once")
+	})
+}
+
+func TestKey_ARetryWaitsForATaskInItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newOrders(t, workpool.WithWorkers(2), workpool.WithoutResults())
+		var inPlace atomic.Bool
+		submit(t, p, order{1, func(ctx context.Context) (int, error) {
+			if info, _ := workpool.InfoFrom(ctx); info.Attempt == 2 {
+				assert.False(t, inPlace.Load())
+				return 0, nil
+			}
+			p.DoChan(ctx, order{1, func(context.Context) (int, error) {
+				inPlace.Store(true)
+				defer inPlace.Store(false)
+				return sleeping(2*time.Second, 0)(ctx)
+			}})
+			return 0, workpool.RetryAfter(time.Second, nil)
+		}})
+		require.NoError(t, p.Wait(t.Context()))
+		assert.EqualValues(t, 2, p.Stats().Succeeded)
+	})
+}
+
+// A task that CallerRuns runs for a handler may wait for one of the handler's key.
+func TestRule6_CallerRunsInAHandlerThatHasAKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newOrders(t, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithOverflow(workpool.CallerRuns), workpool.WithoutResults())
+		var of1 atomic.Int32
+		succeeds(t)(p.Do(t.Context(), order{1, func(ctx context.Context) (int, error) {
+			return 0, p.Submit(ctx, order{2, func(ctx context.Context) (int, error) {
+				return p.Do(ctx, order{1, counted(&of1)})
+			}})
+		}}))
+		assert.EqualValues(t, 1, of1.Load())
+		closed(t, p)
+	})
+}

@@ -28,9 +28,9 @@ const (
 
 // laneOf returns the lane that j belongs in, unless it waits for its key.
 func (l *line[T, R]) laneOf(j *job[T, R]) lane {
-	lane := 1 + 2*lane(j.level)
+	lane := 1 + 4*[levels]lane{high: 0, normal: 1, low: 2}[j.level]
 	if l.ordered && j.to == nil {
-		lane += lanes / 2
+		lane += 2
 	}
 	if !j.takable() {
 		lane++

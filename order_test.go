@@ -747,3 +747,23 @@ func TestOrdered_HoldsNoMoreInTheHandOfAReceiver(t *testing.T) {
 		closed(t, p)
 	})
 }
+
+// Without a queue, a free worker is the only room.
+func TestPriority_AHigherOneIsFirstInLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var begun []workpool.Priority
+		p := mustNew(t, func(_ context.Context, priority workpool.Priority) (int, error) {
+			mu.Lock()
+			begun = append(begun, priority)
+			mu.Unlock()
+			time.Sleep(time.Second)
+			return 0, nil
+		}, workpool.WithWorkers(1), workpool.WithQueueDepth(0), workpool.WithPriority(func(p workpool.Priority) workpool.Priority { return p }))
+		for _, priority := range []workpool.Priority{workpool.Normal, workpool.Low, workpool.Normal, workpool.Normal, workpool.High} {
+			p.DoChan(t.Context(), priority)
+		}
+		require.NoError(t, p.Wait(t.Context()))
+		assert.Equal(t, []workpool.Priority{workpool.Normal, workpool.High, workpool.Normal, workpool.Normal, workpool.Low}, begun)
+	})
+}

@@ -21,7 +21,9 @@ const (
 	DropNewest
 	// CallerRuns runs the task in addition to those of the workers, before the call
 	// returns; for DoChan, on a goroutine of its own. The Worker of its Result is 0.
-	// If it asks for another attempt, as with RetryAfter, a worker runs that.
+	// If it asks for another attempt, as with RetryAfter, a worker runs that. In a
+	// handler of the same pool it is the same as Block: the task runs in the handler's
+	// place.
 	CallerRuns
 )
 

@@ -13,9 +13,9 @@ import (
 // only this wait: the handler sees the values of ctx, but not its cancellation.
 //
 // Called with the context of a running handler of the same pool, Submit does not
-// wait for room. If there is none, the task runs at once in the handler's place.
-// Submit then returns when the task has ended, has asked for another attempt, or
-// has been begun by another worker.
+// wait for room. If there is none, the task runs in the handler's place, at once or
+// after the one that already does. Submit then returns when the task has ended, has
+// asked for another attempt, or has been begun by another worker.
 //
 // It returns [ErrClosed] once the pool is closing, and otherwise an error that
 // matches ctx.Err(). If it gave up waiting, the error also matches [ErrQueueFull]
@@ -174,7 +174,7 @@ func (p *Pool[T, R]) offerLocked(j *job[T, R], inside *handlerContext[T, R], how
 		p.acceptLocked(j)
 		return false, nil
 	}
-	if how.overflows {
+	if how.overflows && (p.overflow != CallerRuns || !inside.runsLocked()) {
 		if done, waits, err := p.overflowLocked(j); done {
 			return waits, err
 		}

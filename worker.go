@@ -1,6 +1,7 @@
 package workpool
 
 import (
+	"cmp"
 	"runtime/pprof"
 	"runtime/trace"
 	"sync/atomic"
@@ -222,6 +223,9 @@ func (w *worker[T, R]) finishLocked() {
 		p.releaseKeyLocked(j, w.place)
 		p.answerLocked(j)
 	} else {
+		if k := j.key; k != nil && k.turn == j {
+			k.turn = cmp.Or(w.place.heir(k), j)
+		}
 		p.parkLocked(j, retry)
 	}
 	w.job, w.phase, w.panicked, w.skipped = nil, idle, false, false
