@@ -1098,7 +1098,7 @@ func (r *replay) checkStats() {
 	if r.audience == resultFunc {
 		buffer = 128 // for dropped tasks that the function has not been told of
 	}
-	r.failIf(held > depth+buffer+mostWorkers+2*r.callers() || stats.Running > mostWorkers || stats.Workers > 2*mostWorkers,
+	r.failIf(held > depth+buffer+mostWorkers+2*r.callers() || stats.Running > mostWorkers+r.callers() || stats.Workers > 2*mostWorkers,
 		"the pool is not bounded: %+v", stats)
 }
 
