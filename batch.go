@@ -34,8 +34,8 @@ type batch[T, R any] struct {
 
 // begin makes b a batch of a call with ctx.
 func (b *batch[T, R]) begin(ctx context.Context, p *Pool[T, R], way Way) error {
-	var c caller[T, R]
-	if err := c.begin(ctx, p, way); err != nil {
+	c, err := p.begin(ctx, way)
+	if err != nil {
 		return err
 	}
 	b.pool, b.ctx, b.signal = p, newBatchContext(ctx, &p.life), make(chan struct{}, 1)

@@ -111,8 +111,8 @@ func (p *Pool[T, R]) await(ctx context.Context, done <-chan struct{}, j *job[T, 
 
 // call submits a task whose answer goes to the caller, on a job of its own. done is that of ctx.
 func (p *Pool[T, R]) call(ctx context.Context, task T, results chan<- Result[T, R], how policy) (j *job[T, R], done <-chan struct{}, err error) {
-	var from caller[T, R]
-	if err := from.begin(ctx, p, ByCall); err != nil {
+	from, err := p.begin(ctx, ByCall)
+	if err != nil {
 		return nil, nil, p.refused(err)
 	}
 	class, err := p.classify(task)

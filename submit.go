@@ -22,11 +22,11 @@ import (
 // and says what the pool was busy with. [WithOverflow] sets what it does instead of
 // waiting.
 func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
-	var c caller[T, R]
-	if err := c.begin(ctx, p, BySubmit); err != nil {
+	c, err := p.begin(ctx, BySubmit)
+	if err != nil {
 		return p.refused(err)
 	}
-	_, err := p.submit(&c, task, policy{overflows: true})
+	_, err = p.submit(ctx, c, task, policy{overflows: true})
 	return err
 }
 
@@ -34,11 +34,11 @@ func (p *Pool[T, R]) Submit(ctx context.Context, task T) error {
 // [ErrQueueFull] at once, also in a handler of the same pool and with
 // [WithOverflow].
 func (p *Pool[T, R]) TrySubmit(ctx context.Context, task T) error {
-	var c caller[T, R]
-	if err := c.begin(ctx, p, BySubmit); err != nil {
+	c, err := p.begin(ctx, BySubmit)
+	if err != nil {
 		return p.refused(err)
 	}
-	_, err := p.submit(&c, task, policy{try: true})
+	_, err = p.submit(ctx, c, task, policy{try: true})
 	return err
 }
 
@@ -51,14 +51,14 @@ func (p *Pool[T, R]) TrySubmit(ctx context.Context, task T) error {
 // the task has ended, it does nothing. It is never nil, and need not be called. As
 // in Submit, ctx bounds only the wait for room.
 func (p *Pool[T, R]) SubmitCancel(ctx context.Context, task T) (cancel func(), err error) {
-	var c caller[T, R]
-	if err := c.begin(ctx, p, BySubmit); err != nil {
+	c, err := p.begin(ctx, BySubmit)
+	if err != nil {
 		return func() {}, p.refused(err)
 	}
 	own, end := context.WithCancel(context.Background())
 	bound := &callContext{caller: own, values: c.values, pool: &p.life}
-	c.values, c.bound = bound, true
-	j, err := p.submit(&c, task, policy{overflows: true})
+	c.values = bound
+	j, err := p.submit(ctx, c, task, policy{overflows: true})
 	if err != nil {
 		end()
 		return func() {}, err
@@ -81,8 +81,8 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 	if tasks == nil {
 		return 0, errNilTasks
 	}
-	var c caller[T, R]
-	if err := c.begin(ctx, p, BySubmit); err != nil {
+	c, err := p.begin(ctx, BySubmit)
+	if err != nil {
 		return 0, p.refused(err)
 	}
 	defer func() {
@@ -94,7 +94,7 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 		if ctx.Err() != nil {
 			return accepted, p.refused(contextError(ctx))
 		}
-		if _, err = p.submit(&c, task, policy{overflows: true}); err != nil {
+		if _, err = p.submit(ctx, c, task, policy{overflows: true}); err != nil {
 			break
 		}
 		accepted++
@@ -104,32 +104,30 @@ func (p *Pool[T, R]) SubmitAll(ctx context.Context, tasks iter.Seq[T]) (accepted
 
 // A caller is what the pool knows of a call that submits tasks.
 type caller[T, R any] struct {
-	ctx    context.Context
 	values context.Context       // where the handlers' contexts get their values from, or nil
-	bound  bool                  // they also end with it
 	inside *handlerContext[T, R] // of the handler that makes the call, or nil
 	origin *origin
 }
 
 // begin is the first step of each call that submits tasks.
-func (c *caller[T, R]) begin(ctx context.Context, p *Pool[T, R], way Way) (err error) {
+func (p *Pool[T, R]) begin(ctx context.Context, way Way) (c caller[T, R], err error) {
 	switch {
 	case ctx == nil:
-		return errNilContext
+		return c, errNilContext
 	case ctx.Err() != nil:
-		return contextError(ctx)
+		return c, contextError(ctx)
 	case p.life.ctx == nil: // the zero Pool
-		return ErrClosed
+		return c, ErrClosed
 	}
-	if c.ctx = ctx; ctx != context.Background() {
+	if ctx != context.Background() {
 		c.values, c.inside = p.carried(ctx), p.handlerOf(ctx)
 	}
 	c.origin, err = p.origin(ctx, way)
-	return err
+	return c, err
 }
 
 // submit submits a task whose answer goes to Results.
-func (p *Pool[T, R]) submit(c *caller[T, R], task T, how policy) (*job[T, R], error) {
+func (p *Pool[T, R]) submit(ctx context.Context, c caller[T, R], task T, how policy) (*job[T, R], error) {
 	class, err := p.classify(task)
 	if err != nil {
 		return nil, p.refused(err)
@@ -137,11 +135,12 @@ func (p *Pool[T, R]) submit(c *caller[T, R], task T, how policy) (*job[T, R], er
 	at := p.observer.now()
 	p.lock()
 	j := p.spare.get()
-	j.ctx, j.task, j.bound, j.origin, j.at = c.values, task, c.bound, c.origin, at
+	j.ctx, j.task, j.origin, j.at = c.values, task, c.origin, at
+	_, j.bound = c.values.(*callContext) // of SubmitCancel
 	p.classLocked(j, class)
 	waits, err := p.offerLocked(j, c.inside, how)
 	if waits {
-		return j, p.awaitRoomLocked(c.ctx, j)
+		return j, p.awaitRoomLocked(ctx, j)
 	}
 	if err != nil {
 		p.dismissLocked(j)
