@@ -22,15 +22,6 @@ func newCollector[T, R any](p *Pool[T, R]) collector[T, R] {
 	return c
 }
 
-// put adds the result of a task that has ended.
-func (c *collector[T, R]) put(j *job[T, R]) {
-	if c.order == nil {
-		c.list.push(j)
-	} else {
-		c.order.finish(j, &c.list)
-	}
-}
-
 // undelivered returns how many results no receiver has taken.
 func (c *collector[T, R]) undelivered() int {
 	n := c.list.n

@@ -178,13 +178,10 @@ func (p *Pool[T, R]) takeFromBehindLocked(j *job[T, R]) {
 	p.tasks.setAside(j.level, -1)
 }
 
-// releaseKeyLocked removes j from its key, if it has one. If j had the turn, a task of the
-// same key that still runs in the place of j gets it, or else the next one.
+// releaseKeyLocked removes j from its key. If j had the turn, a task of the same key that still
+// runs in the place of j gets it, or else the next one.
 func (p *Pool[T, R]) releaseKeyLocked(j *job[T, R], place *inPlace[T, R]) {
 	k := j.key
-	if k == nil {
-		return
-	}
 	j.key = nil
 	k.tasks--
 	if k.turn == j {

@@ -121,9 +121,9 @@ func (p *Pool[T, R]) oldestLocked(j *job[T, R]) *job[T, R] {
 // the cost.
 const mostBehind = 32
 
-// markDroppableLocked notes with DropOldest that j waits and may be dropped, unless that is noted.
+// markDroppableLocked notes, with DropOldest, that j waits and may be dropped, unless that is noted.
 func (p *Pool[T, R]) markDroppableLocked(j *job[T, R]) {
-	if p.overflow == DropOldest && j.age == nil && j.droppable() {
+	if j.age == nil && j.droppable() {
 		j.age = p.byAge[j.level].PushBack(j)
 	}
 }

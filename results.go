@@ -138,12 +138,16 @@ func (p *Pool[T, R]) answerLocked(j *job[T, R]) {
 	if j.batch != nil {
 		j.batch.remove(j)
 	}
-	p.releaseSubmitterLocked(j, nil)
+	if j.submitter != nil {
+		p.releaseSubmitterLocked(j, nil)
+	}
 	switch {
 	case j.to != nil:
 		j.to.answerLocked(j)
+	case p.results.order != nil:
+		p.results.order.finish(j, &p.results.list)
 	case p.results.on:
-		p.results.put(j)
+		p.results.list.push(j)
 	default:
 		p.freeLocked(j)
 	}

@@ -115,7 +115,9 @@ func (p *Pool[T, R]) parkLocked(j *job[T, R], retry *retryError) {
 	p.releaseSubmitterLocked(j, nil) // it waits for one attempt
 	j.state = parked
 	p.parking.push(j)
-	p.markDroppableLocked(j)
+	if p.overflow == DropOldest {
+		p.markDroppableLocked(j)
+	}
 	p.tasks.setAside(j.level, 1)
 	p.tasks.parked[j.level]++
 	if j.batch != nil {

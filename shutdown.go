@@ -308,7 +308,9 @@ func (p *Pool[T, R]) endQueuedLocked(j *job[T, R], err error, why unrun) {
 // endUnrunLocked ends an accepted task that is in no list.
 func (p *Pool[T, R]) endUnrunLocked(j *job[T, R], err error, why unrun) {
 	j.err = err
-	p.releaseKeyLocked(j, nil)
+	if j.key != nil {
+		p.releaseKeyLocked(j, nil)
+	}
 	if j.to == nil && p.functions.result != nil { // it is called on another goroutine, not under the mutex
 		j.ctx, j.state, j.unrun = nil, untold, why
 		p.tasks.setAside(j.level, 1)

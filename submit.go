@@ -235,7 +235,9 @@ func (p *Pool[T, R]) countLocked(j *job[T, R]) {
 // otherwise in the task channel. If a handler waits for the task and has nothing running in its
 // place, the task begins there at once instead.
 func (p *Pool[T, R]) queueLocked(j *job[T, R]) {
-	p.markDroppableLocked(j)
+	if p.overflow == DropOldest {
+		p.markDroppableLocked(j)
+	}
 	if k := j.key; k != nil {
 		if k.turn == nil {
 			k.turn = j

@@ -220,7 +220,9 @@ func (w *worker[T, R]) finishLocked() {
 	retry := retryOf(j.err)
 	w.countLocked(j, retry)
 	if retry == nil {
-		p.releaseKeyLocked(j, w.place)
+		if j.key != nil {
+			p.releaseKeyLocked(j, w.place)
+		}
 		p.answerLocked(j)
 	} else {
 		if k := j.key; k != nil && k.turn == j {
@@ -343,7 +345,9 @@ func (w *worker[T, R]) beginLocked(j *job[T, R]) {
 	if j.to != nil {
 		j = w.drawLocked(j)
 	}
-	w.pool.unmarkDroppableLocked(j)
+	if j.age != nil {
+		w.pool.unmarkDroppableLocked(j)
+	}
 	if j.batch != nil {
 		j.batch.begun(j)
 		if w.serves == nil { // a handler that submitted j need not wait until j has run in its place
