@@ -257,7 +257,7 @@ func TestGroup_SubmitBesideWait(t *testing.T) {
 		g := p.Group(t.Context())
 		var beside sync.WaitGroup
 		beside.Go(func() {
-			for i := 0; g.Submit(i) == nil && i < 50; i++ { //nolint:revive // it submits
+			for i := 0; g.Submit(i) == nil && i < 50; i++ {
 			}
 		})
 		values, err := g.Wait()
