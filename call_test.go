@@ -554,3 +554,32 @@ func TestInfoFrom_ByAGoroutineThatWasLeftBehind(t *testing.T) {
 	closed(t, p)
 	left.Wait()
 }
+
+func TestInfoFrom_NilContext(t *testing.T) {
+	_, inside := workpool.InfoFrom(nil) //nolint:staticcheck // on purpose
+	assert.False(t, inside)
+}
+
+// A fickle context has another Done each time that it is asked.
+type fickle struct {
+	context.Context
+	asked *atomic.Int32
+}
+
+func (c fickle) Done() <-chan struct{} {
+	if c.asked.Add(1)%2 == 0 {
+		return nil
+	}
+	return make(chan struct{})
+}
+
+func TestDoChan_ContextWithAnotherDoneEachTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newClosures(t)
+		for range 4 {
+			answer := p.DoChan(fickle{t.Context(), new(atomic.Int32)}, returning(1, nil))
+			assert.Equal(t, 1, (<-answer).Value)
+		}
+		require.NoError(t, p.Shutdown(t.Context()))
+	})
+}
