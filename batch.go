@@ -54,9 +54,9 @@ func (b *batch[T, R]) newJobLocked(to owner[T, R], task T, at time.Duration) *jo
 	return j
 }
 
-// handInLocked enters the mutex and gets one task accepted. It leaves the mutex only while it
-// waits for room.
-func (b *batch[T, R]) handInLocked(to owner[T, R], task T, how policy) error {
+// handIn gets one task accepted. It enters the mutex, leaves it only while it waits for room, and
+// returns with it held.
+func (b *batch[T, R]) handIn(to owner[T, R], task T, how policy) error {
 	p := b.pool
 	var class class
 	err := b.ended()
@@ -66,7 +66,7 @@ func (b *batch[T, R]) handInLocked(to owner[T, R], task T, how policy) error {
 	at := p.observer.now()
 	p.lock()
 	if b.over {
-		err = cmp.Or(err, errOverBatch)
+		err = cmp.Or(err, errBatchOver)
 	}
 	if err != nil {
 		p.count.refused++
@@ -146,8 +146,8 @@ func (b *batch[T, R]) waitLocked(changed <-chan struct{}, timeout <-chan time.Ti
 	return timedOut
 }
 
-// errOverBatch is the error of a task that is handed in after await has returned.
-var errOverBatch = errors.New("workpool: Wait has returned")
+// errBatchOver is the error of a task that is handed in after await has returned.
+var errBatchOver = errors.New("workpool: Wait has returned")
 
 // await waits until all tasks have ended. From then on no more are accepted.
 func (b *batch[T, R]) await() {

@@ -12,9 +12,9 @@ import (
 // may be of any length. It returns nil when all have succeeded.
 //
 // The first error cancels the context of the others, and no more tasks begin.
-// ForEach returns that error when the running ones have returned. A panic in do or
-// in the sequence is returned as a [*PanicError]. If ctx ends, ForEach returns an
-// error that matches ctx.Err().
+// ForEach returns that error when the running ones have returned. If do or the
+// sequence panics, the error is or wraps a [*PanicError]. If ctx ends, ForEach
+// returns an error that matches ctx.Err().
 func ForEach[T any](ctx context.Context, tasks iter.Seq[T], do func(ctx context.Context, task T) error, opts ...Option) error {
 	p, err := New(NoValue(do), append(slices.Clip(opts), forTasks(math.MaxInt))...)
 	if err != nil {

@@ -47,7 +47,7 @@ func (g *Group[T, R]) Submit(task T) error {
 	if err := g.closed(); err != nil {
 		return g.batch.pool.refused(err)
 	}
-	err := g.batch.handInLocked(g, task, policy{overflows: true})
+	err := g.batch.handIn(g, task, policy{overflows: true})
 	g.batch.pool.unlock()
 	if err != nil {
 		return cmp.Or(g.closed(), err)
@@ -64,7 +64,7 @@ func (g *Group[T, R]) closed() error {
 	case g.batch.ctx == nil:
 		return &groupError{err}
 	case over:
-		return &groupError{errOverBatch}
+		return &groupError{errBatchOver}
 	case err != nil || g.batch.ctx.Err() != nil:
 		return &groupError{g.batch.failure(err)}
 	}

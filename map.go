@@ -85,7 +85,7 @@ func (m *mapping[T, R]) handInAll() error {
 		return m.handInEntry()
 	}
 	for _, task := range m.tasks {
-		err := m.handInLocked(m, task, policy{})
+		err := m.handIn(m, task, policy{})
 		p.unlock()
 		if err != nil {
 			return err

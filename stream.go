@@ -125,7 +125,7 @@ func (s *stream[T, R]) feed(tasks iter.Seq[T]) {
 		close(s.fed)
 	}()
 	for task := range tasks {
-		err = s.handInLocked(s, task, policy{})
+		err = s.handIn(s, task, policy{})
 		space := s.hasSpaceLocked()
 		if err != nil {
 			s.refused = append(s.refused, Result[T, R]{Index: s.next, Task: task, Err: err, Attempt: 1})
